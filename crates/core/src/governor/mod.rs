@@ -1,0 +1,1 @@
+//! The governor: the pure decision function of a loop.

@@ -1,0 +1,1 @@
+//! Lease arithmetic: deadlines from the time a renewal was sent.

@@ -1,0 +1,17 @@
+//! Flyball's vocabulary and its decisions, with no I/O: no runtime, no clock, no randomness, no
+//! network. What varies (time, jitter, ids) comes in as an argument, so every decision can be
+//! driven by a table, a text script, a property test or a simulation.
+
+pub mod governor;
+pub mod ids;
+pub mod lease;
+pub mod lifecycle;
+pub mod manifest;
+pub mod node;
+pub mod placement;
+pub mod quantity;
+pub mod record;
+pub mod resource;
+pub mod score;
+pub mod spec;
+pub mod status;

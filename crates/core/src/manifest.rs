@@ -1,0 +1,1 @@
+//! Manifests: parsing, validation with field paths and suggestions, JSON Schema.

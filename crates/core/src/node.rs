@@ -1,0 +1,75 @@
+//! Worker nodes: what they offer and whether they take work.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Incarnation, NodeName};
+use crate::quantity::{ByteSize, CpuMillis};
+
+/// Countable resources: what a node has or a loop needs. No free counters are stored anywhere; free
+/// is capacity minus the live claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resources {
+    /// Processors, e.g. `500m`.
+    pub cpu: CpuMillis,
+    /// Main memory, e.g. `512Mi`.
+    pub memory: ByteSize,
+    /// Disk for workspaces, e.g. `1Gi`.
+    pub disk: ByteSize,
+    /// Anything else that is counted, e.g. `gpu: 1` or `licence-x: 2`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, u64>,
+}
+
+/// What a worker says of itself when it registers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeFacts {
+    /// Labels that placement can require.
+    pub labels: BTreeMap<String, String>,
+    /// What the node offers to runs in all.
+    pub capacity: Resources,
+    /// Most runs at a time; bounds processes and disk even for loops that need nothing.
+    pub slots: u32,
+    /// Version of the worker.
+    pub version: String,
+}
+
+/// Whether a node takes new runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeMark {
+    /// Takes runs.
+    #[default]
+    Schedulable,
+    /// Takes no new runs; those it has go on.
+    Cordoned,
+    /// Takes no new runs; those it has stop at their next iteration's edge and go elsewhere.
+    Draining,
+}
+
+/// The durable record of a node, kept while it is away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeRecord {
+    /// Name, stable over restarts.
+    pub name: NodeName,
+    /// What it said when it last registered.
+    pub facts: NodeFacts,
+    /// Whether it takes runs.
+    pub mark: NodeMark,
+    /// Why it was marked, in the operator's words.
+    pub mark_reason: String,
+    /// Who marked it.
+    pub mark_by: String,
+    /// When it was marked.
+    pub mark_at: Option<jiff::Timestamp>,
+    /// The incarnation that registered last.
+    pub incarnation: Incarnation,
+    /// When it last registered or was last seen to leave; for display only.
+    pub seen_at: Option<jiff::Timestamp>,
+    /// Fields of a newer version, kept as they are.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}

@@ -1,0 +1,1 @@
+//! Placement: filter, score, and reasons with numbers.

@@ -1,0 +1,1 @@
+//! Resource sets: grammar, exact overlap, and the claim index.

@@ -1,0 +1,1 @@
+//! Scores: what a check's output says, as a distance.

@@ -1,0 +1,2 @@
+//! The binary `flyball`.
+fn main() {}
