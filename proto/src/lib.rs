@@ -1,5 +1,7 @@
 //! The wire contract: generated messages and services, and their conversion to core vocabulary.
 
+pub mod transport;
+
 /// Messages and services generated from `flyball/v1/flyball.proto`.
 #[allow(
     missing_docs,

@@ -1,0 +1,169 @@
+//! How clients and workers reach a scheduler: address forms, connection and credentials.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Where a scheduler listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket: `unix:///run/flyball/scheduler.sock`.
+    Unix(PathBuf),
+    /// TCP without TLS, for loopback and trusted networks: `http://127.0.0.1:7420`.
+    Http(String),
+}
+
+/// An address that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not an address: use unix:///path/to/socket or http://host:port")]
+pub struct InvalidAddress {
+    /// What was given.
+    pub found: String,
+}
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidAddress { found: text.to_owned() };
+        if let Some(path) = text.strip_prefix("unix://") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(invalid()) };
+        }
+        let host = text.strip_prefix("http://").ok_or_else(invalid)?.trim_end_matches('/');
+        let (name, port) = host.rsplit_once(':').ok_or_else(invalid)?;
+        if name.is_empty() || port.parse::<u16>().is_err() || host.contains('/') {
+            return Err(invalid());
+        }
+        Ok(Self::Http(format!("http://{host}")))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Http(url) => f.write_str(url),
+        }
+    }
+}
+
+/// A bearer token, put into every request.
+#[derive(Clone, Default)]
+pub struct Credential(Option<MetadataValue<Ascii>>);
+
+/// A token that cannot be sent in a header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the token is empty or has characters that a header cannot carry")]
+pub struct InvalidToken;
+
+impl Credential {
+    /// No token: for Unix sockets, where the directory's permissions decide.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// A bearer token; white space around it is dropped.
+    ///
+    /// # Errors
+    /// [`InvalidToken`] when it is empty or not printable ASCII.
+    pub fn bearer(token: &str) -> Result<Self, InvalidToken> {
+        if token.trim().is_empty() {
+            return Err(InvalidToken);
+        }
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", token.trim()).parse().map_err(|_| InvalidToken)?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Credential(***)" } else { "Credential(none)" })
+    }
+}
+
+impl Interceptor for Credential {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection that carries a credential; what the generated clients are made over.
+pub type Connection = InterceptedService<Channel, Credential>;
+
+/// Longest wait for a connection; a scheduler is on this machine or one network away.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// Connects now, so that an error names the address at once.
+///
+/// # Errors
+/// The transport's error when nobody answers there.
+pub async fn connect(
+    address: &Address,
+    credential: Credential,
+) -> Result<Connection, tonic::transport::Error> {
+    let channel = match address {
+        Address::Http(url) => endpoint(Endpoint::from_shared(url.clone())?).connect().await?,
+        Address::Unix(path) => {
+            let path = path.clone();
+            let dial = tower::service_fn(move |_| {
+                let path = path.clone();
+                async move {
+                    let stream = tokio::net::UnixStream::connect(path).await?;
+                    Ok::<_, std::io::Error>(TokioIo::new(stream))
+                }
+            });
+            // The URI is only the authority header; the connector ignores it.
+            endpoint(Endpoint::from_static("http://localhost")).connect_with_connector(dial).await?
+        }
+    };
+    Ok(InterceptedService::new(channel, credential))
+}
+
+fn endpoint(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip() {
+        for text in ["unix:///run/x.sock", "http://127.0.0.1:7420", "http://[::1]:80"] {
+            assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn wrong_addresses_are_refused() {
+        for text in ["", "unix://relative", "http://host", "http://:80", "https://x:1", "x:1"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_never_shown() {
+        let shown = format!("{:?}", Credential::bearer("secret"));
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(Credential::bearer(" ").err(), Some(InvalidToken));
+    }
+}
