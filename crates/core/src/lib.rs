@@ -2,6 +2,8 @@
 //! network. What varies (time, jitter, ids) comes in as an argument, so every decision can be
 //! driven by a table, a text script, a property test or a simulation.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
 pub mod governor;
 pub mod ids;
 pub mod lease;

@@ -1,1 +1,0 @@
-//! Manifests: parsing, validation with field paths and suggestions, JSON Schema.

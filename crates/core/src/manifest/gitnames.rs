@@ -1,0 +1,102 @@
+//! Names that git must accept: refs, branches and repository addresses, checked without git.
+
+/// Longest ref or branch name, in bytes: a ref is a file name in the repository, and file systems
+/// end at 255; `.lock` and a prefix need room too.
+const REF_BYTES_MAX: usize = 200;
+/// Longest repository address, in bytes.
+const URL_BYTES_MAX: usize = 2048;
+
+/// Checks a branch, tag or full ref name by the rules of `git check-ref-format --allow-onelevel`.
+///
+/// # Errors
+/// The broken rule, as text for users.
+pub fn check_reference(name: &str) -> Result<(), String> {
+    let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    let broken = if name.is_empty() {
+        "must not be empty"
+    } else if name.len() > REF_BYTES_MAX {
+        "is longer than 200 bytes"
+    } else if name == "@" {
+        "must not be the single character @"
+    } else if name.starts_with('-') {
+        "must not begin with '-'"
+    } else if name.starts_with('/') || name.ends_with('/') || name.contains("//") {
+        "must not begin or end with '/' or contain '//'"
+    } else if name.contains("..") || name.ends_with('.') {
+        "must not contain '..' or end with '.'"
+    } else if name.contains("@{") {
+        "must not contain '@{'"
+    } else if name.contains(forbidden) {
+        "must not contain spaces, control characters or any of ~ ^ : ? * [ \\"
+    } else if name.split('/').any(|part| part.starts_with('.') || part.ends_with(".lock")) {
+        "must not have a part that begins with '.' or ends with '.lock'"
+    } else {
+        return Ok(());
+    };
+    Err(broken.to_owned())
+}
+
+/// Checks the name of a branch to publish to, without `refs/heads/`.
+///
+/// # Errors
+/// The broken rule, as text for users.
+pub fn check_branch(name: &str) -> Result<(), String> {
+    check_reference(name)?;
+    if name.starts_with("refs/") {
+        return Err("must be a branch name, without refs/heads/".to_owned());
+    }
+    if name == "HEAD" {
+        return Err("must be a branch name, not HEAD".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the address of a repository: an absolute path, a `file`, `http`, `https`, `ssh` or `git`
+/// URL, or `user@host:path`. Passwords are refused: a manifest is stored and shown in clear.
+///
+/// # Errors
+/// The broken rule, as text for users.
+pub fn check_repository_url(url: &str) -> Result<(), String> {
+    let forms = "an absolute path, a URL (https, http, ssh, git, file) or user@host:path";
+    if url.is_empty() {
+        return Err(format!("must be {forms}"));
+    }
+    if url.len() > URL_BYTES_MAX || url.contains(|c: char| c.is_control()) {
+        return Err("must be shorter than 2048 bytes and free of control characters".to_owned());
+    }
+    if url.starts_with('/') {
+        return Ok(());
+    }
+    match url.split_once("://") {
+        Some((scheme, rest)) => check_scheme(scheme, rest, forms),
+        // `helper::address` makes git run a program named by the address.
+        None if url.contains("::") || url.starts_with('-') => Err(format!("must be {forms}")),
+        None => match url.split_once(':') {
+            Some((host, path)) if !host.is_empty() && !path.is_empty() && !host.contains('/') => {
+                Ok(())
+            }
+            _ => Err(format!("must be {forms}; relative paths mean nothing on another machine")),
+        },
+    }
+}
+
+fn check_scheme(scheme: &str, rest: &str, forms: &str) -> Result<(), String> {
+    if scheme == "file" {
+        let absolute = rest.starts_with('/');
+        return if absolute { Ok(()) } else { Err("must be file:///absolute/path".to_owned()) };
+    }
+    if !["http", "https", "ssh", "git"].contains(&scheme) {
+        return Err(format!("must be {forms}"));
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if user.contains(':') {
+        return Err(
+            "must not hold a password: the manifest is stored and shown in clear".to_owned()
+        );
+    }
+    if host.is_empty() || host.starts_with('-') || path.is_empty() {
+        return Err("must name a host and a path".to_owned());
+    }
+    Ok(())
+}

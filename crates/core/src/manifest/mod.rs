@@ -1,0 +1,90 @@
+//! Manifests: parsing with field paths and suggestions, the rules of validation, JSON Schema for
+//! editors, and the documentation of every field. All errors of a manifest are found at once.
+
+mod error;
+mod explain;
+mod gitnames;
+mod kind;
+mod rules;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+pub use self::error::FieldError;
+pub use self::explain::{FieldDoc, FieldSummary, UnknownPath, explain_field};
+pub use self::gitnames::{check_branch, check_reference, check_repository_url};
+pub use self::rules::validate;
+pub use self::schema::schema;
+use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
+
+/// Largest manifest as compact JSON, in bytes. Far above any sensible goal text, far below the
+/// 1.5 MiB that etcd accepts per request, so that spec and status of several loops fit one batch.
+pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+
+/// Reads a manifest from JSON: its shape is checked against [`schema`], defaults are filled in, and
+/// then the rules of [`validate`] are applied.
+///
+/// # Errors
+/// Everything that is wrong, ordered by kind of fault: shape first, then the rules. Rules that
+/// speak of a field whose shape is already wrong are left out.
+pub fn parse_manifest(json: &Value) -> Result<Manifest, Vec<FieldError>> {
+    check_size(json).map_err(|error| vec![error])?;
+    check_version_and_kind(json)?;
+    let (repaired, mut errors) = shape::check(json);
+    match serde_json::from_value::<Manifest>(repaired) {
+        Ok(manifest) => {
+            let found = validate(&manifest).err().unwrap_or_default();
+            let news = found.into_iter().filter(|rule| !errors.iter().any(|e| e.covers(rule)));
+            let news: Vec<_> = news.collect();
+            errors.extend(news);
+            if errors.is_empty() { Ok(manifest) } else { Err(errors) }
+        }
+        // Only reached if serde and the schema disagree; the text of serde is then the best there is.
+        Err(error) if errors.is_empty() => {
+            Err(vec![FieldError::new("", format!("cannot be read: {error}"))])
+        }
+        Err(_) => Err(errors),
+    }
+}
+
+fn check_size(json: &Value) -> Result<(), FieldError> {
+    let mut counter = ByteCounter(0);
+    // Writing to a counter cannot fail; a value that cannot be written counts as too large.
+    let written = serde_json::to_writer(&mut counter, json);
+    if written.is_ok() && counter.0 <= MANIFEST_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("the manifest is too large: at most {MANIFEST_BYTES_MAX} bytes as JSON");
+    Err(FieldError::new("", message).found(format!("{} bytes", counter.0)))
+}
+
+struct ByteCounter(usize);
+
+impl std::io::Write for ByteCounter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A document of another version or kind gets this one message instead of a list of unknown fields.
+fn check_version_and_kind(json: &Value) -> Result<(), Vec<FieldError>> {
+    let expected = [("apiVersion", API_VERSION), ("kind", KIND_LOOP)];
+    let wrong = expected.iter().filter_map(|(field, wanted)| match json.get(field)? {
+        Value::String(text) if text == wanted => None,
+        Value::String(text) => {
+            let error = FieldError::new(*field, format!("only {wanted} is supported"));
+            Some(error.found(format!("{text:?}")))
+        }
+        _ => None,
+    });
+    let errors: Vec<_> = wrong.collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}

@@ -1,0 +1,275 @@
+//! The rules of a manifest whose shape is right: names, bounds, addresses, patterns.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::{FieldError, join};
+use super::gitnames::{check_branch, check_reference, check_repository_url};
+use crate::ids::check_name;
+use crate::quantity::Span;
+use crate::spec::{
+    AgentSpec, Backoff, CheckSpec, Command, GitWorkspace, GovernorSpec, LoopSpec, Manifest,
+    Metadata, Owns, Score,
+};
+
+/// Longest goal, in bytes: it is repeated in every brief, so it must stay readable.
+pub(super) const GOAL_BYTES_MAX: usize = 16 * 1024;
+/// Most checks: each one's verdict is part of the status, which must stay small.
+pub(super) const CHECKS_MAX: usize = 32;
+/// Most entries of a resource set: one transaction compares them all (etcd allows 128 operations).
+pub(super) const OWNS_MAX: usize = 48;
+/// Most pins: every changed path is compared with each of them.
+pub(super) const PINS_MAX: usize = 256;
+/// Most labels, environment variables or custom needs: far above use, keeps requests small.
+pub(super) const ENTRIES_MAX: usize = 64;
+/// Longest label value, in bytes.
+pub(super) const LABEL_BYTES_MAX: usize = 256;
+/// Most iterations of one loop: its journal and logs grow with each.
+pub(super) const ITERATIONS_MAX: u32 = 10_000;
+/// Most iterations in a row without improvement.
+pub(super) const PATIENCE_MAX: u32 = 1_000;
+/// Longest timeout of one check or agent call: a run must come to an iteration's edge once a day.
+pub(super) const TIMEOUT_MAX: Span = Span::from_secs(24 * 3600);
+/// Longest time in runs.
+pub(super) const WALL_TIME_MAX: Span = Span::from_secs(30 * 24 * 3600);
+/// Longest stay of a finished loop.
+pub(super) const TTL_MAX: Span = Span::from_secs(365 * 24 * 3600);
+/// Environment names with this prefix are the platform's.
+const ENV_PREFIX_RESERVED: &str = "FLYBALL_";
+
+/// Applies every rule that can be decided from the manifest alone.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the document.
+pub fn validate(manifest: &Manifest) -> Result<(), Vec<FieldError>> {
+    let mut errors = Errors(Vec::new());
+    let spec = &manifest.spec;
+    errors.metadata(&manifest.metadata);
+    errors.goal(&spec.goal);
+    if let Some(workspace) = &spec.workspace {
+        errors.git(&workspace.git);
+    }
+    errors.owns(spec);
+    errors.custom_needs(&spec.needs.custom);
+    errors.labels("spec.placement.requiredLabels", &spec.placement.required_labels);
+    errors.checks(&spec.checks);
+    errors.pins(spec);
+    if let Some(agent) = &spec.agent {
+        errors.agent(agent);
+    }
+    errors.governor(&spec.governor);
+    if let Some(ttl) = spec.ttl_after_finished {
+        errors.span("spec.ttlAfterFinished", ttl, Span::from_secs(0), TTL_MAX);
+    }
+    if errors.0.is_empty() { Ok(()) } else { Err(errors.0) }
+}
+
+/// The shortest timeout or bound in time that makes sense.
+const SPAN_MIN: Span = Span(Duration::from_millis(1));
+
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn add(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        found: impl Into<String>,
+    ) {
+        self.0.push(FieldError::new(path, message).found(found));
+    }
+
+    fn name(&mut self, path: &str, name: &str) {
+        if check_name(name).is_err() {
+            let rule = "must be 1 to 63 characters of a-z, 0-9 and '-', starting and ending with a \
+                        letter or digit";
+            self.add(path, rule, format!("{name:?}"));
+        }
+    }
+
+    fn count(&mut self, path: &str, count: usize, most: usize) {
+        if count > most {
+            self.add(path, format!("must have at most {most} entries"), count.to_string());
+        }
+    }
+
+    fn span(&mut self, path: &str, span: Span, least: Span, most: Span) {
+        if span < least {
+            self.add(path, "must be longer than zero", span.to_string());
+        } else if span > most {
+            self.add(path, format!("must be at most {most}"), span.to_string());
+        }
+    }
+
+    fn range(&mut self, path: &str, number: u32, most: u32) {
+        if number == 0 || number > most {
+            let rule = match most {
+                u32::MAX => "must be at least 1".to_owned(),
+                most => format!("must be 1 to {most}"),
+            };
+            self.add(path, rule, number.to_string());
+        }
+    }
+
+    fn metadata(&mut self, metadata: &Metadata) {
+        self.name("metadata.name", &metadata.name);
+        self.name("metadata.namespace", &metadata.namespace);
+        self.labels("metadata.labels", &metadata.labels);
+    }
+
+    fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
+        self.count(path, labels.len(), ENTRIES_MAX);
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+        for (key, value) in labels {
+            if key.is_empty() || key.len() > LABEL_BYTES_MAX || !key.bytes().all(allowed) {
+                let rule = "a label's key must be 1 to 256 letters, digits and - _ . /";
+                self.add(join(path, key), rule, format!("{key:?}"));
+            }
+            if value.len() > LABEL_BYTES_MAX || value.contains(|c: char| c.is_control()) {
+                let rule = "a label's value must be at most 256 bytes without control characters";
+                self.add(join(path, key), rule, format!("{value:?}"));
+            }
+        }
+    }
+
+    fn goal(&mut self, goal: &str) {
+        if goal.trim().is_empty() {
+            self.0.push(FieldError::new("spec.goal", "must say what is to be reached"));
+        } else if goal.len() > GOAL_BYTES_MAX {
+            let message = format!("must be at most {GOAL_BYTES_MAX} bytes");
+            self.add("spec.goal", message, format!("{} bytes", goal.len()));
+        }
+    }
+
+    fn git(&mut self, git: &GitWorkspace) {
+        if let Err(rule) = check_repository_url(&git.url) {
+            self.add("spec.workspace.git.url", rule, format!("{:?}", git.url));
+        }
+        if let Err(rule) = check_reference(&git.reference) {
+            self.add("spec.workspace.git.ref", rule, format!("{:?}", git.reference));
+        }
+        if let Some(publish) = &git.publish
+            && let Err(rule) = check_branch(&publish.branch)
+        {
+            self.add("spec.workspace.git.publish.branch", rule, format!("{:?}", publish.branch));
+        }
+    }
+
+    fn owns(&mut self, spec: &LoopSpec) {
+        self.count("spec.owns", spec.owns.len(), OWNS_MAX);
+        if spec.owns.is_empty() && spec.workspace.is_some() {
+            let rule = "a loop with a workspace must own at least one path, such as src/**";
+            self.0.push(FieldError::new("spec.owns", rule));
+        }
+        for (index, entry) in spec.owns.iter().enumerate() {
+            let (Owns::Exclusive(text)
+            | Owns::WithAccess(crate::spec::OwnsWithAccess { resource: text, .. })) = entry;
+            if text.is_empty() {
+                self.0.push(FieldError::new(format!("spec.owns[{index}]"), "must not be empty"));
+            }
+        }
+    }
+
+    fn custom_needs(&mut self, custom: &BTreeMap<String, u64>) {
+        self.count("spec.needs.custom", custom.len(), ENTRIES_MAX);
+        for name in custom.keys() {
+            self.name(&join("spec.needs.custom", name), name);
+        }
+    }
+
+    fn checks(&mut self, checks: &[CheckSpec]) {
+        if checks.is_empty() {
+            let rule = "at least one check is needed: without one nobody knows when it is done";
+            self.0.push(FieldError::new("spec.checks", rule));
+        }
+        self.count("spec.checks", checks.len(), CHECKS_MAX);
+        let mut names = BTreeMap::new();
+        for (index, check) in checks.iter().enumerate() {
+            let path = format!("spec.checks[{index}]");
+            self.name(&format!("{path}.name"), &check.name);
+            if let Some(first) = names.insert(&check.name, index) {
+                let rule = format!("must be unique; spec.checks[{first}] has the same name");
+                self.add(format!("{path}.name"), rule, format!("{:?}", check.name));
+            }
+            self.command(&format!("{path}.run"), &check.run);
+            self.span(&format!("{path}.timeout"), check.timeout, SPAN_MIN, TIMEOUT_MAX);
+            if let Some(Score::Regex(score)) = &check.score {
+                self.pattern(&format!("{path}.score.regex.pass"), &score.pass);
+                self.pattern(&format!("{path}.score.regex.fail"), &score.fail);
+            }
+        }
+    }
+
+    fn pattern(&mut self, path: &str, pattern: &str) {
+        // Bounds the memory of one compiled pattern; a counting pattern needs a few KiB.
+        let compiled = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
+        let problem = match compiled {
+            Ok(regex) if regex.is_match("") => "must not match the empty line".to_owned(),
+            Ok(_) => return,
+            Err(error) => {
+                let text = error.to_string();
+                let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                format!("is not a valid regular expression: {last}")
+            }
+        };
+        self.add(path, problem, format!("{pattern:?}"));
+    }
+
+    fn command(&mut self, path: &str, command: &Command) {
+        let (empty, text) = match command {
+            Command::Shell(line) => (line.trim().is_empty(), line.clone()),
+            Command::Argv(argv) => (argv.first().is_none_or(String::is_empty), argv.join(" ")),
+        };
+        if empty {
+            self.0.push(FieldError::new(path, "must name a program"));
+        }
+        if text.contains('\0') {
+            self.0.push(FieldError::new(path, "must not contain NUL characters"));
+        }
+    }
+
+    fn pins(&mut self, spec: &LoopSpec) {
+        self.count("spec.pins", spec.pins.len(), PINS_MAX);
+        if !spec.pins.is_empty() && spec.workspace.is_none() {
+            self.0.push(FieldError::new("spec.pins", "pins need a workspace to be restored from"));
+        }
+    }
+
+    fn agent(&mut self, agent: &AgentSpec) {
+        self.command("spec.agent.command", &agent.command);
+        self.span("spec.agent.timeout", agent.timeout, SPAN_MIN, TIMEOUT_MAX);
+        self.count("spec.agent.env", agent.env.len(), ENTRIES_MAX);
+        for (name, value) in &agent.env {
+            let path = join("spec.agent.env", name);
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+            let digit = name.starts_with(|c: char| c.is_ascii_digit());
+            if name.is_empty() || digit || !name.bytes().all(plain) {
+                let rule = "a variable's name must be letters, digits and _, not starting with a \
+                            digit";
+                self.add(&path, rule, format!("{name:?}"));
+            } else if name.starts_with(ENV_PREFIX_RESERVED) {
+                self.0.push(FieldError::new(&path, "names with FLYBALL_ are set by the platform"));
+            }
+            if value.contains('\0') {
+                self.0.push(FieldError::new(&path, "must not contain NUL characters"));
+            }
+        }
+    }
+
+    fn governor(&mut self, governor: &GovernorSpec) {
+        self.range("spec.governor.iterations", governor.iterations, ITERATIONS_MAX);
+        self.span("spec.governor.wallTime", governor.wall_time, SPAN_MIN, WALL_TIME_MAX);
+        self.range("spec.governor.patience", governor.patience, PATIENCE_MAX);
+        self.range("spec.governor.maxFiles", governor.max_files, u32::MAX);
+        self.range("spec.governor.maxLines", governor.max_lines, u32::MAX);
+        self.backoff(&governor.backoff);
+    }
+
+    fn backoff(&mut self, backoff: &Backoff) {
+        self.span("spec.governor.backoff.max", backoff.max, Span::from_secs(0), TIMEOUT_MAX);
+        if backoff.initial > backoff.max {
+            let rule = format!("must be at most spec.governor.backoff.max, {}", backoff.max);
+            self.add("spec.governor.backoff.initial", rule, backoff.initial.to_string());
+        }
+    }
+}

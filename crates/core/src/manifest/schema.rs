@@ -1,0 +1,76 @@
+//! The JSON Schema of a manifest: derived from the types, with the bounds of `rules` added, and
+//! closed, so that editors mark unknown fields as the parser does.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::rules;
+use crate::ids::NAME_BYTES_MAX;
+use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(build);
+
+/// The JSON Schema (draft 2020-12) of a manifest of kind `Loop`.
+pub fn schema() -> Value {
+    SCHEMA.clone()
+}
+
+/// The schema without a copy.
+pub(super) fn root() -> &'static Value {
+    &SCHEMA
+}
+
+fn build() -> Value {
+    let mut schema = schemars::schema_for!(Manifest).to_value();
+    close_objects(&mut schema);
+    schema["title"] = json!("Flyball Loop");
+    for (pointer, keyword, value) in bounds() {
+        if let Some(field) = schema.pointer_mut(pointer) {
+            field[keyword] = value;
+        }
+    }
+    schema
+}
+
+/// Bounds that the types do not carry: JSON pointer of the field, keyword, value.
+pub(super) fn bounds() -> Vec<(&'static str, &'static str, Value)> {
+    let name = json!("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$");
+    vec![
+        ("/properties/apiVersion", "const", json!(API_VERSION)),
+        ("/properties/kind", "const", json!(KIND_LOOP)),
+        ("/$defs/Metadata/properties/name", "pattern", name.clone()),
+        ("/$defs/Metadata/properties/name", "maxLength", json!(NAME_BYTES_MAX)),
+        ("/$defs/Metadata/properties/namespace", "pattern", name.clone()),
+        ("/$defs/Metadata/properties/namespace", "maxLength", json!(NAME_BYTES_MAX)),
+        ("/$defs/CheckSpec/properties/name", "pattern", name),
+        ("/$defs/CheckSpec/properties/name", "maxLength", json!(NAME_BYTES_MAX)),
+        ("/$defs/LoopSpec/properties/goal", "minLength", json!(1)),
+        ("/$defs/LoopSpec/properties/goal", "maxLength", json!(rules::GOAL_BYTES_MAX)),
+        ("/$defs/LoopSpec/properties/checks", "minItems", json!(1)),
+        ("/$defs/LoopSpec/properties/checks", "maxItems", json!(rules::CHECKS_MAX)),
+        ("/$defs/LoopSpec/properties/owns", "maxItems", json!(rules::OWNS_MAX)),
+        ("/$defs/LoopSpec/properties/pins", "maxItems", json!(rules::PINS_MAX)),
+        ("/$defs/GovernorSpec/properties/iterations", "minimum", json!(1)),
+        ("/$defs/GovernorSpec/properties/iterations", "maximum", json!(rules::ITERATIONS_MAX)),
+        ("/$defs/GovernorSpec/properties/patience", "minimum", json!(1)),
+        ("/$defs/GovernorSpec/properties/patience", "maximum", json!(rules::PATIENCE_MAX)),
+        ("/$defs/GovernorSpec/properties/maxFiles", "minimum", json!(1)),
+        ("/$defs/GovernorSpec/properties/maxLines", "minimum", json!(1)),
+    ]
+}
+
+/// Forbids unknown fields in every object that lists its fields.
+fn close_objects(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let object = map.get("type").is_some_and(|kind| kind == "object");
+            if object && !map.contains_key("additionalProperties") {
+                map.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+            map.values_mut().for_each(close_objects);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close_objects),
+        _ => {}
+    }
+}
