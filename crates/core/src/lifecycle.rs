@@ -1,1 +1,0 @@
-//! The life of a loop: one transition table.
