@@ -3,6 +3,10 @@
 //! the server's clock starts somewhere between our send and our receive, so only the send time is
 //! safe to count from.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -74,4 +78,177 @@ pub fn deadline(
     let drift_ms = u64::try_from(drift_ms).unwrap_or(u64::MAX);
     let usable_ms = ttl_ms.saturating_sub(drift_ms).saturating_sub(millis_up(kill_budget));
     BootInstant(sent.0.saturating_add(usable_ms))
+}
+
+/// Renewals under way that are remembered. At three tries per TTL, each given up before the lease
+/// ends, a handful is normal; the answer of a forgotten one counts as none, which is safe.
+pub const TRIES_MAX: usize = 16;
+
+/// The margins between what was granted and what is relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Margins {
+    /// See [`deadline`].
+    pub drift_ppm: u32,
+    /// See [`deadline`].
+    pub kill_budget: Duration,
+}
+
+impl Default for Margins {
+    /// 2 % of the TTL, far beyond any working quartz (some 100 ppm) and any slewing by NTP
+    /// (500 ppm), and half a second to kill.
+    fn default() -> Self {
+        Self { drift_ppm: 20_000, kill_budget: Duration::from_millis(500) }
+    }
+}
+
+/// What became of one try to renew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The store renewed the lease after it was asked to. Zero or less means that there is no such
+    /// lease: etcd answers so, without an error.
+    Renewed {
+        /// What it granted, seconds.
+        ttl_seconds: i64,
+    },
+    /// The lease is gone for certain.
+    Lost,
+    /// An error, a closed connection, a timeout: it may have been renewed or not.
+    Unknown,
+}
+
+/// What an answer changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The deadline is later now: tell whoever enforces it.
+    Extended(BootInstant),
+    /// Nothing changed; the old deadline keeps running.
+    Kept(BootInstant),
+    /// Ownership has ended, for ever.
+    Ended(Ended),
+}
+
+/// How ownership ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The store said that the lease is gone.
+    Lost,
+    /// The deadline passed before a renewal was heard of.
+    Expired,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "the store ended the lease",
+            Self::Expired => "no renewal was heard of before the deadline",
+        })
+    }
+}
+
+/// Follows one lease from its grant to its end and says until when it may be relied on.
+///
+/// Once ended it stays so: a late answer never revives ownership, as others may own by then. A new
+/// incarnation starts with a new lease and a new clock. Times come from the caller, who reads
+/// `CLOCK_BOOTTIME` *before* it sends and *after* it received.
+#[derive(Debug, Clone)]
+pub struct LeaseClock {
+    margins: Margins,
+    deadline: BootInstant,
+    ended: Option<Ended>,
+    /// Send times of the tries without an answer yet, by id.
+    tries: BTreeMap<u64, BootInstant>,
+}
+
+impl LeaseClock {
+    /// A clock for a lease granted in answer to a request sent at `sent` and received at `now`.
+    pub fn granted(
+        margins: Margins,
+        sent: BootInstant,
+        ttl_seconds: i64,
+        now: BootInstant,
+    ) -> Self {
+        let mut clock = Self { margins, deadline: sent, ended: None, tries: BTreeMap::new() };
+        match clock.granted_until(sent, ttl_seconds) {
+            Some(deadline) => clock.deadline = deadline,
+            None => clock.end(Ended::Lost),
+        }
+        clock.on_time(now);
+        clock
+    }
+
+    /// A renewal is about to be sent. Ids are the caller's, never used twice.
+    pub fn on_sent(&mut self, id: u64, sent: BootInstant) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.tries.insert(id, sent);
+        while self.tries.len() > TRIES_MAX {
+            self.tries.pop_first();
+        }
+    }
+
+    /// The try `id` was answered, or given up, at `now`. An answer to an id that is not under way
+    /// can still say that the lease is lost, and nothing else.
+    pub fn on_answer(&mut self, id: u64, answer: Answer, now: BootInstant) -> Renewal {
+        let sent = self.tries.remove(&id);
+        self.on_time(now);
+        if let Some(ended) = self.ended {
+            return Renewal::Ended(ended);
+        }
+        let granted = match answer {
+            Answer::Unknown => return Renewal::Kept(self.deadline),
+            Answer::Lost => None,
+            Answer::Renewed { ttl_seconds } => {
+                // Without a send time there is nothing safe to count from.
+                self.granted_until(sent.unwrap_or_default(), ttl_seconds)
+            }
+        };
+        match granted {
+            None => {
+                self.end(Ended::Lost);
+                Renewal::Ended(Ended::Lost)
+            }
+            // The answer to an older try never moves the deadline back.
+            Some(deadline) if sent.is_some() && deadline > self.deadline => {
+                self.deadline = deadline;
+                Renewal::Extended(deadline)
+            }
+            Some(_) => Renewal::Kept(self.deadline),
+        }
+    }
+
+    /// Time passed. Answers how ownership ended, if it has.
+    pub fn on_time(&mut self, now: BootInstant) -> Option<Ended> {
+        if self.ended.is_none() && now >= self.deadline {
+            self.end(Ended::Expired);
+        }
+        self.ended
+    }
+
+    /// Everything that relies on the lease must be dead at this instant.
+    pub fn deadline(&self) -> BootInstant {
+        self.deadline
+    }
+
+    /// How ownership ended, as far as this clock was told the time.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// When to send the next renewal after one sent at `sent`: a third of the TTL later, so that
+    /// two may fail.
+    pub fn next_try(sent: BootInstant, ttl: Duration) -> BootInstant {
+        sent + ttl / 3
+    }
+
+    fn granted_until(&self, sent: BootInstant, ttl_seconds: i64) -> Option<BootInstant> {
+        let seconds = u64::try_from(ttl_seconds).ok().filter(|seconds| *seconds > 0)?;
+        let ttl = Duration::from_secs(seconds);
+        Some(deadline(sent, ttl, self.margins.drift_ppm, self.margins.kill_budget))
+    }
+
+    fn end(&mut self, how: Ended) {
+        self.ended = Some(how);
+        self.tries.clear();
+    }
 }
