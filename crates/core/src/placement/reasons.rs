@@ -63,14 +63,11 @@ impl Misfit {
 
     /// How far the node is from ever fitting, in thousandths of what is needed.
     fn shortfall(&self) -> u64 {
-        match self {
-            Self::Short { need, capacity, .. } if need > capacity => {
-                let missing = u128::from(need - capacity) * 1000;
-                u64::try_from(missing.div_ceil(u128::from(*need))).unwrap_or(1000)
-            }
-            permanent if permanent.is_permanent() => 1000,
-            _ => 0,
+        if let Self::Short { need, capacity, .. } = self {
+            let missing = u128::from(need.saturating_sub(*capacity)) * 1000;
+            return u64::try_from(missing.div_ceil(u128::from((*need).max(1)))).unwrap_or(1000);
         }
+        if self.is_permanent() { 1000 } else { 0 }
     }
 }
 
@@ -121,7 +118,7 @@ impl NodeReason {
             Misfit::Offline => 1,
             Misfit::Draining => 2,
             Misfit::Cordoned => 3,
-            _ => 4,
+            Misfit::Label { .. } | Misfit::Short { .. } | Misfit::NoSlot { .. } => 4,
         })
     }
 }
@@ -166,7 +163,7 @@ pub(super) fn summary(reasons: &[NodeReason]) -> String {
     format!("0 of {} {noun}: {}", reasons.len(), parts.join(", "))
 }
 
-/// "no node can ever fit: nearest is n2, which lacks gpu (need 4, have 2); 0 of 3 …".
+/// "no known node can ever fit: nearest is n2, which lacks gpu (need 4, have 2) (0 of 3 …)".
 pub(super) fn never_summary(reasons: &[NodeReason], nearest: Option<&NodeReason>) -> String {
     let all = summary(reasons);
     let Some(nearest) = nearest else { return all };
@@ -177,6 +174,9 @@ pub(super) fn never_summary(reasons: &[NodeReason], nearest: Option<&NodeReason>
         .map(Misfit::to_string)
         .collect();
     let nearest_part = format!("nearest is {}, which {}", nearest.node, lacks.join(" and "));
+    if reasons.len() == 1 {
+        return format!("no known node can ever fit: {nearest_part}");
+    }
     format!("no known node can ever fit: {nearest_part} ({all})")
 }
 

@@ -60,6 +60,8 @@ struct Search<'a, Id> {
     wanted: &'a Entry,
     found: &'a mut Vec<Blocker<Id>>,
     max: usize,
+    /// Branches looked at: what a search costs.
+    visited: usize,
 }
 
 impl<Id: Ord + Clone> ClaimIndex<Id> {
@@ -118,17 +120,23 @@ impl<Id: Ord + Clone> ClaimIndex<Id> {
     /// The first `max` of [`blockers`](Self::blockers), without looking for more. `explain` names a
     /// few; a set such as `git:**` may have as many as there are claims.
     pub fn blockers_up_to(&self, wanted: &ResourceSet, max: usize) -> Vec<Blocker<Id>> {
-        let mut found = Vec::new();
+        self.search(wanted, max).0
+    }
+
+    /// The blockers, and how many branches were looked at for them.
+    fn search(&self, wanted: &ResourceSet, max: usize) -> (Vec<Blocker<Id>>, usize) {
+        let (mut found, mut visited) = (Vec::new(), 0);
         for entry in wanted.entries() {
             let shared = (entry.access() == Access::Exclusive).then_some(&self.shared);
             for roots in std::iter::once(&self.exclusive).chain(shared) {
                 if let Some(root) = roots.get(entry.scheme()) {
-                    let mut search = Search { wanted: entry, found: &mut found, max };
+                    let mut search = Search { wanted: entry, found: &mut found, max, visited: 0 };
                     search.descend(root, entry.segments());
+                    visited += search.visited;
                 }
             }
         }
-        found
+        (found, visited)
     }
 
     /// Whether nobody holds anything that conflicts with the wanted set.
@@ -252,6 +260,7 @@ impl<Id: Ord + Clone> Search<'_, Id> {
     }
 
     fn descend(&mut self, branch: &Branch<Id>, segments: &[Segment]) {
+        self.visited += 1;
         if self.full() {
             return;
         }
@@ -307,6 +316,7 @@ impl<Id: Ord + Clone> Search<'_, Id> {
             if self.full() {
                 return;
             }
+            self.visited += 1;
             self.take(child.here.as_deref());
             self.take(child.below.as_deref());
             self.take_all_below(child);
@@ -329,3 +339,6 @@ fn from_prefix<'a, V>(
     let tail = children.range::<str, _>(from);
     tail.map(|(key, value)| (&**key, value)).take_while(move |(key, _)| key.starts_with(start))
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,13 +72,12 @@ fn canonical(url: &str) -> Result<String, String> {
         return with_scheme(&scheme.to_ascii_lowercase(), rest);
     }
     match url.split_once(':') {
+        Some((authority, _)) if authority.contains(['/', '[']) => scp_in_brackets(url),
         Some((_, path)) if path.starts_with(':') => {
             Err("remote helpers are not allowed".to_owned())
         }
-        Some((authority, path)) if !authority.contains('/') && !authority.contains('[') => {
-            at_host(&host(authority, "22")?, path)
-        }
-        _ => scp_in_brackets(url),
+        Some((authority, path)) => at_host(&host(authority, "22")?, path),
+        None => Err("it is a relative path".to_owned()),
     }
 }
 
@@ -121,13 +120,14 @@ fn host(authority: &str, default_port: &str) -> Result<String, String> {
     if !port_valid {
         return Err(format!("{port:?} is not a port"));
     }
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(name).to_lowercase();
     let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let valid = match bracketed {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             let inner = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-            name.chars().all(inner) && name.starts_with(char::is_alphanumeric)
+            let labels = name.split('.').all(|label| !label.is_empty());
+            labels && name.chars().all(inner) && name.starts_with(char::is_alphanumeric)
         }
     };
     if !valid {

@@ -1,1 +1,6 @@
-//! Tests of resource sets.
+//! Tests of resource sets: grammar, repository ids, overlap against brute force, path sets.
+
+mod grammar;
+mod overlap;
+mod repositories;
+mod roundtrip;
