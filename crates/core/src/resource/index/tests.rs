@@ -14,7 +14,7 @@ enum Step {
 }
 
 fn set() -> impl Strategy<Value = ResourceSet> {
-    let segment = prop::sample::select(vec!["a", "b", "ab", "*", "a*", "*b", "a*b", "é*"]);
+    let segment = prop::sample::select(vec!["a", "b", "ab", "*", "a*", "*b", "*a", "a*b", "é*"]);
     let path = (any::<bool>(), prop::collection::vec(segment, 0..3), any::<bool>());
     let entry = (prop::sample::select(vec!["git", "gpu"]), path, any::<bool>()).prop_map(
         |(scheme, (rooted, mut segments, rest), read)| {
