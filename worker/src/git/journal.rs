@@ -1,0 +1,261 @@
+//! The journal: the loop's append-only record in its own repository, and the seal that fences an
+//! owner that lost its claim.
+//!
+//! A chain of commits on one ref; each holds one [`JournalRecord`] as JSON below a subject line
+//! for people. Every push appends to the chain in the same atomic push as whatever else it
+//! moves, so the server refuses all of it if anyone appended in between. A ref that does not
+//! change is never sent and so fences nothing: that is why there is no push without a record.
+
+use flyball_core::ids::{LoopUid, NodeName, Token};
+use flyball_core::record::{JournalEntry, JournalRecord, RECORD_VERSION};
+
+use super::error::{GitError, JournalError};
+use super::journal_ref::LoopRefs;
+use super::oid::Oid;
+use super::push::{Pushed, RefUpdate};
+use super::repo::RunRepo;
+use super::subject::subject;
+
+/// Most records read at once, newest first: enough for a loop's memory, bounded for a journal that
+/// grew over months.
+pub const RECORDS_MAX: usize = 200;
+/// Most bytes of these records; one is far below 100 kB.
+const RECORDS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often a seal starts again because somebody appended while it read; each time somebody else
+/// made progress.
+const SEAL_ATTEMPTS_MAX: usize = 5;
+
+/// Who appends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The loop whose journal it is.
+    pub loop_uid: LoopUid,
+    /// Token of the claim under which is written.
+    pub token: Token,
+    /// Node that writes.
+    pub node: NodeName,
+}
+
+/// A loop's journal as last read or written.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    repo: RunRepo,
+    refs: LoopRefs,
+    tip: Option<Oid>,
+    records: Vec<JournalRecord>,
+}
+
+/// A successful append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// The record's commit, now the journal's tip or an ancestor of it.
+    pub commit: Oid,
+    /// The record as written.
+    pub record: JournalRecord,
+    /// True if the push's answer was lost and the record was found by reading back.
+    pub read_back: bool,
+}
+
+impl Journal {
+    /// Fetches the journal and reads its newest records.
+    ///
+    /// # Errors
+    /// `Git` if it cannot be fetched, `Corrupt` if a record cannot be read.
+    pub async fn open(repo: &RunRepo, refs: &LoopRefs) -> Result<Self, JournalError> {
+        let fetched = repo.cache().fetch(None, Some(refs)).await?;
+        let mut journal = Self::from_fetched(repo, refs, fetched.journal);
+        journal.read().await?;
+        Ok(journal)
+    }
+
+    /// A journal whose tip was already fetched (see `Cache::fetch`); [`Journal::open`] without the
+    /// round trip, and without records until [`Journal::open`] or an append.
+    fn from_fetched(repo: &RunRepo, refs: &LoopRefs, tip: Option<Oid>) -> Self {
+        Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() }
+    }
+
+    /// The newest commit of the chain.
+    pub fn tip(&self) -> Option<&Oid> {
+        self.tip.as_ref()
+    }
+
+    /// The newest record.
+    pub fn last(&self) -> Option<&JournalRecord> {
+        self.records.first()
+    }
+
+    /// Known records, newest first, at most [`RECORDS_MAX`].
+    pub fn records(&self) -> &[JournalRecord] {
+        &self.records
+    }
+
+    /// The refs of this loop.
+    pub fn refs(&self) -> &LoopRefs {
+        &self.refs
+    }
+
+    /// The newest run ref's token and checkpoint that records tell of: the token of the newest
+    /// record that kept or rebased a checkpoint, and that commit.
+    pub fn checkpoint(&self) -> Option<(Token, String)> {
+        self.records.iter().find_map(|record| match &record.entry {
+            JournalEntry::Iteration(iteration) => {
+                iteration.checkpoint.clone().map(|commit| (record.token, commit))
+            }
+            JournalEntry::Rebased { checkpoint, .. } => Some((record.token, checkpoint.clone())),
+            _ => None,
+        })
+    }
+
+    /// The ref to which this commit was published, if the journal says so. To be asked after a
+    /// takeover, before publishing (again).
+    pub fn find_published(&self, commit: &Oid) -> Option<String> {
+        self.records.iter().find_map(|record| match &record.entry {
+            JournalEntry::Published { commit: published, reference }
+                if published == commit.as_str() =>
+            {
+                Some(reference.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Seals the journal for a new owner: refuses if its last token is not older, then appends the
+    /// takeover. From then on every push of older owners is refused by the server.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] if the journal already is at this token or a later one; others as
+    /// for [`Journal::append`].
+    pub async fn seal(&mut self, owner: &Owner, base: &Oid) -> Result<Appended, JournalError> {
+        let entry = JournalEntry::Takeover { base: base.to_string() };
+        self.seal_with(owner, entry).await
+    }
+
+    /// Seals the journal of another loop whose last run was never proven to have stopped. The
+    /// token of `owner` is that of the claim that overlaps; claims of one store share one order.
+    ///
+    /// # Errors
+    /// As [`Journal::seal`].
+    pub async fn seal_for_other(
+        &mut self,
+        owner: &Owner,
+        by: &LoopUid,
+    ) -> Result<Appended, JournalError> {
+        self.seal_with(owner, JournalEntry::SealedByOther { by: by.clone() }).await
+    }
+
+    async fn seal_with(
+        &mut self,
+        owner: &Owner,
+        entry: JournalEntry,
+    ) -> Result<Appended, JournalError> {
+        let mut attempt = 1;
+        loop {
+            self.refuse_unless_older(owner)?;
+            match self.append(owner, entry.clone(), &[]).await {
+                // Somebody older appended after we read; their record is in the journal now.
+                Err(JournalError::Fenced { found_token, .. })
+                    if found_token < owner.token.0 && attempt < SEAL_ATTEMPTS_MAX =>
+                {
+                    attempt += 1;
+                    *self = Self::open(&self.repo, &self.refs).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn refuse_unless_older(&self, owner: &Owner) -> Result<(), JournalError> {
+        match self.last() {
+            Some(last) if last.token >= owner.token => {
+                Err(JournalError::Fenced { found_token: last.token.0, own_token: owner.token.0 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends one record and moves `extra` refs (run ref, publish branch) in the same atomic
+    /// push. Either everything is applied or nothing. A lost answer is resolved by reading back.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`]: stop, somebody else owns the loop. `PublishMoved`: observe again.
+    /// `Git(Rejected)`: the server's own rules. `Git(Unreachable)`: nothing was applied yet; if a
+    /// push is still under way and lands later, the next append says [`JournalError::Late`].
+    /// `Git(Unknown)`: not even reading back worked; open the journal again later.
+    pub async fn append(
+        &mut self,
+        owner: &Owner,
+        entry: JournalEntry,
+        extra: &[RefUpdate],
+    ) -> Result<Appended, JournalError> {
+        let record = JournalRecord {
+            version: RECORD_VERSION,
+            loop_uid: owner.loop_uid.clone(),
+            token: owner.token,
+            sequence: self.last().map_or(1, |last| last.sequence.saturating_add(1)),
+            node: owner.node.clone(),
+            at: jiff::Timestamp::now(),
+            entry,
+        };
+        let commit = self.write_record(&record).await?;
+        let mut updates = vec![RefUpdate {
+            name: self.refs.journal(),
+            old: self.tip.clone(),
+            new: commit.clone(),
+        }];
+        updates.extend_from_slice(extra);
+        let pushed = match self.repo.push(&updates).await {
+            Ok(pushed) => pushed,
+            Err(JournalError::Fenced { .. }) => return Err(self.fenced(owner).await?),
+            Err(error) => return Err(error),
+        };
+        self.tip = Some(commit.clone());
+        self.records.insert(0, record.clone());
+        self.records.truncate(RECORDS_MAX);
+        Ok(Appended { commit, record, read_back: pushed == Pushed::ReadBack })
+    }
+
+    /// Reads the journal again to say who fenced us.
+    async fn fenced(&self, owner: &Owner) -> Result<JournalError, JournalError> {
+        let now = Self::open(&self.repo, &self.refs).await?;
+        if now.last().is_some_and(|last| last.token == owner.token && last.node == owner.node) {
+            return Ok(JournalError::Late);
+        }
+        let found_token = now.last().map_or(0, |last| last.token.0);
+        Ok(JournalError::Fenced { found_token, own_token: owner.token.0 })
+    }
+
+    async fn write_record(&self, record: &JournalRecord) -> Result<Oid, GitError> {
+        let json = serde_json::to_string_pretty(record)
+            .map_err(|error| GitError::local("write record", error))?;
+        let message = format!("{}\n\n{json}", subject(record));
+        let parents: Vec<Oid> = self.tip.iter().cloned().collect();
+        self.repo.commit_tree(&Oid::empty_tree(), &parents, &message, record.at).await
+    }
+
+    /// Reads the newest records of the chain.
+    async fn read(&mut self) -> Result<(), JournalError> {
+        let Some(tip) = &self.tip else { return Ok(()) };
+        let count = format!("-n{RECORDS_MAX}");
+        let options = [
+            "log",
+            "--first-parent",
+            "-z",
+            "--encoding=UTF-8",
+            &count,
+            "--format=%H%n%b",
+            "--end-of-options",
+            tip.as_str(),
+        ];
+        let call = self.repo.call(options).stdout_bytes_max(RECORDS_BYTES_MAX);
+        let text = call.ok().await?.text();
+        for entry in text.split('\0').filter(|entry| !entry.trim().is_empty()) {
+            let (commit, body) = entry.trim_start().split_once('\n').unwrap_or((entry, ""));
+            let record = serde_json::from_str(body).map_err(|error| JournalError::Corrupt {
+                commit: commit.trim().parse().unwrap_or_else(|_| tip.clone()),
+                message: error.to_string(),
+            })?;
+            self.records.push(record);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The private repository of one run, and its two worktrees.
+//!
+//! The git directory is outside both worktrees, so neither the agent nor a check can configure it
+//! or delete it. New objects go into it; those of the remote are read from the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cache::Cache;
+use super::error::GitError;
+use super::files::{Kind, blocking, init_git_dir, remove_any, restore_config};
+use super::oid::Oid;
+use super::runner::{Call, Git};
+
+/// A worktree of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where the agent acts.
+    Work,
+    /// Where checks measure a snapshotted tree.
+    Verify,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// What a checkout does with files that are not in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Removes untracked files and keeps git-ignored ones: build output makes the next build fast.
+    KeepIgnored,
+    /// Removes everything.
+    Remove,
+}
+
+/// The private repository of one run.
+#[derive(Debug, Clone)]
+pub struct RunRepo {
+    git: Git,
+    dir: PathBuf,
+    git_dir: PathBuf,
+    url: String,
+    cache: Cache,
+}
+
+impl RunRepo {
+    /// Makes `<dir>/git`; the worktrees appear with their first checkout.
+    ///
+    /// # Errors
+    /// `Local` if a directory cannot be made.
+    pub async fn create(cache: &Cache, dir: &Path) -> Result<Self, GitError> {
+        let git_dir = dir.join("git");
+        let (path, objects) = (git_dir.clone(), cache.objects());
+        blocking("create run repository", move || init_git_dir(&path, Kind::Bare, &[&objects]))
+            .await?;
+        Ok(Self {
+            git: cache.git().clone(),
+            dir: dir.to_owned(),
+            git_dir,
+            url: cache.url().to_owned(),
+            cache: cache.clone(),
+        })
+    }
+
+    /// The path of a worktree.
+    pub fn path(&self, place: Place) -> PathBuf {
+        self.dir.join(place.name())
+    }
+
+    /// The run's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The cache whose objects this repository reads.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn git(&self) -> &Git {
+        &self.git
+    }
+
+    pub(super) fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    pub(super) fn index(&self, place: Place) -> PathBuf {
+        self.git_dir.join(format!("{}.index", place.name()))
+    }
+
+    /// A call on the object database.
+    pub(super) fn call<const N: usize>(&self, args: [&str; N]) -> Call<'_> {
+        self.git.call(&self.git_dir, args)
+    }
+
+    /// A call on a worktree with its private index.
+    pub(super) fn call_in<const N: usize>(&self, place: Place, args: [&str; N]) -> Call<'_> {
+        self.call(args).work_tree(&self.path(place), &self.index(place))
+    }
+
+    /// Makes a worktree equal to the tree of a commit (or to a tree): changed and missing files
+    /// are written, others keep their times, so that builds stay incremental. A `.git` in it is
+    /// removed, see [`RunRepo::lend_git`].
+    ///
+    /// # Errors
+    /// `Local`. A worktree that git cannot repair is made anew once.
+    pub async fn checkout(
+        &self,
+        place: Place,
+        treeish: &Oid,
+        leftovers: Leftovers,
+    ) -> Result<(), GitError> {
+        self.prepare(place).await?;
+        if self.checkout_once(place, treeish, leftovers).await.is_ok() {
+            return Ok(());
+        }
+        let (path, index) = (self.path(place), self.index(place));
+        blocking("wipe worktree", move || {
+            remove_any(&index)?;
+            remove_any(&index.with_extension("index.lock"))?;
+            remove_any(&path)?;
+            fs::create_dir_all(&path)
+        })
+        .await?;
+        self.checkout_once(place, treeish, leftovers).await
+    }
+
+    async fn checkout_once(
+        &self,
+        place: Place,
+        treeish: &Oid,
+        leftovers: Leftovers,
+    ) -> Result<(), GitError> {
+        let fresh = !self.index(place).exists();
+        self.call_in(place, ["read-tree", "--reset", "-u", "--no-recurse-submodules"])
+            .arg(treeish.as_str())
+            .ok()
+            .await?;
+        if fresh {
+            return Ok(());
+        }
+        // Twice -f: nested repositories that somebody left behind are removed too.
+        let clean = match leftovers {
+            Leftovers::KeepIgnored => self.call_in(place, ["clean", "-ffdq"]),
+            Leftovers::Remove => self.call_in(place, ["clean", "-ffdxq"]),
+        };
+        clean.ok().await?;
+        Ok(())
+    }
+
+    /// The worktree is a real directory without `.git`; without an index it is empty.
+    async fn prepare(&self, place: Place) -> Result<(), GitError> {
+        let (path, index, git_dir) = (self.path(place), self.index(place), self.git_dir.clone());
+        blocking("prepare worktree", move || {
+            restore_config(&git_dir)?;
+            let real = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            if !real || !index.exists() {
+                remove_any(&path)?;
+                remove_any(&index)?;
+            }
+            fs::create_dir_all(&path)?;
+            remove_any(&path.join(".git"))
+        })
+        .await
+    }
+
+    /// Gives a worktree a `.git` of its own with the commit checked out on branch `flyball`, so
+    /// that agents and checks can use git there. Nobody else ever reads it: whatever is done to
+    /// it, deletion included, does not matter. The next checkout removes it.
+    ///
+    /// # Errors
+    /// `Local` if it cannot be written.
+    pub async fn lend_git(&self, place: Place, commit: &Oid) -> Result<(), GitError> {
+        let lent = self.path(place).join(".git");
+        let (index, commit) = (self.index(place), commit.clone());
+        let (own, shared) = (self.git_dir.join("objects"), self.cache.objects());
+        blocking("lend a git directory", move || {
+            remove_any(&lent)?;
+            init_git_dir(&lent, Kind::Lent, &[&own, &shared])?;
+            fs::write(lent.join("refs/heads/flyball"), format!("{commit}\n"))?;
+            fs::copy(index, lent.join("index")).map(drop)
+        })
+        .await
+    }
+}
