@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Durable state as typed keys, transactions, leases and watches, over any etcd v3 server.
+//!
+//! Everything else in Flyball speaks of loops, claims and sessions; only this crate knows keys,
+//! revisions and etcd. Its rules: ownership is decided by transactions and never by leases; every
+//! write of a leader compares the leader's key; a lost answer is a state of its own
+//! ([`StoreError::Unknown`]) that is resolved by reading back and never by repeating.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod client;
+mod commit;
+mod error;
+mod events;
+mod keys;
+mod leadership;
+mod loops;
+mod nodes;
+mod sessions;
+mod snapshot;
+mod store;
+mod values;
+mod watch;
+
+pub use client::KeepAlive;
+pub use commit::{
+    Assign, Commit, CommitError, Found, Mutation, MutationResult, OrphanKey, PutNode, PutStatus,
+    Release, RemoveLoop, RemoveOrphan, Resolution,
+};
+pub use error::StoreError;
+pub use events::{EVENT_TTL_SECONDS, EventScope, EventsPut};
+pub use keys::{EventKey, OwnerKey};
+pub use leadership::{Campaign, Leadership};
+pub use loops::{CreateLoop, NewLoop, Update};
+pub use sessions::{Adopt, OpenSession, Session};
+pub use snapshot::{Snapshot, Undecodable};
+pub use store::{Installation, Store, StoreOptions, StoreStatus};
+pub use values::{
+    ClaimRecord, EventRecord, LeaderRecord, LoopRecord, OwnerRecord, SCHEMA_VERSION, SessionRecord,
+    Stored,
+};
+pub use watch::{Change, WatchItem, WatchOptions, WatchStream};
+
+pub use etcd_client::Channel;

@@ -1,0 +1,205 @@
+//! Mutations as nested transactions.
+
+use std::sync::Arc;
+
+use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+use flyball_core::ids::LoopKey;
+use flyball_core::spec::Access;
+use flyball_core::status::LoopStatus;
+
+use super::mutation::{
+    Assign, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop, RemoveOrphan,
+};
+use super::plan::Cost;
+use crate::error::StoreError;
+use crate::keys;
+use crate::values::{self, OwnerRecord};
+
+/// A nested transaction under construction, with its cost.
+struct Nested {
+    compares: Vec<Compare>,
+    success: Vec<TxnOp>,
+    failure: Vec<TxnOp>,
+    cost: Cost,
+}
+
+impl Nested {
+    fn new(writes: usize) -> Self {
+        Self {
+            compares: Vec::with_capacity(writes + 2),
+            success: Vec::with_capacity(writes),
+            failure: Vec::with_capacity(3),
+            cost: Cost::new(writes),
+        }
+    }
+
+    fn absent(&mut self, key: &[u8]) {
+        self.created_at(key, 0);
+    }
+
+    fn created_at(&mut self, key: &[u8], revision: i64) {
+        self.cost.compare(key);
+        self.compares.push(Compare::create_revision(key, CompareOp::Equal, revision));
+    }
+
+    fn unchanged_since(&mut self, key: &[u8], revision: i64) {
+        self.cost.compare(key);
+        self.compares.push(Compare::mod_revision(key, CompareOp::Equal, revision));
+    }
+
+    fn bound_to(&mut self, key: &[u8], lease: i64) {
+        self.cost.compare(key);
+        self.compares.push(Compare::lease(key, CompareOp::Equal, lease));
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>, lease: i64) {
+        self.cost.write(&key, value.len());
+        let options = (lease != 0).then(|| PutOptions::new().with_lease(lease));
+        self.success.push(TxnOp::put(key, value, options));
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.cost.write(&key, 0);
+        self.success.push(TxnOp::delete(key, None));
+    }
+
+    /// Deletes a key only if it is of the given creation: never one that became another's.
+    fn delete_if_created_at(&mut self, key: Vec<u8>, revision: i64) {
+        self.cost.guarded_delete(&key);
+        let own = Compare::create_revision(key.clone(), CompareOp::Equal, revision);
+        let txn = Txn::new().when([own]).and_then([TxnOp::delete(key, None)]);
+        self.success.push(TxnOp::txn(txn));
+    }
+
+    /// On refusal, reads a key's revisions.
+    fn on_refusal_look_at(&mut self, key: Vec<u8>) {
+        self.cost.read(&key);
+        self.failure.push(TxnOp::get(key, Some(GetOptions::new().with_keys_only())));
+    }
+
+    /// On refusal, reads a key with its value.
+    fn on_refusal_read(&mut self, key: Vec<u8>) {
+        self.cost.read(&key);
+        self.failure.push(TxnOp::get(key, None));
+    }
+
+    fn finish(self, what: impl Fn() -> String) -> Result<(Txn, Cost), StoreError> {
+        self.cost.check(what)?;
+        let txn = Txn::new().when(self.compares).and_then(self.success).or_else(self.failure);
+        Ok((txn, self.cost))
+    }
+}
+
+/// The nested transaction of a mutation and what it takes of a request. The failure branch reads
+/// what the mutation's own compares looked at, in the order that `found` expects. Owner keys are
+/// not among them: they would double the request for a case that the claim index already rules
+/// out; that case reads them afterwards.
+pub(super) fn build(mutation: &Mutation) -> Result<(Txn, Cost), StoreError> {
+    match mutation {
+        Mutation::Assign(assign) => build_assign(assign),
+        Mutation::PutStatus(put) => build_put_status(put),
+        Mutation::Release(release) => build_release(release),
+        Mutation::RemoveLoop(remove) => build_remove_loop(remove),
+        Mutation::PutNode(put) => build_put_node(put),
+        Mutation::RemoveOrphan(remove) => build_remove_orphan(remove),
+    }
+}
+
+fn build_assign(assign: &Assign) -> Result<(Txn, Cost), StoreError> {
+    let claim = &assign.claim;
+    let mut txn = Nested::new(assign.owners.len() + 2);
+    let session_key = keys::session(&claim.node);
+    txn.created_at(&session_key, assign.session_revision);
+    txn.bound_to(&session_key, claim.lease);
+    let claim_key = keys::claim(&claim.key);
+    txn.absent(&claim_key);
+    put_status(&mut txn, &claim.key, &assign.status, assign.status_revision)?;
+    txn.on_refusal_read(claim_key.clone());
+    txn.on_refusal_look_at(session_key);
+    txn.put(claim_key, claim.encode(), claim.lease);
+    let owner = OwnerRecord { key: claim.key.clone(), uid: claim.uid.clone() }.encode();
+    for (access, resource) in &assign.owners {
+        let exclusive = keys::owner(Access::Exclusive, resource, &claim.key);
+        txn.absent(&exclusive);
+        let key = match access {
+            Access::Exclusive => exclusive,
+            Access::Read => keys::owner(Access::Read, resource, &claim.key),
+        };
+        txn.put(key, owner.clone(), claim.lease);
+    }
+    txn.finish(|| format!("the claim of loop {}", claim.key))
+}
+
+/// Writes the status over the one at `revision`. Its key is the first one read on refusal.
+fn put_status(
+    txn: &mut Nested,
+    key: &LoopKey,
+    status: &Arc<LoopStatus>,
+    revision: i64,
+) -> Result<(), StoreError> {
+    let status_key = keys::status(key);
+    txn.unchanged_since(&status_key, revision);
+    txn.on_refusal_look_at(status_key.clone());
+    txn.put(status_key, values::encode_status(status)?, 0);
+    Ok(())
+}
+
+fn build_put_status(put: &PutStatus) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(1);
+    put_status(&mut txn, &put.key, &put.status, put.status_revision)?;
+    if let Some(token) = put.token {
+        let claim_key = keys::claim(&put.key);
+        txn.created_at(&claim_key, token.0);
+        txn.on_refusal_read(claim_key);
+    }
+    txn.finish(|| format!("the status of loop {}", put.key))
+}
+
+fn build_release(release: &Release) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(release.owners.len() + 2);
+    put_status(&mut txn, &release.key, &release.status, release.status_revision)?;
+    let claim_key = keys::claim(&release.key);
+    txn.created_at(&claim_key, release.token.0);
+    txn.on_refusal_read(claim_key.clone());
+    txn.delete(claim_key);
+    for (access, resource) in &release.owners {
+        // Owner keys are created together with their claim: the same revision, or not its own.
+        let key = keys::owner(*access, resource, &release.key);
+        txn.delete_if_created_at(key, release.token.0);
+    }
+    txn.finish(|| format!("the release of loop {}", release.key))
+}
+
+fn build_remove_loop(remove: &RemoveLoop) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(2);
+    let spec_key = keys::spec(&remove.key);
+    let claim_key = keys::claim(&remove.key);
+    txn.unchanged_since(&spec_key, remove.loop_revision);
+    txn.absent(&claim_key);
+    txn.on_refusal_look_at(spec_key.clone());
+    txn.on_refusal_read(claim_key);
+    txn.delete(spec_key);
+    txn.delete(keys::status(&remove.key));
+    txn.finish(|| format!("the removal of loop {}", remove.key))
+}
+
+fn build_put_node(put: &PutNode) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(1);
+    let key = keys::node(&put.record.name);
+    txn.unchanged_since(&key, put.node_revision);
+    txn.on_refusal_look_at(key.clone());
+    txn.put(key, values::encode_node(&put.record)?, 0);
+    txn.finish(|| format!("the record of node {}", put.record.name))
+}
+
+fn build_remove_orphan(remove: &RemoveOrphan) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(1);
+    let key = match &remove.orphan {
+        OrphanKey::Owner(owner) => owner.encode(),
+        OrphanKey::Claim(key) => keys::claim(key),
+    };
+    txn.unchanged_since(&key, remove.revision);
+    txn.on_refusal_look_at(key.clone());
+    txn.delete(key);
+    txn.finish(|| "the removal of a leftover key".to_owned())
+}

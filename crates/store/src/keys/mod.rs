@@ -1,0 +1,78 @@
+//! The keys, all under one prefix, one file per family. Every family encodes injectively and
+//! decodes strictly: a key that no version of this code would write is [`Key::Foreign`].
+
+mod claims;
+mod events;
+mod loops;
+mod nodes;
+mod owners;
+mod path;
+mod sessions;
+mod singletons;
+#[cfg(test)]
+mod tests;
+
+use flyball_core::ids::{LoopKey, NodeName};
+
+pub(crate) use claims::claim;
+pub use events::EventKey;
+pub(crate) use events::{event, events_of};
+pub(crate) use loops::{spec, status};
+pub(crate) use nodes::node;
+pub use owners::OwnerKey;
+pub(crate) use owners::owner;
+pub(crate) use sessions::session;
+pub(crate) use singletons::{INSTALLATION, LEADER};
+
+/// Everything of one installation is under this prefix; the number is the layout's version.
+pub(crate) const PREFIX: &str = "/flyball/v1/";
+
+/// Where the events are; a snapshot leaves them out.
+pub(crate) const EVENTS: &str = "/flyball/v1/events/";
+
+/// The first key behind `prefix`, for prefixes that end in '/'.
+pub(crate) fn behind(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1; // '/' becomes '0'
+    }
+    end
+}
+
+/// A key read back from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    Installation,
+    Leader,
+    Node(NodeName),
+    Session(NodeName),
+    Spec(LoopKey),
+    Status(LoopKey),
+    Claim(LoopKey),
+    Owner(OwnerKey),
+    Event(EventKey),
+    /// Not ours, or of a newer version: left alone.
+    Foreign,
+}
+
+impl Key {
+    /// Reads a key.
+    pub(crate) fn decode(key: &[u8]) -> Self {
+        Self::decode_known(key).unwrap_or(Self::Foreign)
+    }
+
+    fn decode_known(key: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(key).ok()?;
+        let rest = text.strip_prefix(PREFIX)?;
+        match rest.split_once('/') {
+            None => singletons::decode(rest),
+            Some(("nodes", rest)) => nodes::decode(rest),
+            Some(("sessions", rest)) => sessions::decode(rest),
+            Some(("loops", rest)) => loops::decode(rest),
+            Some(("claims", rest)) => claims::decode(rest),
+            Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
+            Some(("events", rest)) => events::decode(rest).map(Self::Event),
+            Some(_) => None,
+        }
+    }
+}

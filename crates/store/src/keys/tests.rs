@@ -1,0 +1,93 @@
+//! Every key decodes to what it was made of, and no two things share a key.
+
+use flyball_core::spec::Access;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Text with the characters that could confuse an encoding, and arbitrary ones.
+fn odd_text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9-]{1,12}", "[-a-z/%.*2DF ~]{0,12}", any::<String>()]
+}
+
+fn loop_key() -> impl Strategy<Value = LoopKey> {
+    (odd_text(), odd_text()).prop_map(|(namespace, name)| LoopKey::new(namespace, name))
+}
+
+fn owner_key() -> impl Strategy<Value = OwnerKey> {
+    let access = prop_oneof![Just(Access::Exclusive), Just(Access::Read)];
+    (access, odd_text(), loop_key())
+        .prop_map(|(access, resource, holder)| OwnerKey::new(access, resource, &holder))
+}
+
+fn event_key() -> impl Strategy<Value = EventKey> {
+    (odd_text(), odd_text(), 0..1_u64 << 48, any::<u32>())
+        .prop_map(|(namespace, name, unix_ms, nonce)| EventKey { namespace, name, unix_ms, nonce })
+}
+
+fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
+    prop_oneof![
+        odd_text().prop_map(|n| (Key::Node(n.clone().into()), node(&n.into()))),
+        odd_text().prop_map(|n| (Key::Session(n.clone().into()), session(&n.into()))),
+        loop_key().prop_map(|k| (Key::Spec(k.clone()), spec(&k))),
+        loop_key().prop_map(|k| (Key::Status(k.clone()), status(&k))),
+        loop_key().prop_map(|k| (Key::Claim(k.clone()), claim(&k))),
+        owner_key().prop_map(|k| (Key::Owner(k.clone()), k.encode())),
+        event_key().prop_map(|k| (Key::Event(k.clone()), event(&k))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_key_round_trips((key, encoded) in any_key()) {
+        prop_assert_eq!(Key::decode(&encoded), key);
+        prop_assert!(encoded.is_ascii());
+        prop_assert!(encoded.starts_with(PREFIX.as_bytes()));
+    }
+
+    #[test]
+    fn equal_encodings_mean_equal_keys((one, a) in any_key(), (two, b) in any_key()) {
+        prop_assert_eq!(a == b, one == two);
+    }
+
+    #[test]
+    fn decoding_accepts_only_what_encoding_writes(text in "[-a-z0-9/%.*2DFx]{0,40}") {
+        let bytes = format!("{PREFIX}{text}").into_bytes();
+        let again = match Key::decode(&bytes) {
+            Key::Installation => INSTALLATION.as_bytes().to_vec(),
+            Key::Leader => LEADER.as_bytes().to_vec(),
+            Key::Node(n) => node(&n),
+            Key::Session(n) => session(&n),
+            Key::Spec(k) => spec(&k),
+            Key::Status(k) => status(&k),
+            Key::Claim(k) => claim(&k),
+            Key::Owner(k) => k.encode(),
+            Key::Event(k) => event(&k),
+            Key::Foreign => return Ok(()),
+        };
+        prop_assert_eq!(again, bytes);
+    }
+}
+
+#[test]
+fn keys_read_as_documented() {
+    let key = LoopKey::new("default", "fix-it");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    assert_eq!(text(spec(&key)), "/flyball/v1/loops/default/fix-it/spec");
+    assert_eq!(text(status(&key)), "/flyball/v1/loops/default/fix-it/status");
+    assert_eq!(text(claim(&key)), "/flyball/v1/claims/default/fix-it");
+    assert_eq!(text(node(&"n1".into())), "/flyball/v1/nodes/n1");
+    assert_eq!(text(session(&"n1".into())), "/flyball/v1/sessions/n1");
+    let exclusive = owner(Access::Exclusive, "git/example.org/r/src/**", &key);
+    assert_eq!(text(exclusive), "/flyball/v1/owners/x/git/example.org/r/src/**");
+    let shared = owner(Access::Read, "gpu/a b/0", &key);
+    assert_eq!(text(shared), "/flyball/v1/owners/r/gpu/a%20b/0/default/fix-it");
+    assert_eq!(Key::decode(b"/flyball/v1/timers/1/x"), Key::Foreign);
+    assert_eq!(Key::decode(b"/other"), Key::Foreign);
+    assert_eq!(Key::decode(b"\xff"), Key::Foreign);
+}
+
+#[test]
+fn a_prefix_range_ends_before_the_next_family() {
+    assert_eq!(behind(EVENTS), b"/flyball/v1/events0".to_vec());
+}

@@ -1,0 +1,56 @@
+//! Node records as the API writes and reads them (cordon, uncordon, drain).
+
+use std::sync::Arc;
+
+use etcd_client::proto::PbKeyValue;
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use flyball_core::ids::NodeName;
+use flyball_core::node::NodeRecord;
+
+use crate::client::ranges;
+use crate::error::StoreError;
+use crate::keys;
+use crate::loops::{Update, stored};
+use crate::store::Store;
+use crate::values::{self, Stored};
+
+impl Store {
+    /// Writes a node's record over the one read at `expected_revision` (0: there was none).
+    ///
+    /// # Errors
+    /// Those of the transport, or a value above its bound.
+    pub async fn put_node(
+        &self,
+        record: &NodeRecord,
+        expected_revision: i64,
+    ) -> Result<Update<Arc<NodeRecord>>, StoreError> {
+        let key = keys::node(&record.name);
+        let value = values::encode_node(record)?;
+        let txn = Txn::new()
+            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
+            .and_then([TxnOp::put(key.clone(), value, None)])
+            .or_else([TxnOp::get(key, None)]);
+        let answer = self.etcd.txn(txn).await?;
+        if answer.succeeded {
+            return Ok(Update::Done { revision: answer.revision });
+        }
+        let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
+        Ok(Update::Conflict(found.map(decode).transpose()?))
+    }
+
+    /// Reads a node's record.
+    ///
+    /// # Errors
+    /// Those of the transport, or an unreadable value.
+    pub async fn get_node(
+        &self,
+        name: &NodeName,
+    ) -> Result<Option<Stored<Arc<NodeRecord>>>, StoreError> {
+        self.etcd.get(keys::node(name)).await?.map(decode).transpose()
+    }
+}
+
+fn decode(kv: PbKeyValue) -> Result<Stored<Arc<NodeRecord>>, StoreError> {
+    let record = values::decode_node(&kv.value).map_err(|error| error.at(&kv.key))?;
+    Ok(stored(&kv, Arc::new(record)))
+}

@@ -1,0 +1,109 @@
+//! Key-value pairs and watch events as typed changes.
+
+use std::sync::Arc;
+
+use etcd_client::proto::{PbEvent, PbKeyValue};
+use flyball_core::ids::{LoopKey, NodeName};
+use flyball_core::node::NodeRecord;
+use flyball_core::status::LoopStatus;
+
+use crate::keys::{EventKey, Key, OwnerKey};
+use crate::loops::stored;
+use crate::values::{
+    self, ClaimRecord, DecodeError, EventRecord, LeaderRecord, LoopRecord, OwnerRecord,
+    SessionRecord, Stored,
+};
+
+/// One key's change; `None` means that it was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A loop's desired state.
+    Loop(LoopKey, Option<Stored<Arc<LoopRecord>>>),
+    /// A loop's observed state.
+    Status(LoopKey, Option<Stored<Arc<LoopStatus>>>),
+    /// A node's record.
+    Node(NodeName, Option<Stored<Arc<NodeRecord>>>),
+    /// A node's session.
+    Session(NodeName, Option<Stored<SessionRecord>>),
+    /// A loop's claim.
+    Claim(LoopKey, Option<Stored<ClaimRecord>>),
+    /// An owner key.
+    Owner(OwnerKey, Option<Stored<OwnerRecord>>),
+    /// The leader's key.
+    Leader(Option<Stored<LeaderRecord>>),
+    /// An event; its end is not reported.
+    Event(Stored<EventRecord>),
+    /// A value that cannot be read: what it names must be left alone.
+    Undecodable {
+        /// The key, as text.
+        key: String,
+        /// What is wrong with its value.
+        why: String,
+    },
+}
+
+/// The change of a watch event; `None` for what is not a change of state.
+pub(crate) fn decode_event(event: PbEvent) -> Option<Change> {
+    const DELETE: i32 = 1; // mvccpb.Event.EventType
+    let kv = event.kv?;
+    if event.r#type == DELETE { decode_delete(&kv.key) } else { decode_put(kv) }
+}
+
+fn decode_delete(key: &[u8]) -> Option<Change> {
+    Some(match Key::decode(key) {
+        Key::Spec(key) => Change::Loop(key, None),
+        Key::Status(key) => Change::Status(key, None),
+        Key::Node(name) => Change::Node(name, None),
+        Key::Session(name) => Change::Session(name, None),
+        Key::Claim(key) => Change::Claim(key, None),
+        Key::Owner(key) => Change::Owner(key, None),
+        Key::Leader => Change::Leader(None),
+        Key::Installation | Key::Event(_) | Key::Foreign => return None,
+    })
+}
+
+/// The change of a put; `None` for keys that are no state.
+pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
+    let change = match Key::decode(&kv.key) {
+        Key::Installation | Key::Foreign => return None,
+        key => decode_value(key, &kv),
+    };
+    Some(change.unwrap_or_else(|error| Change::Undecodable {
+        key: String::from_utf8_lossy(&kv.key).into_owned(),
+        why: error.to_string(),
+    }))
+}
+
+fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
+    let value = kv.value.as_slice();
+    Ok(match key {
+        Key::Spec(key) => {
+            let record = Arc::new(LoopRecord::decode(key.clone(), value)?);
+            Change::Loop(key, Some(stored(kv, record)))
+        }
+        Key::Status(key) => {
+            Change::Status(key, Some(stored(kv, Arc::new(values::decode_status(value)?))))
+        }
+        Key::Node(name) => {
+            Change::Node(name, Some(stored(kv, Arc::new(values::decode_node(value)?))))
+        }
+        Key::Session(name) => {
+            let record = SessionRecord::decode(name.clone(), value)?;
+            Change::Session(name, Some(stored(kv, record)))
+        }
+        Key::Claim(key) => {
+            let record = ClaimRecord::decode(key.clone(), value)?;
+            Change::Claim(key, Some(stored(kv, record)))
+        }
+        Key::Owner(key) => Change::Owner(key, Some(stored(kv, OwnerRecord::decode(value)?))),
+        Key::Leader => Change::Leader(Some(stored(kv, LeaderRecord::decode(value)?))),
+        Key::Event(key) => decode_event_value(key, kv)?,
+        Key::Installation | Key::Foreign => {
+            return Err(DecodeError::Malformed("not a key of the state".to_owned()));
+        }
+    })
+}
+
+fn decode_event_value(key: EventKey, kv: &PbKeyValue) -> Result<Change, DecodeError> {
+    Ok(Change::Event(stored(kv, EventRecord::decode(key, &kv.value)?)))
+}
