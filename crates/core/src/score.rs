@@ -48,3 +48,27 @@ impl fmt::Display for ExitKind {
         }
     }
 }
+
+/// Start of [`CheckResult::exit`](crate::record::CheckResult::exit) for a check that never ran.
+const COULD_NOT_START: &str = "could not start";
+
+/// True for a check that never ran, which says nothing about the work.
+pub fn could_not_start(check: &crate::record::CheckResult) -> bool {
+    check.exit.starts_with(COULD_NOT_START)
+}
+
+/// Marks a failing case that was seen before and is gone.
+const VANISHED: &str = " (vanished)";
+
+/// A failing case's name without the mark that says that it vanished.
+pub fn plain_case(case: &str) -> &str {
+    case.strip_suffix(VANISHED).unwrap_or(case)
+}
+
+/// FNV-1a, 64 bits: stable over versions and machines, which `std`'s hasher is not. No protection
+/// against chosen collisions; pins are what keeps an agent's hands off the tests.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
