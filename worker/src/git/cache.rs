@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flyball_core::resource::RepoId;
+
 use super::error::{GitError, message_of, remote_failure};
 use super::files::{Kind, blocking, init_git_dir, lock_file, restore_config, short_hash};
 use super::journal_ref::LoopRefs;
@@ -34,8 +36,9 @@ impl Caches {
     /// # Errors
     /// `Unsupported` if the URL is not one that git may be given; `Local` if the directory cannot
     /// be made.
-    pub async fn open(&self, repository_id: &str, url: &str) -> Result<Cache, GitError> {
+    pub async fn open(&self, id: &RepoId, url: &str) -> Result<Cache, GitError> {
         check_url(url)?;
+        let repository_id = id.as_str();
         let name = directory_name(repository_id);
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,5 +1,7 @@
 //! Commits, and trees with pinned paths put back.
 
+use flyball_core::resource::PinSet;
+
 use super::error::GitError;
 use super::oid::Oid;
 use super::repo::RunRepo;
@@ -74,11 +76,14 @@ impl RunRepo {
         &self,
         tree: &Oid,
         base_tree: &Oid,
-        pins: &(dyn Fn(&str) -> bool + Sync),
+        pins: &PinSet,
     ) -> Result<Oid, GitError> {
+        if pins.is_empty() || tree == base_tree {
+            return Ok(tree.clone());
+        }
         let changes = self.diff(base_tree, tree).await?;
         let mut info = Vec::new();
-        for change in changes.iter().filter(|change| pins(&change.path)) {
+        for change in changes.iter().filter(|change| pins.is_pinned(&change.path)) {
             let (mode, oid) = &change.old;
             let mode = if mode == "000000" { "0" } else { mode };
             info.extend_from_slice(format!("{mode} {oid}\t{}\0", change.path).as_bytes());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flyball_core::record::DiffStat;
+use flyball_core::resource::{PathSet, PinSet};
 use flyball_core::spec::GovernorSpec;
 
 use super::error::GitError;
@@ -139,12 +140,11 @@ pub fn diff_stat(changes: &[Change]) -> DiffStat {
 }
 
 /// Every way in which a change breaks the loop's bounds, one line each with numbers, at most
-/// `VIOLATIONS_MAX` and a count of the rest. `owns` and `pins` tell of a path whether the loop may
-/// write it and whether it is pinned.
+/// `VIOLATIONS_MAX` and a count of the rest. `owns` are the paths that the loop may write.
 pub fn check_bounds(
     changes: &[Change],
-    owns: &dyn Fn(&str) -> bool,
-    pins: &dyn Fn(&str) -> bool,
+    owns: &PathSet,
+    pins: &PinSet,
     limits: &GovernorSpec,
 ) -> Vec<String> {
     let mut lines = Vec::new();
@@ -160,9 +160,9 @@ pub fn check_bounds(
         let path = &change.path;
         let why = if change.is_submodule {
             "is a submodule entry or nested repository, which a loop cannot change"
-        } else if pins(path) {
+        } else if pins.is_pinned(path) {
             "is pinned and may not be changed"
-        } else if !owns(path) {
+        } else if !owns.allows(path) {
             "is outside of what the loop owns"
         } else {
             continue;
@@ -181,6 +181,9 @@ pub fn check_bounds(
 
 #[cfg(test)]
 mod tests {
+    use flyball_core::resource::{ResourceSet, canonical_repo_id};
+    use flyball_core::spec::Owns;
+
     use super::*;
 
     fn change(path: &str, added: u32) -> Change {
@@ -194,12 +197,18 @@ mod tests {
         }
     }
 
+    fn sets(owns: &[&str], pins: &[&str]) -> (PathSet, PinSet) {
+        let repository = canonical_repo_id("https://example.org/r").unwrap();
+        let owns: Vec<Owns> = owns.iter().map(|p| Owns::Exclusive((*p).to_owned())).collect();
+        let owns = ResourceSet::parse(&owns, Some(&repository)).unwrap();
+        (owns.git_patterns(&repository), PinSet::parse(pins).unwrap())
+    }
+
     #[test]
     fn bounds_name_the_path_and_the_numbers() {
         let limits = GovernorSpec { max_files: 2, max_lines: 10, ..GovernorSpec::default() };
         let changes = [change("src/a", 5), change("docs/x", 5), change("src/pin", 1)];
-        let owns = |path: &str| path.starts_with("src/");
-        let pins = |path: &str| path == "src/pin";
+        let (owns, pins) = sets(&["src/**"], &["src/pin"]);
         assert_eq!(
             check_bounds(&changes, &owns, &pins, &limits),
             [
@@ -215,8 +224,9 @@ mod tests {
     #[test]
     fn many_violations_are_bounded() {
         let changes: Vec<Change> = (0..100).map(|n| change(&format!("x{n}"), 0)).collect();
+        let (owns, pins) = sets(&[], &[]);
         let limits = GovernorSpec { max_files: 1000, ..GovernorSpec::default() };
-        let lines = check_bounds(&changes, &|_| false, &|_| false, &limits);
+        let lines = check_bounds(&changes, &owns, &pins, &limits);
         assert_eq!(lines.len(), VIOLATIONS_MAX + 1);
         assert_eq!(lines.last().unwrap(), "and 80 more");
     }

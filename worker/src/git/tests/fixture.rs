@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flyball_core::ids::{InstallationId, LoopUid, NodeName, Token};
+use flyball_core::resource::canonical_repo_id;
 
 use crate::git::{Cache, Caches, Git, GitSettings, LoopRefs, Oid, Owner, RunRepo};
 
@@ -64,7 +65,7 @@ impl Fixture {
     pub(super) async fn cache_with(&self, worker: &str, url: &str, settings: GitSettings) -> Cache {
         let git = Git::new(settings).unwrap();
         let caches = Caches::new(git, self.dir.path().join(worker).join("cache"));
-        caches.open("example.org/fixture", url).await.unwrap()
+        caches.open(&canonical_repo_id("https://example.org/fixture").unwrap(), url).await.unwrap()
     }
 
     /// A run of one worker over the local path, with the base commit fetched.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use flyball_core::resource::PinSet;
+
 use super::fixture::{Fixture, git, write};
 use crate::git::{GitError, Leftovers, Oid, Place, Rebased};
 
@@ -83,7 +85,7 @@ async fn commits_are_deterministic_and_pins_come_back() {
     write(&work.join("tests/pinned.rs/now/a/dir"), "x\n");
     write(&work.join("tests/more.rs"), "x\n");
     let snap = repo.snapshot(&base_tree).await.unwrap();
-    let pins = |path: &str| path.starts_with("tests/");
+    let pins = PinSet::parse(&["tests/**"]).unwrap();
     let tree = repo.restore_pins(&snap.tree, &base_tree, &pins).await.unwrap();
     let changed = repo.diff(&base_tree, &tree).await.unwrap();
     let paths: Vec<_> = changed.iter().map(|change| change.path.as_str()).collect();
@@ -107,7 +109,7 @@ async fn the_final_clone_stands_alone() {
     let snap = repo.snapshot(&base_tree).await.unwrap();
     let commit =
         repo.commit_tree(&snap.tree, std::slice::from_ref(&base), "step", now()).await.unwrap();
-    let pins = |path: &str| path.starts_with("tests/");
+    let pins = PinSet::parse(&["tests/**"]).unwrap();
     let tree = repo.restore_pins(&snap.tree, &base_tree, &pins).await.unwrap();
     for _ in 0..2 {
         let path = repo.final_clone(&commit, &tree).await.unwrap();
