@@ -1,0 +1,72 @@
+//! What a host allows the guard to use, found once at its start by trying.
+
+use serde::{Deserialize, Serialize};
+
+/// What the guard may use to contain a step. All of it is tried and none is required, but for
+/// being a child subreaper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// A PID namespace per step.
+    pub pid_namespace: bool,
+    /// A user namespace per step if a PID namespace cannot be had without one.
+    pub user_namespace: bool,
+    /// A cgroup per step where there is no PID namespace.
+    pub cgroup: bool,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self { pid_namespace: true, user_namespace: true, cgroup: true }
+    }
+}
+
+impl Isolation {
+    /// Nothing but a child subreaper: the weakest form, which works everywhere.
+    pub const PLAIN: Self = Self { pid_namespace: false, user_namespace: false, cgroup: false };
+}
+
+/// How the processes of a step are held together, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Containment {
+    /// The step init is PID 1 of a namespace: the kernel kills all when it ends.
+    PidNamespace,
+    /// The same, inside a user namespace, as an ordinary user.
+    UserPidNamespace,
+    /// A cgroup that the kernel kills as a whole.
+    Cgroup,
+    /// The step init is the parent of all orphans and kills descendants until none is left.
+    Subreaper,
+}
+
+impl Containment {
+    /// Whether it is PID 1 of a namespace.
+    pub fn is_pid_namespace(self) -> bool {
+        matches!(self, Self::PidNamespace | Self::UserPidNamespace)
+    }
+
+    /// The word for labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PidNamespace => "pid-namespace",
+            Self::UserPidNamespace => "user-pid-namespace",
+            Self::Cgroup => "cgroup",
+            Self::Subreaper => "subreaper",
+        }
+    }
+}
+
+/// What this guard has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abilities {
+    /// How steps are contained.
+    pub containment: Containment,
+    /// The guard's memory cannot be paged out.
+    pub memory_locked: bool,
+    /// The guard is scheduled before ordinary processes.
+    pub priority_raised: bool,
+    /// The guard is among the last that the kernel kills when memory ends.
+    pub oom_protected: bool,
+    /// Why stronger containments were not taken, in the order tried.
+    pub weaker_because: Vec<String>,
+}

@@ -1,0 +1,143 @@
+//! The output of a step: one pipe for both streams, copied into a file up to a bound, read on and
+//! dropped after it, so that a flood neither fills the disk nor blocks the command.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{pipe2, read};
+
+/// What a pipe holds by default; larger reads would not find more.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The reading end and the file.
+pub(super) struct Output {
+    pipe: Option<OwnedFd>,
+    file: File,
+    kept: u64,
+    limit: u64,
+    truncated: bool,
+    trouble: Option<io::Error>,
+    chunk: Vec<u8>,
+}
+
+impl Output {
+    /// An output that keeps at most `limit` bytes in `file`, and the end for the command.
+    pub(super) fn new(file: File, limit: u64) -> nix::Result<(Self, OwnedFd)> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        // Of the reading end only: the command must find an ordinary blocking pipe.
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let output = Self {
+            pipe: Some(reader),
+            file,
+            kept: 0,
+            limit,
+            truncated: false,
+            trouble: None,
+            chunk: vec![0; CHUNK_BYTES],
+        };
+        Ok((output, writer))
+    }
+
+    /// The end to wait on; none once all writers are gone.
+    pub(super) fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes what is there, one chunk at most; false when there is nothing.
+    pub(super) fn on_readable(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        match read(pipe, &mut self.chunk) {
+            Ok(0) => {
+                self.pipe = None;
+                false
+            }
+            Ok(length) => {
+                self.keep(length);
+                true
+            }
+            Err(Errno::EINTR) => true,
+            Err(Errno::EAGAIN) => false,
+            Err(_) => {
+                self.pipe = None;
+                false
+            }
+        }
+    }
+
+    fn keep(&mut self, length: usize) {
+        let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
+        let take = if self.trouble.is_some() { 0 } else { length.min(room) };
+        self.truncated |= take < length;
+        match self.file.write_all(&self.chunk[..take]) {
+            Ok(()) => self.kept += take as u64,
+            Err(error) => {
+                self.truncated = true;
+                self.trouble = Some(error);
+            }
+        }
+    }
+
+    /// Takes the rest after all writers of the step are dead. Does not wait: somebody outside the
+    /// step who was handed the pipe may hold it open for ever.
+    pub(super) fn drain(&mut self) {
+        // What a pipe can hold at its largest for an ordinary user, with room to spare.
+        for _ in 0..1024 {
+            if !self.on_readable() {
+                break;
+            }
+        }
+        self.pipe = None;
+    }
+
+    /// Bytes in the file.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Whether bytes were dropped.
+    pub(super) fn truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Why the file could not be written, or nothing.
+    pub(super) fn trouble(&self) -> String {
+        self.trouble.as_ref().map(|error| format!("output file: {error}")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_up_to_the_limit_and_reads_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let (mut output, writer) = Output::new(File::create(&path).unwrap(), 10).unwrap();
+        let mut writer = File::from(writer);
+        assert!(!output.on_readable());
+        writer.write_all(b"1234567").unwrap();
+        assert!(output.on_readable());
+        assert!(!output.truncated());
+        writer.write_all(b"89abcdef").unwrap();
+        output.on_readable();
+        writer.write_all(&vec![b'x'; 60_000]).unwrap();
+        output.drain();
+        assert!(output.pipe().is_none());
+        assert_eq!((output.kept(), output.truncated()), (10, true));
+        assert_eq!(std::fs::read(&path).unwrap(), b"123456789a");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_said() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (mut output, writer) = Output::new(full, 10).unwrap();
+        File::from(writer).write_all(b"1").unwrap();
+        output.drain();
+        assert!(output.truncated());
+        assert!(output.trouble().contains("output file"));
+    }
+}

@@ -1,0 +1,120 @@
+//! What worker, guard and step inits say to each other: one JSON document per packet of a Unix
+//! seqpacket socket. All three are the same program, so there is one version; a frame that does not
+//! parse ends the conversation, and with it everything that runs.
+
+use std::path::PathBuf;
+
+use flyball_core::score::ExitKind;
+use serde::{Deserialize, Serialize};
+
+use crate::abilities::{Abilities, Isolation};
+
+/// Raised with every change of the frames; guards of another build are refused.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// Most bytes of a frame. Below the default send buffer of a socket (208 KiB), which a packet must
+/// fit into; far above what a command with its environment needs (a brief goes by file).
+pub(crate) const FRAME_BYTES_MAX: usize = 192 * 1024;
+
+/// From the worker to the guard; `Spawn` and `Kill` also from the guard to a step init.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// First frame. Carries two descriptors: the state lock and the shared page.
+    Hello(Hello),
+    /// Run a command. Carries one descriptor: the output file.
+    Spawn(SpawnOrder),
+    /// Kill one step.
+    Kill {
+        /// Which.
+        id: u64,
+    },
+    /// Kill all steps and say when none is left.
+    KillAll,
+    /// Kill all, say so, and exit: the lease is lost.
+    End,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) protocol: u32,
+    pub(crate) kill_budget_ms: u64,
+    pub(crate) isolation: Isolation,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SpawnOrder {
+    pub(crate) id: u64,
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) output_bytes_max: u64,
+    pub(crate) timeout_ms: u64,
+}
+
+/// From the guard to the worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum News {
+    /// The guard can take steps.
+    Ready {
+        /// What it has.
+        abilities: Abilities,
+    },
+    /// The guard cannot work and exits.
+    Unable {
+        /// Why.
+        reason: String,
+    },
+    /// A step is over, with all its processes.
+    Ended {
+        /// Which.
+        id: u64,
+        /// How.
+        report: Report,
+    },
+    /// Nothing runs; the answer to `KillAll`.
+    AllDead,
+    /// Nothing runs and nothing will: the last word before the guard exits.
+    Over {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// From a step init to the guard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum InitNews {
+    /// It is set up and waits for its step.
+    Up,
+    /// It could not be set up and exits.
+    Unable {
+        /// Why.
+        reason: String,
+    },
+    /// The step is over and no descendant is left.
+    Ended(Report),
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) exit: ExitKind,
+    pub(crate) detail: String,
+    pub(crate) leftovers_killed: u32,
+    pub(crate) output_bytes: u64,
+    pub(crate) output_truncated: bool,
+    pub(crate) wall_us: u64,
+}
+
+impl Report {
+    /// The report of a step that never ran or whose end nobody saw.
+    pub(crate) fn bare(exit: ExitKind, detail: impl Into<String>) -> Self {
+        Self {
+            exit,
+            detail: detail.into(),
+            leftovers_killed: 0,
+            output_bytes: 0,
+            output_truncated: false,
+            wall_us: 0,
+        }
+    }
+}
