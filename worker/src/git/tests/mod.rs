@@ -1,6 +1,8 @@
 //! Tests of the git part against real repositories and real servers.
 
+mod fencing;
 mod fixture;
 mod journal;
+mod servers;
 mod snapshot;
 mod workspace;
