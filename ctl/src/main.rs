@@ -1,2 +1,5 @@
 //! The binary `flyball`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    flyball::main()
+}

@@ -1,0 +1,95 @@
+//! The command line as types: global flags, and one variant per verb.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Address;
+use crate::commands;
+use crate::output::Format;
+use crate::roles::Role;
+
+/// Flyball: a control plane for agent loops.
+///
+/// You declare when work is done (checks) and what may be touched (owns); Flyball gives that work to
+/// exactly one node, lets an agent make one change at a time, verifies, keeps or reverts it, and
+/// repeats until the checks pass or a bound trips.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "flyball", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: flyball help exit-codes. Fields of a manifest: flyball schema."
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command. A flag wins over its environment variable.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Address of the scheduler: unix:///path or http://host:port [default: the socket of
+    /// `flyball up`].
+    #[arg(long, global = true, env = "FLYBALL_ADDR", value_name = "ADDRESS")]
+    pub addr: Option<Address>,
+
+    /// File that holds the scheduler's token. The token itself may be in FLYBALL_TOKEN.
+    #[arg(long, global = true, env = "FLYBALL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Namespace of the loops [default: default].
+    #[arg(short, long, global = true, env = "FLYBALL_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Format of the output.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(hide_possible_values = false)]
+    pub output: Format,
+
+    /// Tables without their header line.
+    #[arg(long, global = true)]
+    pub no_headers: bool,
+}
+
+/// A verb of the client or a role of the binary.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Verbs that talk to a scheduler or to files.
+    #[command(flatten)]
+    Client(commands::Verb),
+    /// Processes of the control plane.
+    #[command(flatten)]
+    Role(Role),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_anywhere() {
+        let cli =
+            Cli::try_parse_from(["flyball", "get", "loops", "-n", "team", "-o", "json"]).unwrap();
+        assert_eq!(cli.global.namespace.as_deref(), Some("team"));
+        assert_eq!(cli.global.output, Format::Json);
+        let cli = Cli::try_parse_from(["flyball", "--addr", "http://a:1", "get", "loops"]).unwrap();
+        assert_eq!(cli.global.addr, Some(Address::Http("http://a:1".to_owned())));
+    }
+
+    #[test]
+    fn a_bad_address_is_a_usage_error() {
+        let refused = Cli::try_parse_from(["flyball", "--addr", "nowhere", "version"]).unwrap_err();
+        assert!(refused.to_string().contains("unix:///path/to/scheduler.sock"), "{refused}");
+    }
+}

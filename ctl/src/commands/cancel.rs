@@ -1,0 +1,46 @@
+//! `flyball cancel`: ends loops.
+
+use clap::Args;
+use flyball_proto::v1::CancelLoopRequest;
+
+use super::context::Context;
+use super::target::{Noun, names_of};
+use crate::objects;
+use crate::output::Format;
+use crate::{Exit, Outcome};
+
+/// Arguments of `cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct Cancel {
+    /// The loops.
+    #[arg(value_name = "LOOP", required = true)]
+    names: Vec<String>,
+    /// Why, for whoever looks at the loop later.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+impl Cancel {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
+        let names = names_of(Noun::Loops, &self.names)?;
+        let mut clients = context.clients().await?;
+        for name in names {
+            let request = CancelLoopRequest {
+                namespace: context.namespace(),
+                name: name.clone(),
+                reason: self.reason.clone(),
+            };
+            let object = clients.loops.cancel(request).await?.into_inner();
+            match context.format() {
+                Format::Json | Format::Yaml => {
+                    context.out.document(&objects::json(&object.object_json)?)?;
+                }
+                Format::Name => context.out.line(format!("loop/{name}"))?,
+                Format::Table | Format::Wide => {
+                    context.out.line(format!("loop/{name} cancel requested"))?;
+                }
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,85 @@
+//! What every verb that talks to a scheduler needs: flags, output, connection.
+
+use flyball_core::spec::DEFAULT_NAMESPACE;
+use jiff::Timestamp;
+
+use crate::args::Global;
+use crate::client::{self, Address, Clients, ConnectError};
+use crate::output::{Format, Out};
+use crate::{Exit, Failure};
+
+/// Environment variable that holds the scheduler's token itself.
+const TOKEN_VARIABLE: &str = "FLYBALL_TOKEN";
+
+/// Flags and output of one command.
+pub(super) struct Context<'a> {
+    pub(super) global: &'a Global,
+    pub(super) out: &'a mut Out,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(global: &'a Global, out: &'a mut Out) -> Self {
+        Self { global, out }
+    }
+
+    /// The namespace asked for, or the default one.
+    pub(super) fn namespace(&self) -> String {
+        self.global.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    }
+
+    /// The namespace to list: empty for all.
+    pub(super) fn namespaces(&self, all: bool) -> String {
+        if all { String::new() } else { self.namespace() }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.out.format()
+    }
+
+    /// The time for ages in tables.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// The address asked for, or that of this user's `flyball up`.
+    pub(super) fn address(&self) -> Result<Address, Failure> {
+        let no_home = || {
+            Failure::usage("no address is given and no home directory is known")
+                .hint("give one: --addr unix:///path/to/scheduler.sock, or FLYBALL_ADDR")
+        };
+        self.global.addr.clone().or_else(Address::of_this_user).ok_or_else(no_home)
+    }
+
+    /// Connects to the scheduler.
+    pub(super) async fn clients(&self) -> Result<Clients, Failure> {
+        let address = self.address()?;
+        let token = self.token()?;
+        client::connect(&address, token.as_deref()).await.map_err(|error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, error: &ConnectError) -> Failure {
+        let failure = Failure::new("unreachable", error.to_string());
+        match error {
+            ConnectError::InvalidToken => failure.exit(Exit::Auth),
+            ConnectError::Unreachable { .. } if self.global.addr.is_some() => {
+                failure.hint("check --addr or FLYBALL_ADDR, and that a scheduler runs there")
+            }
+            ConnectError::Unreachable { .. } => failure
+                .hint("start a control plane on this machine: flyball up")
+                .hint("or name the one to use: --addr ADDRESS, or FLYBALL_ADDR"),
+        }
+    }
+
+    /// The token from the flag's file, else from the environment.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(file) = &self.global.token_file else {
+            let set = std::env::var(TOKEN_VARIABLE).ok();
+            return Ok(set.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()));
+        };
+        let token = std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("the token file {} cannot be read: {error}", file.display());
+            Failure::new("unauthenticated", message).exit(Exit::Auth)
+        })?;
+        Ok(Some(token.trim().to_owned()))
+    }
+}

@@ -1,0 +1,79 @@
+//! `get loops`.
+
+use std::collections::HashMap;
+
+use flyball_proto::v1::{ListLoopsRequest, LoopObject, WatchLoopsRequest};
+
+use super::{Context, Get, Item, print_change, print_items, select};
+use crate::commands::target;
+use crate::follow::{LoopWatch, Seen};
+use crate::objects::{self, LoopDocument};
+use crate::output::Format;
+use crate::view::loops::{Columns, row, table};
+use crate::{Exit, Failure, Outcome};
+
+pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>) -> Outcome {
+    let labels = target::labels(&get.selectors)?;
+    if !names.is_empty() && get.all_namespaces {
+        return Err(Failure::usage("a loop is named in one namespace: leave out -A or the name"));
+    }
+    let wide = context.format() == Format::Wide;
+    let columns = Columns { wide, namespace: get.all_namespaces };
+    let namespace = context.namespaces(get.all_namespaces);
+    match get.watch {
+        true => watch(context, namespace, names, labels, columns).await,
+        false => list(context, namespace, names, labels, columns).await,
+    }
+}
+
+async fn list(
+    context: &mut Context<'_>,
+    namespace: String,
+    names: Vec<String>,
+    labels: HashMap<String, String>,
+    columns: Columns,
+) -> Outcome {
+    let mut clients = context.clients().await?;
+    let answer = clients.loops.list(ListLoopsRequest { namespace, labels }).await?.into_inner();
+    let items = answer.loops.iter().map(|object| item(context, object, columns));
+    let items = select(items.collect::<Result<_, _>>()?, &names, "loop")?;
+    print_items(context, table(columns), items, &names)?;
+    Ok(Exit::Ok)
+}
+
+async fn watch(
+    context: &mut Context<'_>,
+    namespace: String,
+    names: Vec<String>,
+    labels: HashMap<String, String>,
+    columns: Columns,
+) -> Outcome {
+    let clients = context.clients().await?;
+    let name = match names.as_slice() {
+        [only] => only.clone(),
+        _ => String::new(),
+    };
+    let mut watch = LoopWatch::new(&clients, WatchLoopsRequest { namespace, name, labels });
+    let mut table = table(columns);
+    loop {
+        match watch.next().await? {
+            Seen::Object(object) if names.is_empty() || names.contains(&object.name) => {
+                let item = item(context, &object, columns)?;
+                print_change(context, &mut table, item)?;
+            }
+            Seen::Deleted(object) if names.is_empty() || names.contains(&object.name) => {
+                context.out.note(format!("loop/{} deleted", object.name));
+            }
+            Seen::Object(_) | Seen::Deleted(_) | Seen::Synced => {}
+        }
+    }
+}
+
+fn item(context: &Context<'_>, object: &LoopObject, columns: Columns) -> Result<Item, Failure> {
+    let cells = match context.format().is_structured() {
+        true => Vec::new(),
+        false => row(&LoopDocument::read(object)?, columns, context.now()),
+    };
+    let document = objects::json(&object.object_json)?;
+    Ok(Item { name: format!("loop/{}", object.name), document, cells, key: object.name.clone() })
+}

@@ -1,0 +1,119 @@
+//! The client's verbs: one file per verb, and the little they share.
+
+mod apply;
+mod cancel;
+mod completion;
+mod context;
+mod delete;
+mod describe;
+mod events;
+mod exit_codes;
+mod explain;
+mod get;
+mod init;
+mod logs;
+mod mark;
+mod schema;
+mod target;
+mod validate;
+mod version;
+mod wait;
+
+use self::context::Context;
+use crate::args::Global;
+use crate::output::Out;
+use crate::{Exit, Failure, Outcome};
+
+/// A verb of the client.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Verb {
+    /// Create or update loops from manifests.
+    Apply(apply::Apply),
+    /// Show loops, nodes, claims or iterations.
+    Get(get::Get),
+    /// Show everything about one loop or node.
+    Describe(describe::Describe),
+    /// Say why a loop is where it is, with numbers, and what can be done.
+    Explain(explain::Explain),
+    /// Print what the agent and the checks of an iteration wrote.
+    Logs(logs::Logs),
+    /// Print what happened to loops.
+    Events(events::Events),
+    /// Wait until loops reach a state.
+    Wait(wait::Wait),
+    /// End loops; what they have accepted so far stays.
+    Cancel(cancel::Cancel),
+    /// Delete loops; one that is live is cancelled first.
+    Delete(delete::Delete),
+    /// Let a node take no new runs; those it has go on.
+    Cordon(mark::Cordon),
+    /// Let a node take runs again.
+    Uncordon(mark::Uncordon),
+    /// Let a node take no new runs, and move those it has elsewhere.
+    Drain(mark::Drain),
+    /// Write a manifest for the repository you stand in.
+    Init(init::Init),
+    /// Check manifests without a scheduler.
+    Validate(validate::Validate),
+    /// Explain the fields of a manifest; with -o json, the JSON Schema for editors.
+    Schema(schema::Schema),
+    /// Print the versions of client and server.
+    Version(version::Version),
+    /// Print a completion script for a shell.
+    Completion(completion::Completion),
+    /// Print what exit codes mean.
+    #[command(hide = true)]
+    ExitCodes(exit_codes::ExitCodes),
+}
+
+/// Runs a verb.
+///
+/// # Errors
+/// A [`Failure`] that has not been printed yet.
+pub(crate) fn run(verb: Verb, global: &Global, out: &mut Out) -> Outcome {
+    match verb {
+        Verb::Init(verb) => verb.run(out),
+        Verb::Validate(verb) => verb.run(global, out),
+        Verb::Schema(verb) => verb.run(out),
+        Verb::Completion(verb) => verb.run(out),
+        Verb::ExitCodes(verb) => verb.run(out),
+        online => with_runtime(online, &mut Context::new(global, out)),
+    }
+}
+
+/// Runs a verb that talks to a scheduler, until it is done or the user interrupts it.
+fn with_runtime(verb: Verb, context: &mut Context<'_>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = online(verb, context) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    })
+}
+
+async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
+    match verb {
+        Verb::Apply(verb) => verb.run(context).await,
+        Verb::Get(verb) => verb.run(context).await,
+        Verb::Describe(verb) => verb.run(context).await,
+        Verb::Explain(verb) => verb.run(context).await,
+        Verb::Logs(verb) => verb.run(context).await,
+        Verb::Events(verb) => verb.run(context).await,
+        Verb::Wait(verb) => verb.run(context).await,
+        Verb::Cancel(verb) => verb.run(context).await,
+        Verb::Delete(verb) => verb.run(context).await,
+        Verb::Cordon(verb) => verb.run(context).await,
+        Verb::Uncordon(verb) => verb.run(context).await,
+        Verb::Drain(verb) => verb.run(context).await,
+        Verb::Version(verb) => verb.run(context).await,
+        Verb::Init(_)
+        | Verb::Validate(_)
+        | Verb::Schema(_)
+        | Verb::Completion(_)
+        | Verb::ExitCodes(_) => Err(Failure::new("internal", "this verb needs no scheduler")),
+    }
+}

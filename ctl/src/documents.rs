@@ -1,0 +1,134 @@
+//! Manifest files: one or several YAML (or JSON) documents per file, read with the place of every
+//! fault.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flyball_core::manifest::{MANIFEST_BYTES_MAX, parse_manifest};
+use flyball_core::spec::Manifest;
+use serde_json::Value;
+
+use crate::failure::{Failure, Field};
+
+/// Largest file that is read: YAML with comments may be larger than its JSON, and one file may hold
+/// a team's loops.
+const FILE_BYTES_MAX: u64 = 16 * MANIFEST_BYTES_MAX as u64;
+
+/// One manifest with where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The manifest as it was written, with the namespace filled in: this is what is sent.
+    pub(crate) json: Value,
+    /// The manifest as it was understood.
+    pub(crate) manifest: Manifest,
+    /// File, and number of the document if the file has several.
+    pub(crate) source: String,
+}
+
+/// Reads and checks all manifests of all files; `-` is standard input.
+///
+/// # Errors
+/// Everything that is wrong with any of them, one field error per fault.
+pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Vec<Document>, Failure> {
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    for file in files {
+        let name = if is_stdin(file) { "stdin".to_owned() } else { file.display().to_string() };
+        let text = read_text(file, &name)?;
+        check_text(&name, &text, namespace, &mut documents, &mut faults);
+    }
+    if !faults.is_empty() {
+        let message = match faults.len() {
+            1 => "the manifest is not valid".to_owned(),
+            several => format!("the manifest is not valid: {several} faults"),
+        };
+        let failure = Failure::new("invalid", message).fields(faults);
+        return Err(failure.hint("what a field means: flyball schema loop.spec.<field>"));
+    }
+    Ok(documents)
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn read_text(file: &Path, name: &str) -> Result<String, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new("unreadable-file", format!("{name} cannot be read: {error}"))
+    };
+    let reader: Box<dyn Read> = if is_stdin(file) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(unreadable)?)
+    };
+    let mut text = String::new();
+    reader.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("{name} is larger than {FILE_BYTES_MAX} bytes");
+        return Err(Failure::new("too-much", message));
+    }
+    Ok(text)
+}
+
+fn check_text(
+    name: &str,
+    text: &str,
+    namespace: Option<&str>,
+    documents: &mut Vec<Document>,
+    faults: &mut Vec<Field>,
+) {
+    let fault = |source: &str, field: &str, description: String| Field {
+        source: source.to_owned(),
+        field: field.to_owned(),
+        description,
+    };
+    let values: Vec<Value> = match serde_saphyr::from_multiple(text) {
+        Ok(values) => values,
+        Err(error) => {
+            let (place, text) = yaml_error(&error);
+            return faults.push(fault(&format!("{name}{place}"), "", text));
+        }
+    };
+    if values.is_empty() {
+        return faults.push(fault(name, "", "holds no document".to_owned()));
+    }
+    let several = values.len() > 1;
+    for (index, mut json) in values.into_iter().enumerate() {
+        let number = index + 1;
+        let source = if several { format!("{name} (document {number})") } else { name.to_owned() };
+        if let Err(text) = fill_namespace(&mut json, namespace) {
+            faults.push(fault(&source, "metadata.namespace", text));
+        }
+        match parse_manifest(&json) {
+            Ok(manifest) => documents.push(Document { json, manifest, source }),
+            Err(errors) => faults
+                .extend(errors.iter().map(|error| fault(&source, &error.path, error.detail()))),
+        }
+    }
+}
+
+/// Where and what, from an error of the YAML reader: `:line:column` and its first line.
+fn yaml_error(error: &serde_saphyr::Error) -> (String, String) {
+    let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column()));
+    let text = error.without_snippet().to_string();
+    let text = text.lines().next().unwrap_or_default();
+    // The place is said before; the reader's advice is for programmers.
+    let text = text.split(" at line ").next().unwrap_or(text);
+    let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text);
+    (place.unwrap_or_default(), text.to_owned())
+}
+
+/// A namespace given on the command line goes into a manifest that has none, as with kubectl.
+fn fill_namespace(json: &mut Value, namespace: Option<&str>) -> Result<(), String> {
+    let (Some(namespace), Some(metadata)) = (namespace, json.get_mut("metadata")) else {
+        return Ok(());
+    };
+    let Some(metadata) = metadata.as_object_mut() else { return Ok(()) };
+    match metadata.get("namespace").and_then(Value::as_str) {
+        None => {
+            metadata.insert("namespace".to_owned(), Value::from(namespace));
+            Ok(())
+        }
+        Some(own) if own == namespace => Ok(()),
+        Some(own) => Err(format!("is {own}, but --namespace is {namespace}")),
+    }
+}

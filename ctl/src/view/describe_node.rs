@@ -1,0 +1,74 @@
+//! `describe node`: everything about one node on a page.
+
+use jiff::Timestamp;
+
+use super::sheet::Sheet;
+use super::{nodes, words};
+use crate::objects::NodeDocument;
+
+/// The page of a node.
+pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
+    let mut sheet = Sheet::default();
+    let (node, status) = (&document.node, &document.status);
+    sheet.field("Name", &document.metadata.name);
+    sheet.field("Labels", words::labels(&node.facts.labels));
+    sheet.field("Status", nodes::state(document).0);
+    if node.mark_at.is_some() {
+        let by = if node.mark_by.is_empty() { "somebody" } else { &node.mark_by };
+        sheet.field("Marked", format!("by {by}, {}", words::moment(node.mark_at, now)));
+        sheet.field("Mark reason", &node.mark_reason);
+    }
+    sheet.field("Seen", words::moment(node.seen_at, now));
+    sheet.field("Version", &node.facts.version);
+    sheet.field("Incarnation", node.incarnation.as_str());
+    let ttl = status.lease_ttl.filter(|ttl| *ttl >= 0);
+    sheet.field("Lease", ttl.map(|ttl| format!("{ttl}s left")).unwrap_or_default());
+    sheet.section("Resources", |sheet| {
+        sheet.field("Capacity", words::resources(&node.facts.capacity));
+        sheet.field("Used", words::resources(&status.used));
+        sheet.field("Free", words::resources(&status.free));
+        sheet.field("Slots", format!("{} of {} used", status.runs.len(), node.facts.slots));
+    });
+    sheet.list("Runs", &status.runs);
+    sheet.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::fixtures;
+
+    #[test]
+    fn the_pages_of_nodes() {
+        let pages = [fixtures::node(), fixtures::node_away()];
+        let pages = pages.map(|node| page(&node, fixtures::now()));
+        insta::assert_snapshot!(pages.join("\n"), @"
+        Name:         node-1
+        Labels:       zone=a
+        Status:       Online,Draining
+        Marked:       by alice, 2026-03-01 11:50:00Z (10m ago)
+        Mark reason:  kernel update
+        Seen:         2026-03-01 10:00:00Z (2h ago)
+        Version:      0.1.0
+        Incarnation:  i-1
+        Lease:        5s left
+        Resources:
+          Capacity:     cpu 8, memory 16Gi, disk 100Gi, gpu 2
+          Used:         cpu 500m, memory 1Gi, gpu 1
+          Free:         cpu 7500m, memory 15Gi, disk 100Gi, gpu 1
+          Slots:        1 of 4 used
+        Runs:         default/fix-tests
+
+        Name:         node-2
+        Status:       Offline
+        Seen:         2026-03-01 11:55:00Z (5m ago)
+        Version:      0.1.0
+        Incarnation:  i-2
+        Resources:
+          Capacity:     cpu 4
+          Used:         nothing
+          Free:         nothing
+          Slots:        0 of 2 used
+        ");
+    }
+}

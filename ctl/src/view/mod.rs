@@ -1,0 +1,15 @@
+//! What users see of an object: pure functions from documents to tables and texts.
+
+pub(crate) mod claims;
+pub(crate) mod describe_loop;
+pub(crate) mod describe_node;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod fields;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub(crate) mod iterations;
+pub(crate) mod loops;
+pub(crate) mod nodes;
+mod sheet;
+mod words;
