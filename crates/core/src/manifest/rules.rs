@@ -7,19 +7,16 @@ use super::error::{FieldError, join};
 use super::gitnames::{check_branch, check_reference, check_repository_url};
 use crate::ids::check_name;
 use crate::quantity::Span;
+use crate::resource::{EntryError, EntryProblem, PinSet, RepoId, ResourceSet, canonical_repo_id};
 use crate::spec::{
     AgentSpec, Backoff, CheckSpec, Command, GitWorkspace, GovernorSpec, LoopSpec, Manifest,
-    Metadata, Owns, Score,
+    Metadata, Score,
 };
 
 /// Longest goal, in bytes: it is repeated in every brief, so it must stay readable.
 pub(super) const GOAL_BYTES_MAX: usize = 16 * 1024;
 /// Most checks: each one's verdict is part of the status, which must stay small.
 pub(super) const CHECKS_MAX: usize = 32;
-/// Most entries of a resource set: one transaction compares them all (etcd allows 128 operations).
-pub(super) const OWNS_MAX: usize = 48;
-/// Most pins: every changed path is compared with each of them.
-pub(super) const PINS_MAX: usize = 256;
 /// Most labels, environment variables or custom needs: far above use, keeps requests small.
 pub(super) const ENTRIES_MAX: usize = 64;
 /// Longest label value, in bytes.
@@ -37,19 +34,18 @@ pub(super) const TTL_MAX: Span = Span::from_secs(365 * 24 * 3600);
 /// Environment names with this prefix are the platform's.
 const ENV_PREFIX_RESERVED: &str = "FLYBALL_";
 
-/// Applies every rule that can be decided from the manifest alone.
+/// Applies every rule that can be decided from the manifest alone, and answers the resource set. A
+/// local repository is taken by the path as written; whoever can resolve symbolic links does so.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the document.
-pub fn validate(manifest: &Manifest) -> Result<(), Vec<FieldError>> {
+pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
     let mut errors = Errors(Vec::new());
     let spec = &manifest.spec;
     errors.metadata(&manifest.metadata);
     errors.goal(&spec.goal);
-    if let Some(workspace) = &spec.workspace {
-        errors.git(&workspace.git);
-    }
-    errors.owns(spec);
+    let repository = spec.workspace.as_ref().and_then(|workspace| errors.git(&workspace.git));
+    let set = errors.owns(spec, repository.as_ref());
     errors.custom_needs(&spec.needs.custom);
     errors.labels("spec.placement.requiredLabels", &spec.placement.required_labels);
     errors.checks(&spec.checks);
@@ -61,7 +57,7 @@ pub fn validate(manifest: &Manifest) -> Result<(), Vec<FieldError>> {
     if let Some(ttl) = spec.ttl_after_finished {
         errors.span("spec.ttlAfterFinished", ttl, Span::from_secs(0), TTL_MAX);
     }
-    if errors.0.is_empty() { Ok(()) } else { Err(errors.0) }
+    if errors.0.is_empty() { Ok(set) } else { Err(errors.0) }
 }
 
 /// The shortest timeout or bound in time that makes sense.
@@ -141,8 +137,11 @@ impl Errors {
         }
     }
 
-    fn git(&mut self, git: &GitWorkspace) {
-        if let Err(rule) = check_repository_url(&git.url) {
+    /// The canonical id of the repository, if its address is right.
+    fn git(&mut self, git: &GitWorkspace) -> Option<RepoId> {
+        let id = check_repository_url(&git.url)
+            .and_then(|()| canonical_repo_id(&git.url).map_err(|invalid| invalid.problem));
+        if let Err(rule) = &id {
             self.add("spec.workspace.git.url", rule, format!("{:?}", git.url));
         }
         if let Err(rule) = check_reference(&git.reference) {
@@ -153,20 +152,32 @@ impl Errors {
         {
             self.add("spec.workspace.git.publish.branch", rule, format!("{:?}", publish.branch));
         }
+        id.ok()
     }
 
-    fn owns(&mut self, spec: &LoopSpec) {
-        self.count("spec.owns", spec.owns.len(), OWNS_MAX);
+    /// The resource set; an empty one where it is wrong or hangs on a wrong repository address.
+    fn owns(&mut self, spec: &LoopSpec, repository: Option<&RepoId>) -> ResourceSet {
         if spec.owns.is_empty() && spec.workspace.is_some() {
             let rule = "a loop with a workspace must own at least one path, such as src/**";
             self.0.push(FieldError::new("spec.owns", rule));
         }
-        for (index, entry) in spec.owns.iter().enumerate() {
-            let (Owns::Exclusive(text)
-            | Owns::WithAccess(crate::spec::OwnsWithAccess { resource: text, .. })) = entry;
-            if text.is_empty() {
-                self.0.push(FieldError::new(format!("spec.owns[{index}]"), "must not be empty"));
-            }
+        if spec.workspace.is_some() && repository.is_none() {
+            return ResourceSet::default();
+        }
+        let parsed = ResourceSet::parse(&spec.owns, repository);
+        parsed.unwrap_or_else(|errors| {
+            self.entries("spec.owns", &errors);
+            ResourceSet::default()
+        })
+    }
+
+    fn entries(&mut self, path: &str, errors: &[EntryError]) {
+        for error in errors {
+            let path = match error.problem {
+                EntryProblem::TooMany { .. } => path.to_owned(),
+                _ => format!("{path}[{}]", error.index),
+            };
+            self.0.push(FieldError::new(path, error.problem.to_string()));
         }
     }
 
@@ -229,7 +240,9 @@ impl Errors {
     }
 
     fn pins(&mut self, spec: &LoopSpec) {
-        self.count("spec.pins", spec.pins.len(), PINS_MAX);
+        if let Err(errors) = PinSet::parse(&spec.pins) {
+            self.entries("spec.pins", &errors);
+        }
         if !spec.pins.is_empty() && spec.workspace.is_none() {
             self.0.push(FieldError::new("spec.pins", "pins need a workspace to be restored from"));
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::rules;
 use crate::ids::NAME_BYTES_MAX;
+use crate::resource;
 use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);
@@ -49,8 +50,8 @@ pub(super) fn bounds() -> Vec<(&'static str, &'static str, Value)> {
         ("/$defs/LoopSpec/properties/goal", "maxLength", json!(rules::GOAL_BYTES_MAX)),
         ("/$defs/LoopSpec/properties/checks", "minItems", json!(1)),
         ("/$defs/LoopSpec/properties/checks", "maxItems", json!(rules::CHECKS_MAX)),
-        ("/$defs/LoopSpec/properties/owns", "maxItems", json!(rules::OWNS_MAX)),
-        ("/$defs/LoopSpec/properties/pins", "maxItems", json!(rules::PINS_MAX)),
+        ("/$defs/LoopSpec/properties/owns", "maxItems", json!(resource::ENTRIES_MAX)),
+        ("/$defs/LoopSpec/properties/pins", "maxItems", json!(resource::PINS_MAX)),
         ("/$defs/GovernorSpec/properties/iterations", "minimum", json!(1)),
         ("/$defs/GovernorSpec/properties/iterations", "maximum", json!(rules::ITERATIONS_MAX)),
         ("/$defs/GovernorSpec/properties/patience", "minimum", json!(1)),

@@ -162,6 +162,39 @@ fn rules_are_all_checked_at_once() {
 }
 
 #[test]
+fn faults_of_resource_sets_and_pins_name_their_entry() {
+    let shared = json!({ "resource": "docs/*", "access": "read" });
+    let owns = json!(["src/**", "a//b", "src/parser/*", shared, "gpu", "/abs", "../x", "git:x"]);
+    let document = with(&[("/spec/owns", owns), ("/spec/pins", json!(["tests/**", "a/**/b"]))]);
+    insta::assert_snapshot!(errors(&document), @r#"
+    spec.owns[1]: has an empty segment; write one '/' between segments and none at the end (everything below a directory is dir/**)
+    spec.owns[2]: "src/parser/*" overlaps entry 0 ("src/**") of the same list; keep the wider one, or write them so that no path is in both (exclusive includes read)
+    spec.owns[5]: "/abs" is absolute; bare paths are relative to the workspace, without leading '/'
+    spec.owns[6]: has the segment ".."; write the path without . and ..
+    spec.pins[1]: has ** before the end; ** is allowed only as the last segment
+    "#);
+}
+
+#[test]
+fn without_a_workspace_entries_need_a_scheme() {
+    let document = with(&[
+        ("/spec/workspace", Value::Null),
+        ("/spec/owns", json!(["src/**", "gpu:node1/0"])),
+        ("/spec/pins", json!(["tests/**"])),
+    ]);
+    insta::assert_snapshot!(errors(&document), @r#"
+    spec.owns[0]: "src/**" is a bare path, which needs workspace.git; without one write scheme:path, e.g. git:example.org/repo/src/**
+    spec.pins: pins need a workspace to be restored from
+    "#);
+}
+
+#[test]
+fn validation_answers_the_resource_set() {
+    let set = validate(&parse_manifest(&manifest()).unwrap()).unwrap();
+    assert_eq!(set.canonical(), ["git:example.org/team/app/src/**"]);
+}
+
+#[test]
 fn rules_still_apply_beside_wrong_shapes() {
     let document = with(&[
         ("/spec/governor", json!({ "iterations": 0, "patience": "x" })),
