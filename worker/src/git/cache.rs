@@ -13,9 +13,13 @@ use super::files::{Kind, blocking, init_git_dir, lock_file, restore_config, shor
 use super::journal_ref::LoopRefs;
 use super::oid::Oid;
 use super::runner::Git;
+use super::upkeep::{PACKS_MAX, count_packs, remove_half_packs, remove_locks};
 
 /// Most bytes of a list of remote refs: about 100 per ref; we only ask for a handful.
 const REFS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The file whose lock says which process fetches.
+pub(super) const LOCK_FILE: &str = "flyball.lock";
 
 /// All caches of a node.
 #[derive(Debug)]
@@ -27,8 +31,12 @@ pub struct Caches {
 
 impl Caches {
     /// Caches below `root`, made when first used.
-    pub fn new(git: Git, root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), git, locks: std::sync::Mutex::default() }
+    ///
+    /// # Errors
+    /// `Local` if `root` cannot be made absolute (runs name it in files of their own).
+    pub fn new(git: Git, root: impl AsRef<Path>) -> Result<Self, GitError> {
+        let root = std::path::absolute(root).map_err(|error| GitError::local("cache", error))?;
+        Ok(Self { root, git, locks: std::sync::Mutex::default() })
     }
 
     /// The cache of the repository with this canonical id, fetched from `url`.
@@ -118,6 +126,7 @@ impl Cache {
                 std::fs::write(&marker, &id)?;
             }
             restore_config(&dir)?;
+            remove_half_packs(&dir.join("objects"))?;
             Ok(std::fs::read_to_string(&marker)? == id)
         })
         .await?;
@@ -197,7 +206,30 @@ impl Cache {
         }
         specs.extend(refs.map(LoopRefs::refspec));
         let _in_process = self.lock.lock().await;
-        let _between_processes = lock_file(&self.dir.join("flyball.lock")).await?;
+        let _between_processes = lock_file(&self.dir.join(LOCK_FILE)).await?;
+        if let Err(error) = self.fetch_specs(&specs).await {
+            if !matches!(error, GitError::Local { .. }) {
+                return Err(error);
+            }
+            let dir = self.dir.clone();
+            blocking("remove stale locks", move || remove_locks(&dir)).await?;
+            self.fetch_specs(&specs).await?;
+        }
+        self.join_packs().await;
+        let journal_name = refs.map(LoopRefs::journal);
+        let fetched = Fetched {
+            base: self.commit_of(base_name.as_deref()).await?,
+            journal: self.commit_of(journal_name.as_deref()).await?,
+        };
+        match (base, &fetched.base) {
+            (Some(name), None) => {
+                Err(GitError::Unsupported { message: format!("{name} is not a commit") })
+            }
+            _ => Ok(fetched),
+        }
+    }
+
+    async fn fetch_specs(&self, specs: &[String]) -> Result<(), GitError> {
         let options = [
             "fetch",
             "--quiet",
@@ -211,20 +243,27 @@ impl Cache {
         ];
         let call = self.git.call(&self.dir, options).network();
         let output = specs.iter().fold(call, |call, spec| call.arg(spec)).output().await?;
-        if output.code != Some(0) {
-            return Err(remote_failure("fetch", &output.stderr));
+        if output.code == Some(0) { Ok(()) } else { Err(remote_failure("fetch", &output.stderr)) }
+    }
+
+    /// Joins packs when there are many. Keeps every object, reachable or not; runs that read
+    /// meanwhile find the new pack by themselves. A failure costs only speed.
+    async fn join_packs(&self) {
+        let objects = self.objects();
+        let count = blocking("count packs", move || count_packs(&objects)).await.unwrap_or(0);
+        if count <= PACKS_MAX {
+            return;
         }
-        let journal_name = refs.map(LoopRefs::journal);
-        Ok(Fetched {
-            base: self.commit_of(base_name.as_deref()).await?,
-            journal: self.commit_of(journal_name.as_deref()).await?,
-        })
+        let call = self.git.call(&self.dir, ["repack", "--geometric=2", "-d", "-q"]);
+        if let Err(error) = call.network().ok().await {
+            tracing::warn!(%error, cache = %self.dir.display(), "packs could not be joined");
+        }
     }
 
     async fn commit_of(&self, name: Option<&str>) -> Result<Option<Oid>, GitError> {
         let Some(name) = name else { return Ok(None) };
         let commit = format!("{name}^{{commit}}");
-        let options = ["rev-parse", "--verify", "--quiet", "--end-of-options", &commit];
+        let options = ["rev-parse", "--verify", "--quiet", &commit];
         let output = self.git.call(&self.dir, options).output().await?;
         match output.code {
             Some(0) => output.text().trim().parse().map(Some),

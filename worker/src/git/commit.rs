@@ -47,7 +47,7 @@ impl RunRepo {
     /// # Errors
     /// `Local` if there is no such commit.
     pub async fn tree_of(&self, commit: &Oid) -> Result<Oid, GitError> {
-        self.call(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        self.call(["rev-parse", "--verify", "--quiet"])
             .arg(format!("{commit}^{{tree}}"))
             .oid()
             .await

@@ -70,7 +70,6 @@ impl RunRepo {
             "--no-ext-diff",
             "--no-textconv",
             "--ignore-submodules=none",
-            "--end-of-options",
             from.as_str(),
             to.as_str(),
         ];

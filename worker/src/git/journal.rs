@@ -243,7 +243,6 @@ impl Journal {
             "--encoding=UTF-8",
             &count,
             "--format=%H%n%b",
-            "--end-of-options",
             tip.as_str(),
         ];
         let call = self.repo.call(options).stdout_bytes_max(RECORDS_BYTES_MAX);

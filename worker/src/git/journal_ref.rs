@@ -5,8 +5,9 @@ use flyball_core::ids::{InstallationId, LoopUid, Token};
 /// Where journals live unless configured otherwise: outside branches and tags, so that they are
 /// neither shown nor cloned by default.
 pub const DEFAULT_PREFIX: &str = "refs/flyball";
-/// For servers that accept only branches.
-pub const FALLBACK_PREFIX: &str = "refs/heads/flyball-journal";
+/// For servers that accept only branches. An installation's id is random, so it does not collide
+/// with publish branches `flyball/<loop>`.
+pub const FALLBACK_PREFIX: &str = "refs/heads/flyball";
 
 /// The refs of one loop: `<prefix>/<installation>/<loop uid>/…`.
 #[derive(Debug, Clone, PartialEq, Eq)]

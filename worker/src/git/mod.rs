@@ -32,6 +32,10 @@
 //!                                           PublishMoved -> observe the new tip again
 //! journal.append(&owner, Ended, [])
 //! ```
+//! Calls are cancelled by dropping their future, which kills git and what it started. Only an
+//! `append` that was cancelled leaves something open: whether it was applied. Open the journal
+//! again then.
+//!
 //! There is no push that does not append to the journal.
 
 mod cache;
@@ -49,6 +53,7 @@ mod repo;
 mod runner;
 mod snapshot;
 mod subject;
+mod upkeep;
 
 pub use cache::{Cache, Caches, Fetched};
 pub use diff::{Change, ChangeKind, check_bounds, diff_stat};

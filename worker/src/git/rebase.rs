@@ -100,7 +100,6 @@ impl RunRepo {
             "--encoding=UTF-8",
             "--date=raw",
             "--format=%T%n%an <%ae> %ad%n%B",
-            "--end-of-options",
             &range,
         ];
         let output = self.call(options).stdout_bytes_max(LIST_BYTES_MAX).ok().await?;

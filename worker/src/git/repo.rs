@@ -11,6 +11,7 @@ use super::error::GitError;
 use super::files::{Kind, blocking, init_git_dir, remove_any, restore_config};
 use super::oid::Oid;
 use super::runner::{Call, Git};
+use super::upkeep::remove_locks;
 
 /// A worktree of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +51,20 @@ pub struct RunRepo {
 }
 
 impl RunRepo {
-    /// Makes `<dir>/git`; the worktrees appear with their first checkout.
+    /// Makes `<dir>/git`; the worktrees appear with their first checkout. A directory that exists
+    /// is taken up again, its worktrees with their build output included.
     ///
     /// # Errors
     /// `Local` if a directory cannot be made.
     pub async fn create(cache: &Cache, dir: &Path) -> Result<Self, GitError> {
+        let dir = std::path::absolute(dir).map_err(|error| GitError::local("run", error))?;
         let git_dir = dir.join("git");
         let (path, objects) = (git_dir.clone(), cache.objects());
         blocking("create run repository", move || init_git_dir(&path, Kind::Bare, &[&objects]))
             .await?;
         Ok(Self {
             git: cache.git().clone(),
-            dir: dir.to_owned(),
+            dir,
             git_dir,
             url: cache.url().to_owned(),
             cache: cache.clone(),
@@ -128,7 +131,6 @@ impl RunRepo {
         let (path, index) = (self.path(place), self.index(place));
         blocking("wipe worktree", move || {
             remove_any(&index)?;
-            remove_any(&index.with_extension("index.lock"))?;
             remove_any(&path)?;
             fs::create_dir_all(&path)
         })
@@ -164,6 +166,7 @@ impl RunRepo {
         let (path, index, git_dir) = (self.path(place), self.index(place), self.git_dir.clone());
         blocking("prepare worktree", move || {
             restore_config(&git_dir)?;
+            remove_locks(&git_dir)?;
             let real = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
             if !real || !index.exists() {
                 remove_any(&path)?;

@@ -19,6 +19,7 @@ use super::error::{GitError, message_of};
 use super::files::{blocking, restore_config};
 use super::oid::Oid;
 use super::repo::{Place, RunRepo};
+use super::upkeep::remove_locks;
 
 /// Most changed paths of one snapshot. Step limits are far below (50 files by default); this only
 /// keeps a flood of files from costing time and disk.
@@ -54,6 +55,7 @@ impl RunRepo {
         let (root, git_dir) = (self.path(Place::Work), self.git_dir().to_owned());
         let real = blocking("inspect worktree", move || {
             restore_config(&git_dir)?;
+            remove_locks(&git_dir)?;
             Ok(fs::symlink_metadata(&root).is_ok_and(|found| found.is_dir()))
         })
         .await?;

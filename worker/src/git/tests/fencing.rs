@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use flyball_core::ids::Token;
-use flyball_core::record::{IterationRecord, JournalEntry};
+use flyball_core::record::JournalEntry;
 
 use super::fixture::{Fixture, git, owner, refs};
 use super::servers::{Fault, Server};
@@ -115,7 +115,7 @@ async fn replaced_owner_moves_nothing(transport: Transport) {
     assert_eq!(fixture.remote_ref(&refs().journal()), sealed.commit.as_str());
     assert_eq!(fixture.remote_ref(&refs().run(Token(5))), "");
     assert_eq!(fixture.remote_ref(PUBLISH), "");
-    let iteration = JournalEntry::Iteration(Box::new(IterationRecord::default()));
+    let iteration = JournalEntry::Iteration(Box::default());
     next.append(&owner(6, "new"), iteration, &[]).await.unwrap();
 }
 
@@ -195,7 +195,7 @@ async fn a_lost_answer_is_resolved_by_reading_back() {
         let commit = candidate(&repo, run.as_ref().unwrap_or(&base)).await;
         let update = RefUpdate { name: refs().run(Token(5)), old: run, new: commit.clone() };
         server.arm(fault);
-        let iteration = JournalEntry::Iteration(Box::new(IterationRecord::default()));
+        let iteration = JournalEntry::Iteration(Box::default());
         let appended = journal.append(&own, iteration, &[update]).await.unwrap();
         assert_eq!(appended.read_back, read_back, "{fault:?}");
         assert_eq!(fixture.remote_ref(&refs().journal()), appended.commit.as_str());
@@ -205,7 +205,7 @@ async fn a_lost_answer_is_resolved_by_reading_back() {
     assert_eq!(journal.last().unwrap().sequence, 3, "each record is there once");
     // Answer lost and the server away: that is unknown, and the journal tells later.
     drop(server);
-    let iteration = JournalEntry::Iteration(Box::new(IterationRecord::default()));
+    let iteration = JournalEntry::Iteration(Box::default());
     let error = journal.append(&own, iteration, &[]).await.unwrap_err();
     assert!(matches!(error, JournalError::Git(GitError::Unknown { .. })), "{error}");
     assert!(error.is_retryable());
@@ -240,7 +240,7 @@ async fn an_own_push_that_lands_late_is_not_taken_for_another_owner() {
     let mut journal = Journal::open(&repo, &refs()).await.unwrap();
     journal.seal(&own, &base).await.unwrap();
     let mut before = journal.clone();
-    let iteration = JournalEntry::Iteration(Box::new(IterationRecord::default()));
+    let iteration = JournalEntry::Iteration(Box::default());
     journal.append(&own, iteration.clone(), &[]).await.unwrap();
     assert_eq!(before.append(&own, iteration, &[]).await.unwrap_err(), JournalError::Late);
 }

@@ -64,7 +64,7 @@ impl Fixture {
 
     pub(super) async fn cache_with(&self, worker: &str, url: &str, settings: GitSettings) -> Cache {
         let git = Git::new(settings).unwrap();
-        let caches = Caches::new(git, self.dir.path().join(worker).join("cache"));
+        let caches = Caches::new(git, self.dir.path().join(worker).join("cache")).unwrap();
         caches.open(&canonical_repo_id("https://example.org/fixture").unwrap(), url).await.unwrap()
     }
 

@@ -186,3 +186,28 @@ async fn a_flood_of_files_is_refused_without_reading_them() {
     assert_eq!(snap.tree, base);
     assert!(snap.refused[0].starts_with("more than"), "{:?}", snap.refused);
 }
+
+#[tokio::test]
+async fn submodule_entries_stay_and_cannot_be_changed() {
+    let fixture = Fixture::new();
+    let seed = fixture.dir.path().join("seed");
+    let head = git(&seed, &["rev-parse", "HEAD"]);
+    git(&seed, &["update-index", "--add", "--cacheinfo", &format!("160000,{head},sub")]);
+    git(&seed, &["commit", "-qm", "submodule"]);
+    git(&seed, &["push", "-q", "../remote.git", "HEAD:main"]);
+    let (repo, base) = prepared(&fixture).await;
+    let work = repo.path(Place::Work);
+    assert!(work.join("sub").is_dir());
+    write(&work.join("src/lib.rs"), "x\n");
+    let snap = repo.snapshot(&base).await.unwrap();
+    assert_eq!(snap.changes.len(), 1);
+    write(&work.join("sub/x"), "x\n");
+    git(&work.join("sub"), &["init", "-q"]);
+    let proof = fixture.dir.path().join("ran");
+    git(&work.join("sub"), &["add", "x"]);
+    git(&work.join("sub"), &["commit", "-qm", "x"]);
+    git(&work.join("sub"), &["config", "core.fsmonitor", &format!("touch {};", proof.display())]);
+    let snap = repo.snapshot(&base).await.unwrap();
+    let sub = snap.changes.iter().find(|change| change.path == "sub").unwrap();
+    assert!(sub.is_submodule && !proof.exists());
+}

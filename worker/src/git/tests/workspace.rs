@@ -179,3 +179,22 @@ async fn a_change_that_is_already_upstream_vanishes_and_never_follows_a_rename()
     let conflict = repo.rebase(&base, &tip, &renamed).await.unwrap();
     assert_eq!(conflict, Rebased::Conflict { paths: vec!["elsewhere.rs".to_owned()] });
 }
+
+#[tokio::test]
+async fn repositories_of_other_formats_and_refs_to_other_things_are_unsupported() {
+    let fixture = Fixture::new();
+    let other = fixture.dir.path().join("sha256");
+    fs::create_dir(&other).unwrap();
+    git(&other, &["init", "-q", "-b", "main", "--object-format=sha256"]);
+    git(&other, &["commit", "-q", "--allow-empty", "-m", "x"]);
+    let cache = fixture.cache("w", other.to_str().unwrap()).await;
+    let unsupported = |error: &GitError| matches!(error, GitError::Unsupported { .. });
+    let error = cache.resolve("main").await.unwrap_err();
+    assert!(unsupported(&error) && !error.is_retryable(), "{error}");
+    let error = cache.fetch(Some("refs/heads/main"), None).await.unwrap_err();
+    assert!(unsupported(&error), "{error}");
+    git(&fixture.remote(), &["tag", "tree", "main^{tree}"]);
+    let (repo, _) = fixture.run("w2").await;
+    let error = repo.cache().fetch(Some("refs/tags/tree"), None).await.unwrap_err();
+    assert!(unsupported(&error), "{error}");
+}
