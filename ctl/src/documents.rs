@@ -9,6 +9,7 @@ use flyball_core::spec::Manifest;
 use serde_json::Value;
 
 use crate::failure::{Failure, Field};
+use crate::locate::{self, Place, Places};
 
 /// Largest file that is read: YAML with comments may be larger than its JSON, and one file may hold
 /// a team's loops.
@@ -30,12 +31,13 @@ pub(crate) struct Document {
 /// # Errors
 /// Everything that is wrong with any of them, one field error per fault.
 pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Vec<Document>, Failure> {
-    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    let mut reading = Reading::default();
     for file in files {
         let name = if is_stdin(file) { "stdin".to_owned() } else { file.display().to_string() };
         let text = read_text(file, &name)?;
-        check_text(&name, &text, namespace, &mut documents, &mut faults);
+        reading.text(&name, &text, namespace);
     }
+    let Reading { documents, faults } = reading;
     if !faults.is_empty() {
         let message = match faults.len() {
             1 => "the manifest is not valid".to_owned(),
@@ -69,39 +71,80 @@ fn read_text(file: &Path, name: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn check_text(
-    name: &str,
-    text: &str,
-    namespace: Option<&str>,
-    documents: &mut Vec<Document>,
-    faults: &mut Vec<Field>,
-) {
-    let fault = |source: &str, field: &str, description: String| Field {
-        source: source.to_owned(),
-        field: field.to_owned(),
-        description,
-    };
-    let values: Vec<Value> = match serde_saphyr::from_multiple(text) {
-        Ok(values) => values,
-        Err(error) => {
-            let (place, text) = yaml_error(&error);
-            return faults.push(fault(&format!("{name}{place}"), "", text));
+/// What has been read so far: manifests that are right, and faults of those that are not.
+#[derive(Default)]
+struct Reading {
+    documents: Vec<Document>,
+    faults: Vec<Field>,
+}
+
+/// Where a document comes from.
+struct Origin {
+    file: String,
+    /// The file, with the number of the document if it has several.
+    source: String,
+    places: Option<Places>,
+}
+
+impl Reading {
+    fn text(&mut self, file: &str, text: &str, namespace: Option<&str>) {
+        let values: Vec<Value> = match serde_saphyr::from_multiple(text) {
+            Ok(values) => values,
+            Err(error) => {
+                let (place, text) = yaml_error(&error);
+                return self.fault(format!("{file}{place}"), "", text);
+            }
+        };
+        if values.is_empty() {
+            return self.fault(file.to_owned(), "", "holds no document".to_owned());
         }
-    };
-    if values.is_empty() {
-        return faults.push(fault(name, "", "holds no document".to_owned()));
+        let several = values.len() > 1;
+        // One map per document, or none where the two readers count documents differently.
+        let places = Some(locate::places(text)).filter(|places| places.len() == values.len());
+        let mut places = places.unwrap_or_default().into_iter();
+        for (index, json) in values.into_iter().enumerate() {
+            let source = match several {
+                true => format!("{file} (document {})", index + 1),
+                false => file.to_owned(),
+            };
+            let origin = Origin { file: file.to_owned(), source, places: places.next() };
+            self.document(json, &origin, namespace);
+        }
     }
-    let several = values.len() > 1;
-    for (index, mut json) in values.into_iter().enumerate() {
-        let number = index + 1;
-        let source = if several { format!("{name} (document {number})") } else { name.to_owned() };
+
+    fn document(&mut self, mut json: Value, origin: &Origin, namespace: Option<&str>) {
         if let Err(text) = fill_namespace(&mut json, namespace) {
-            faults.push(fault(&source, "metadata.namespace", text));
+            self.fault(origin.place("metadata.namespace"), "metadata.namespace", text);
         }
         match parse_manifest(&json) {
-            Ok(manifest) => documents.push(Document { json, manifest, source }),
-            Err(errors) => faults
-                .extend(errors.iter().map(|error| fault(&source, &error.path, error.detail()))),
+            Ok(manifest) => {
+                self.documents.push(Document { json, manifest, source: origin.source.clone() });
+            }
+            Err(mut errors) => {
+                // In the order of the text, which is how people go through them.
+                errors.sort_by_key(|error| origin.find(&error.path));
+                for error in errors {
+                    self.fault(origin.place(&error.path), &error.path, error.detail());
+                }
+            }
+        }
+    }
+
+    fn fault(&mut self, source: String, field: &str, description: String) {
+        self.faults.push(Field { source, field: field.to_owned(), description });
+    }
+}
+
+impl Origin {
+    fn find(&self, path: &str) -> Option<Place> {
+        self.places.as_ref()?.find(path)
+    }
+
+    /// `file:line:column`, or the document where the place is not known.
+    fn place(&self, path: &str) -> String {
+        match self.find(path) {
+            Some((line, column)) => format!("{}:{line}:{column}", self.file),
+            None => self.source.clone(),
         }
     }
 }

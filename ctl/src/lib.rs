@@ -10,6 +10,7 @@ mod documents;
 mod exit;
 mod failure;
 mod follow;
+mod locate;
 mod objects;
 pub mod output;
 pub mod paths;

@@ -11,7 +11,7 @@ pub(crate) fn text(field: &FieldDoc, color: bool) -> String {
     if field.required && field.path != "loop" {
         text.push_str(", required");
     }
-    if let Some(default) = &field.default {
+    if let Some(default) = field.default.as_ref().filter(|default| !default.is_object()) {
         text.push_str(&format!(", default {}", value(default)));
     }
     text.push('\n');

@@ -80,7 +80,7 @@ fn clip(text: &str) -> String {
 }
 
 /// `parent.key`, or `parent["key"]` when the key is not a plain word.
-pub(super) fn join(parent: &str, key: &str) -> String {
+pub fn child_path(parent: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !key.starts_with(|c: char| c.is_ascii_digit());

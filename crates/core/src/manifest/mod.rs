@@ -13,7 +13,7 @@ mod tests;
 
 use serde_json::Value;
 
-pub use self::error::FieldError;
+pub use self::error::{FieldError, child_path};
 pub use self::explain::{FieldDoc, FieldSummary, UnknownPath, explain_field};
 pub use self::gitnames::{check_branch, check_reference, check_repository_url};
 pub use self::rules::validate;

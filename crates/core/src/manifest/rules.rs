@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::error::{FieldError, join};
+use super::error::{FieldError, child_path};
 use super::gitnames::{check_branch, check_reference, check_repository_url};
 use crate::ids::check_name;
 use crate::quantity::Span;
@@ -119,11 +119,11 @@ impl Errors {
         for (key, value) in labels {
             if key.is_empty() || key.len() > LABEL_BYTES_MAX || !key.bytes().all(allowed) {
                 let rule = "a label's key must be 1 to 256 letters, digits and - _ . /";
-                self.add(join(path, key), rule, format!("{key:?}"));
+                self.add(child_path(path, key), rule, format!("{key:?}"));
             }
             if value.len() > LABEL_BYTES_MAX || value.contains(|c: char| c.is_control()) {
                 let rule = "a label's value must be at most 256 bytes without control characters";
-                self.add(join(path, key), rule, format!("{value:?}"));
+                self.add(child_path(path, key), rule, format!("{value:?}"));
             }
         }
     }
@@ -184,7 +184,7 @@ impl Errors {
     fn custom_needs(&mut self, custom: &BTreeMap<String, u64>) {
         self.count("spec.needs.custom", custom.len(), ENTRIES_MAX);
         for name in custom.keys() {
-            self.name(&join("spec.needs.custom", name), name);
+            self.name(&child_path("spec.needs.custom", name), name);
         }
     }
 
@@ -253,7 +253,7 @@ impl Errors {
         self.span("spec.agent.timeout", agent.timeout, SPAN_MIN, TIMEOUT_MAX);
         self.count("spec.agent.env", agent.env.len(), ENTRIES_MAX);
         for (name, value) in &agent.env {
-            let path = join("spec.agent.env", name);
+            let path = child_path("spec.agent.env", name);
             let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
             let digit = name.starts_with(|c: char| c.is_ascii_digit());
             if name.is_empty() || digit || !name.bytes().all(plain) {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{FieldError, join, nearest};
+use super::error::{FieldError, child_path, nearest};
 use super::kind::{Kind, Quantity, classify, noun, resolve};
 use super::schema;
 
@@ -36,7 +36,7 @@ impl<'s> Walk<'s> {
                 true
             }
             (Kind::Map(inner), Value::Object(map)) => {
-                map.retain(|key, value| self.value(&join(path, key), inner, value));
+                map.retain(|key, value| self.value(&child_path(path, key), inner, value));
                 true
             }
             (Kind::List(item), Value::Array(items)) => {
@@ -73,7 +73,7 @@ impl<'s> Walk<'s> {
     ) {
         map.retain(|key, value| match properties.get(key) {
             Some(schema) => {
-                self.value(&join(path, key), schema, value) || {
+                self.value(&child_path(path, key), schema, value) || {
                     let needed = required.contains(&key.as_str());
                     if needed {
                         *value = placeholder(self.root, schema);
@@ -88,7 +88,7 @@ impl<'s> Walk<'s> {
         });
         for name in required.iter().filter(|name| !map.contains_key(**name)).collect::<Vec<_>>() {
             let schema = &properties[*name];
-            let path = join(path, name);
+            let path = child_path(path, name);
             let already = self.errors.iter().any(|error| error.path == path);
             if !already {
                 let noun = article(&noun(self.root, schema));
@@ -105,7 +105,7 @@ impl<'s> Walk<'s> {
             names => format!("unknown field; allowed here: {}", names.join(", ")),
         };
         let suggestion = nearest(key, names).map(str::to_owned).or_else(|| elsewhere(key));
-        self.errors.push(FieldError::new(join(path, key), message).suggest(suggestion));
+        self.errors.push(FieldError::new(child_path(path, key), message).suggest(suggestion));
     }
 
     fn list(&mut self, path: &str, item: &'s Value, items: &mut [Value]) {
@@ -132,7 +132,7 @@ impl<'s> Walk<'s> {
             self.errors.push(FieldError::new(path, message).found(found));
             return false;
         };
-        let path = join(path, key);
+        let path = child_path(path, key);
         let Some((_, inner)) = choices.iter().find(|(name, _)| name == key) else {
             let suggestion = nearest(key, names.iter().copied()).map(str::to_owned);
             let message = format!("unknown field; allowed here: {}", names.join(", "));

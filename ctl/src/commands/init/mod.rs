@@ -45,8 +45,9 @@ impl Init {
             return Ok(Exit::Ok);
         }
         let file = self.directory.join(&self.file);
-        self.write(&file, &text)?;
-        let shown = file.strip_prefix(".").unwrap_or(&file).display();
+        let file = file.strip_prefix(".").unwrap_or(&file);
+        self.write(file, &text)?;
+        let shown = file.display();
         out.line(format!("wrote {shown} ({})", project.description()))?;
         out.note("next: edit its goal, owns and agent, then");
         out.note(format!("  flyball validate -f {shown}"));
