@@ -1,4 +1,4 @@
-//! Scores: what a check's output says, as a distance.
+//! How a child process tree ended.
 
 use std::fmt;
 
@@ -43,32 +43,11 @@ impl fmt::Display for ExitKind {
             Self::Signaled(signal) => write!(f, "signal {signal}"),
             Self::TimedOut => f.write_str("timeout"),
             Self::Killed => f.write_str("killed"),
-            Self::CouldNotStart(why) => write!(f, "could not start: {why}"),
+            Self::CouldNotStart(why) => write!(f, "{COULD_NOT_START}: {why}"),
             Self::GuardLost => f.write_str("guard lost"),
         }
     }
 }
 
-/// Start of [`CheckResult::exit`](crate::record::CheckResult::exit) for a check that never ran.
-const COULD_NOT_START: &str = "could not start";
-
-/// True for a check that never ran, which says nothing about the work.
-pub fn could_not_start(check: &crate::record::CheckResult) -> bool {
-    check.exit.starts_with(COULD_NOT_START)
-}
-
-/// Marks a failing case that was seen before and is gone.
-const VANISHED: &str = " (vanished)";
-
-/// A failing case's name without the mark that says that it vanished.
-pub fn plain_case(case: &str) -> &str {
-    case.strip_suffix(VANISHED).unwrap_or(case)
-}
-
-/// FNV-1a, 64 bits: stable over versions and machines, which `std`'s hasher is not. No protection
-/// against chosen collisions; pins are what keeps an agent's hands off the tests.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
+/// Start of the text of [`ExitKind::CouldNotStart`].
+pub(super) const COULD_NOT_START: &str = "could not start";
