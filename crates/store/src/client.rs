@@ -84,13 +84,14 @@ impl Etcd {
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
         let endpoints = endpoints.iter().map(|url| endpoint(url)).collect::<Result<Vec<_>, _>>()?;
-        if endpoints.is_empty() {
-            return Err(StoreError::Refused { why: "no endpoint is given".to_owned() });
-        }
-        let balanced = |list: Vec<Endpoint>| {
-            Channel::Tonic(tonic::transport::Channel::balance_list(list.into_iter()))
+        let connect = || match &endpoints[..] {
+            [] => Err(StoreError::Refused { why: "no endpoint is given".to_owned() }),
+            [only] => Ok(Channel::Tonic(only.connect_lazy())),
+            several => {
+                Ok(Channel::Tonic(tonic::transport::Channel::balance_list(several.iter().cloned())))
+            }
         };
-        Self::new(balanced(endpoints.clone()), balanced(endpoints), options).await
+        Self::new(connect()?, connect()?, options).await
     }
 
     /// Runs a call, bounded.

@@ -96,14 +96,16 @@ impl Store {
     /// # Errors
     /// Those of the transport. Do not repeat: events are worth no trouble.
     pub async fn put_events(&self, mut events: Vec<EventRecord>) -> Result<EventsPut, StoreError> {
-        let (lease, allowed) = {
+        let wanted = events.len();
+        let lease = {
             let mut state = self.events.state.lock().await;
-            let allowed = state.take(events.len(), Instant::now());
-            (self.event_lease(&mut state).await?, allowed)
+            events.truncate(state.take(wanted, Instant::now()));
+            if events.is_empty() {
+                return Ok(EventsPut { written: 0, dropped: wanted });
+            }
+            self.event_lease(&mut state).await?
         };
-        let dropped = events.len() - allowed;
-        events.truncate(allowed);
-        let written = events.len();
+        let (written, dropped) = (events.len(), wanted - events.len());
         let bound = PutOptions::new().with_lease(lease);
         let (mut costs, mut puts) = (Vec::new(), Vec::new());
         for event in events {

@@ -79,8 +79,9 @@ impl Store {
         Ok(Self { etcd, events: Arc::default() })
     }
 
-    /// A store at the given endpoints (`http://host:port` or `host:port`). Connections are made
-    /// when first used, so success proves nothing; [`Store::status`] does.
+    /// A store at the given endpoints: `http://host:port` or `host:port`, or a single
+    /// `unix:///path`. Connections are made when first used, so success proves nothing;
+    /// [`Store::status`] does.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for an endpoint that is no address.

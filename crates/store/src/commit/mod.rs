@@ -116,6 +116,7 @@ impl Store {
             Ok(answer) => answer,
             Err(error) => {
                 if error.is_unknown() {
+                    tracing::warn!(%error, mutations = indices.len(), "a commit's answer is lost");
                     indices.iter().for_each(|index| results[*index] = MutationResult::Unknown);
                 }
                 return Err(error.into());

@@ -72,15 +72,17 @@ pub enum WatchItem {
 pub struct WatchStream {
     store: Store,
     options: WatchOptions,
-    /// The first revision not yet seen in full.
+    /// The first revision not yet yielded.
     next_revision: i64,
+    /// The first revision not yet received in full: behind what is ready.
+    receive_from: i64,
     stream: Option<etcd_client::WatchStream>,
     /// The beginning of a revision whose rest is still to come.
     partial: Vec<PbEvent>,
     ready: VecDeque<WatchItem>,
     heard_at: Instant,
     asked: bool,
-    /// Failures to start the stream, in a row.
+    /// Streams started in a row that brought nothing.
     failures: u32,
     compacted: Option<i64>,
 }
@@ -105,6 +107,7 @@ impl Store {
             options,
             // 0 would mean "from now on", and lose what happens before the stream is set up.
             next_revision: from_revision.max(1),
+            receive_from: from_revision.max(1),
             stream: None,
             partial: Vec::new(),
             ready: VecDeque::new(),
@@ -117,7 +120,7 @@ impl Store {
 }
 
 impl WatchStream {
-    /// The first revision not yet yielded in full.
+    /// The first revision not yet yielded: where another watch would have to start.
     pub fn next_revision(&self) -> i64 {
         self.next_revision
     }
@@ -126,6 +129,9 @@ impl WatchStream {
     pub async fn next(&mut self) -> WatchItem {
         loop {
             if let Some(item) = self.ready.pop_front() {
+                if let WatchItem::Changes { revision, .. } = item {
+                    self.next_revision = revision + 1;
+                }
                 return item;
             }
             if let Some(revision) = self.compacted {
@@ -150,7 +156,7 @@ impl WatchStream {
                     });
                 }
                 Ok(Err(error)) => return self.end(StoreError::from(error).of_read()),
-                Err(_) if self.asked => return self.stale(),
+                Err(_) if self.asked => return self.on_silence(),
                 Err(_) => {
                     self.asked = true;
                     // A full queue or a closed stream shows itself as silence or an end.
@@ -172,7 +178,7 @@ impl WatchStream {
         self.partial.clear();
         let options = etcd_client::WatchOptions::new()
             .with_range(keys::behind(keys::PREFIX))
-            .with_start_revision(self.next_revision)
+            .with_start_revision(self.receive_from)
             .with_fragment();
         let mut client = self.store.etcd.watch_client();
         let started = self.store.etcd.call(client.watch(keys::PREFIX, Some(options))).await;
@@ -184,12 +190,15 @@ impl WatchStream {
 
     fn end(&mut self, error: StoreError) -> WatchItem {
         self.stream = None;
+        tracing::debug!(%error, next_revision = self.receive_from, "the watch ended");
         WatchItem::Ended(error)
     }
 
-    fn stale(&mut self) -> WatchItem {
+    fn on_silence(&mut self) -> WatchItem {
         self.stream = None;
-        WatchItem::Stale { silent: self.heard_at.elapsed() }
+        let silent = self.heard_at.elapsed();
+        tracing::warn!(?silent, next_revision = self.receive_from, "the watch is silent");
+        WatchItem::Stale { silent }
     }
 
     fn on_response(&mut self, response: PbWatchResponse) {
@@ -199,10 +208,10 @@ impl WatchStream {
             self.on_cancelled(&response);
             return;
         }
-        self.failures = 0;
         if response.created {
-            return;
+            return; // not yet a success: a server without a leader creates watches and cuts them
         }
+        self.failures = 0;
         if response.events.is_empty() && !response.fragment && self.partial.is_empty() {
             let revision = response.header.map_or(0, |header| header.revision);
             self.ready.push_back(WatchItem::Progress { revision });
@@ -226,7 +235,7 @@ impl WatchStream {
         for event in events {
             let revision = revision_of(&event);
             // A resumed stream starts at a whole revision; anything older was yielded before.
-            if revision < self.next_revision {
+            if revision < self.receive_from {
                 continue;
             }
             if self.partial.first().is_some_and(|first| revision_of(first) != revision) {
@@ -243,7 +252,7 @@ impl WatchStream {
         let Some(revision) = self.partial.first().map(revision_of) else { return };
         let changes = self.partial.drain(..).filter_map(decode_event).collect();
         self.ready.push_back(WatchItem::Changes { revision, changes });
-        self.next_revision = revision + 1;
+        self.receive_from = revision + 1;
     }
 }
 

@@ -44,7 +44,7 @@ async fn each_revision_is_one_item_and_resumption_is_behind_the_last_event() {
     watch.on_response(answer(events, false));
     assert_eq!(ready(&mut watch), [(5, 2), (7, 1)]);
     // Not behind the header's revision, which runs ahead of the events.
-    assert_eq!(watch.next_revision(), 8);
+    assert_eq!(watch.receive_from, 8);
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_fragmented_revision_waits_for_its_rest() {
     let first = vec![put("/flyball/v1/leader", 5), put("/flyball/v1/nodes/a", 6)];
     watch.on_response(answer(first, true));
     assert_eq!(ready(&mut watch), [(5, 1)]);
-    assert_eq!(watch.next_revision(), 6);
+    assert_eq!(watch.receive_from, 6);
     watch.on_response(answer(vec![put("/flyball/v1/nodes/b", 6)], false));
     assert_eq!(ready(&mut watch), [(6, 2)]);
 }
@@ -63,7 +63,7 @@ async fn what_was_yielded_before_is_not_yielded_again() {
     let mut watch = watch().await;
     watch.on_response(answer(vec![put("/flyball/v1/leader", 4)], false));
     assert_eq!(ready(&mut watch), []);
-    assert_eq!(watch.next_revision(), 5);
+    assert_eq!(watch.receive_from, 5);
 }
 
 #[tokio::test]
@@ -90,5 +90,5 @@ async fn compaction_is_final() {
 async fn a_dead_server_is_an_end_that_can_be_resumed() {
     let mut watch = watch().await;
     assert!(matches!(watch.next().await, WatchItem::Ended(StoreError::Unavailable { .. })));
-    assert_eq!(watch.next_revision(), 5);
+    assert_eq!(watch.receive_from, 5);
 }
