@@ -201,6 +201,17 @@ pub(super) fn remote_failure(operation: &str, stderr: &str) -> GitError {
     GitError::Unreachable { message }
 }
 
+/// What the stderr of a failed checkout means: content that git refuses to write is the
+/// repository's fault and stays so, the rest is this machine's.
+pub(super) fn checkout_failure(operation: &str, stderr: &str) -> GitError {
+    let message = message_of(stderr);
+    if stderr.contains("invalid path") {
+        GitError::Unsupported { message }
+    } else {
+        GitError::local(operation, message)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,12 +83,10 @@ impl RunRepo {
         for update in updates {
             call = call.arg(format!("{}:{}", update.new, update.name));
         }
+        // Whatever stopped the process, the server may already have had the push.
         let output = match call.output().await {
             Ok(output) => output,
-            Err(error @ (GitError::TimedOut { .. } | GitError::TooLarge { .. })) => {
-                return Answer::Lost(error.to_string());
-            }
-            Err(error) => return Answer::Never(error),
+            Err(error) => return Answer::Lost(error.to_string()),
         };
         if output.code == Some(0) {
             return Answer::Applied;
@@ -105,8 +103,10 @@ impl RunRepo {
             return Answer::Refused(format!("{}; {said}", reasons.join("; ")));
         }
         match remote_failure("push", &output.stderr) {
-            GitError::Unreachable { message } => Answer::Lost(message),
-            error => Answer::Never(error),
+            error @ (GitError::AtomicUnsupported | GitError::Unsupported { .. }) => {
+                Answer::Never(error)
+            }
+            _ => Answer::Lost(message_of(&output.stderr)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cache::Cache;
-use super::error::GitError;
+use super::error::{GitError, checkout_failure};
 use super::files::{Kind, blocking, init_git_dir, remove_any, restore_config};
 use super::oid::Oid;
 use super::runner::{Call, Git};
@@ -81,6 +81,20 @@ impl RunRepo {
         &self.dir
     }
 
+    /// Directories outside the worktrees that the `.git` of [`RunRepo::lend_git`] reads.
+    pub fn object_dirs(&self) -> Vec<PathBuf> {
+        vec![self.git_dir.join("objects"), self.cache.objects()]
+    }
+
+    /// Removes the run's directory with everything in it, whatever permissions it was left with.
+    ///
+    /// # Errors
+    /// `Local`.
+    pub async fn remove(self) -> Result<(), GitError> {
+        let dir = self.dir;
+        blocking("remove run", move || remove_any(&dir)).await
+    }
+
     /// The cache whose objects this repository reads.
     pub fn cache(&self) -> &Cache {
         &self.cache
@@ -117,7 +131,8 @@ impl RunRepo {
     /// removed, see [`RunRepo::lend_git`].
     ///
     /// # Errors
-    /// `Local`. A worktree that git cannot repair is made anew once.
+    /// `Local`; a worktree that git cannot repair is made anew once. `Unsupported` if the tree has
+    /// paths that git never writes (`.git/…`).
     pub async fn checkout(
         &self,
         place: Place,
@@ -125,8 +140,10 @@ impl RunRepo {
         leftovers: Leftovers,
     ) -> Result<(), GitError> {
         self.prepare(place).await?;
-        if self.checkout_once(place, treeish, leftovers).await.is_ok() {
-            return Ok(());
+        match self.checkout_once(place, treeish, leftovers).await {
+            Ok(()) => return Ok(()),
+            Err(error @ GitError::Unsupported { .. }) => return Err(error),
+            Err(error) => tracing::warn!(%error, place = place.name(), "worktree is made anew"),
         }
         let (path, index) = (self.path(place), self.index(place));
         blocking("wipe worktree", move || {
@@ -145,10 +162,11 @@ impl RunRepo {
         leftovers: Leftovers,
     ) -> Result<(), GitError> {
         let fresh = !self.index(place).exists();
-        self.call_in(place, ["read-tree", "--reset", "-u", "--no-recurse-submodules"])
-            .arg(treeish.as_str())
-            .ok()
-            .await?;
+        let call = self.call_in(place, ["read-tree", "--reset", "-u", "--no-recurse-submodules"]);
+        let output = call.arg(treeish.as_str()).output().await?;
+        if output.code != Some(0) {
+            return Err(checkout_failure("read-tree", &output.stderr));
+        }
         if fresh {
             return Ok(());
         }

@@ -181,6 +181,27 @@ async fn comparing_alone_fences_nothing_over_smart_http() {
 }
 
 #[tokio::test]
+async fn of_two_first_seals_the_older_is_refused() {
+    let fixture = Fixture::new();
+    let (_server, url) = serve(&fixture, Transport::Http);
+    let gate = Gate::new(&fixture, 0);
+    let mut settings = fixture.settings();
+    settings.hooks_path = Some(gate.hooks.clone());
+    let cache = fixture.cache_with("old", &url, settings).await;
+    let (repo, base) = fixture.run_on(&cache, "old").await;
+    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+    let sealing = tokio::spawn(async move { journal.seal(&owner(5, "old"), &base).await });
+    gate.wait_until_reached().await;
+    let (repo, base) = fixture.run("new").await;
+    let mut next = Journal::open(&repo, &refs()).await.unwrap();
+    let sealed = next.seal(&owner(6, "new"), &base).await.unwrap();
+    fs::write(&gate.go, "").unwrap();
+    let error = sealing.await.unwrap().unwrap_err();
+    assert_eq!(error, JournalError::Fenced { found_token: 6, own_token: 5 });
+    assert_eq!(fixture.remote_ref(&refs().journal()), sealed.commit.as_str());
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_resolved_by_reading_back() {
     let fixture = Fixture::new();
     let (server, url) = serve(&fixture, Transport::Http);
@@ -216,12 +237,18 @@ async fn servers_that_cannot_or_will_not_are_named() {
     let fixture = Fixture::new();
     let remote = fixture.remote();
     git(&remote, &["config", "receive.advertiseAtomic", "false"]);
+    for transport in [Transport::Http, Transport::Daemon, Transport::Path] {
+        let (_server, url) = serve(&fixture, transport);
+        let cache = fixture.cache("w", &url).await;
+        let (repo, base) = fixture.run_on(&cache, "w").await;
+        let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+        let error = journal.seal(&owner(5, "w"), &base).await.unwrap_err();
+        assert_eq!(error, JournalError::Git(GitError::AtomicUnsupported));
+        assert!(!error.is_retryable());
+    }
+    git(&remote, &["config", "receive.advertiseAtomic", "true"]);
     let (repo, base) = fixture.run("w").await;
     let mut journal = Journal::open(&repo, &refs()).await.unwrap();
-    let error = journal.seal(&owner(5, "w"), &base).await.unwrap_err();
-    assert_eq!(error, JournalError::Git(GitError::AtomicUnsupported));
-    assert!(!error.is_retryable());
-    git(&remote, &["config", "receive.advertiseAtomic", "true"]);
     let hook = remote.join("hooks/pre-receive");
     fs::create_dir_all(hook.parent().unwrap()).unwrap();
     fs::write(&hook, "#!/bin/sh\necho only on Fridays >&2\nexit 1\n").unwrap();

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use flyball_core::record::JournalEntry;
 use flyball_core::resource::PinSet;
 
-use super::fixture::{Fixture, git, write};
-use crate::git::{GitError, Leftovers, Oid, Place, Rebased};
+use super::fixture::{Fixture, git, owner, refs, write};
+use crate::git::{GitError, Journal, JournalError, Leftovers, Oid, Place, Rebased, RefUpdate};
 
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::from_second(1_700_000_000).unwrap()
@@ -197,4 +198,58 @@ async fn repositories_of_other_formats_and_refs_to_other_things_are_unsupported(
     let (repo, _) = fixture.run("w2").await;
     let error = repo.cache().fetch(Some("refs/tags/tree"), None).await.unwrap_err();
     assert!(unsupported(&error), "{error}");
+}
+
+#[tokio::test]
+async fn a_tree_with_git_internals_is_never_written() {
+    let fixture = Fixture::new();
+    let seed = fixture.dir.path().join("seed");
+    let blob = git(&seed, &["hash-object", "-w", "README.md"]);
+    let list = fixture.dir.path().join("list");
+    let mktree = |text: &str| {
+        fs::write(&list, text).unwrap();
+        let script = format!("git mktree < {}", list.display());
+        let output =
+            std::process::Command::new("sh").current_dir(&seed).args(["-c", &script]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let inner = mktree(&format!("100644 blob {blob}\tconfig\n"));
+    let tree = mktree(&format!("040000 tree {inner}\t.git\n"));
+    let commit = git(&seed, &["commit-tree", "-m", "evil", &tree]);
+    git(&seed, &["push", "-q", "../remote.git", &format!("{commit}:refs/heads/evil")]);
+    let (repo, _) = fixture.run("w").await;
+    let base = repo.cache().fetch(Some("refs/heads/evil"), None).await.unwrap().base.unwrap();
+    let error = repo.checkout(Place::Work, &base, Leftovers::KeepIgnored).await.unwrap_err();
+    assert!(matches!(error, GitError::Unsupported { .. }), "{error}");
+    assert!(!repo.path(Place::Work).join(".git").exists());
+    let dir = repo.dir().to_owned();
+    repo.remove().await.unwrap();
+    assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn a_repository_with_a_worktree_serves_as_remote() {
+    let fixture = Fixture::new();
+    let seed = fixture.dir.path().join("seed");
+    let cache = fixture.cache("w", seed.to_str().unwrap()).await;
+    let (repo, base) = fixture.run_on(&cache, "w").await;
+    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+    let own = owner(5, "w");
+    journal.seal(&own, &base).await.unwrap();
+    let tree = repo.tree_of(&base).await.unwrap();
+    let commit = repo.commit_tree(&tree, std::slice::from_ref(&base), "s", now()).await.unwrap();
+    let publish = |name: &str, old: Option<Oid>| {
+        let update = RefUpdate { name: name.to_owned(), old, new: commit.clone() };
+        let entry =
+            JournalEntry::Published { commit: commit.to_string(), reference: name.to_owned() };
+        (entry, [update])
+    };
+    let (entry, update) = publish("refs/heads/flyball/x", None);
+    journal.append(&own, entry, &update).await.unwrap();
+    assert_eq!(git(&seed, &["rev-parse", "flyball/x"]), commit.as_str());
+    // The branch that somebody works on is not pulled away under them.
+    let (entry, update) = publish("refs/heads/main", Some(base));
+    let error = journal.append(&own, entry, &update).await.unwrap_err();
+    let JournalError::Git(GitError::Rejected { message }) = error else { panic!("{error}") };
+    assert!(message.contains("currently checked out"), "{message}");
 }
