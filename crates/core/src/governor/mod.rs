@@ -5,19 +5,20 @@
 //!
 //! ```text
 //! let mut governor = Governor::restore(&spec.governor, &progress.governor);
+//! let mut next = governor.observe(&Observation { .. });          // the checkpoint, measured
 //! loop {
-//!     match governor.observe(&Observation { .. }) {              // the checkpoint, measured
-//!         Next::Verify => match governor.prove(&Proof { .. }, jitter) {   // in a fresh clone
-//!             Next::Stop(outcome) => end the run,
-//!             _ => observe again,
-//!         },
-//!         Next::Stop(outcome) => end the run,
-//!         Next::Act { advice, .. } => write the brief with advice and governor.tried(),
+//!     next = match next {
+//!         Next::Stop(outcome) => end the run with it,
+//!         Next::Verify => governor.prove(&Proof { .. }, jitter),  // in a fresh clone, pinned checks
+//!         Next::Act { pause, advice } => {
+//!             wait; fetch; if the base moved: rebase, measure, observe again
+//!             write the brief with advice and governor.tried(); run the agent; snapshot
+//!             check what it touched; measure, unless something is out of bounds or nothing changed
+//!             let judgement = governor.judge(&Trial { .. }, jitter);
+//!             keep, or revert to the checkpoint; record; save governor.memory() with the progress
+//!             judgement.next
+//!         }
 //!     }
-//!     run the agent, snapshot, check bounds; measure unless something is out of bounds
-//!     let judgement = governor.judge(&Trial { .. }, jitter);
-//!     keep, or revert to the checkpoint; record; save governor.memory() with the progress
-//!     match judgement.next { Verify => as above, Stop => end, Act { pause, .. } => wait }
 //! }
 //! ```
 //!

@@ -89,4 +89,40 @@ proptest! {
         prop_assert!(governor.memory().to_string().len() <= MEMORY_BYTES_MAX);
         prop_assert!(governor.tried().len() <= TRIED_LINES_MAX);
     }
+
+    /// The whole loop as a run drives it, with proofs that may fail and bases that may move.
+    #[test]
+    fn a_whole_run_ends_within_its_bounds(
+        steps in prop::collection::vec((0..6_u8, 0..8_u8, 0..8_u8, 0..10_u8), 1..30),
+        patience in 1..6_u32,
+        allowed in 1..25_u32,
+    ) {
+        let spec = GovernorSpec { patience, iterations: allowed, ..spec() };
+        let mut player = Player::new(&spec);
+        let mut next = player.see("t99", "a,b");
+        let mut proofs = 0;
+        for (tree, bits, proof, base) in steps.iter().cycle() {
+            if base == &0 && player.iterations < allowed {
+                next = player.see(&format!("base-{}", player.iterations), &failing_of(*bits));
+            }
+            match next {
+                Next::Stop(outcome) => {
+                    prop_assert!(outcome.phase.is_terminal());
+                    prop_assert!(crate::lifecycle::reason_fits(outcome.phase, outcome.reason));
+                    break;
+                }
+                Next::Verify => {
+                    proofs += 1;
+                    next = player.prove(&failing_of(*proof));
+                }
+                Next::Act { .. } => {
+                    prop_assert!(player.iterations < allowed, "acts beyond its bound");
+                    let (name, failing) = (format!("t{tree}-{bits}"), failing_of(*bits));
+                    next = player.attempt(&name, &failing, &Hint::None, &ExitKind::Exited(0)).next;
+                }
+            }
+            // One more for each tree and each moved base.
+            prop_assert!(proofs <= (PROOFS_MAX + 1) * (2 * allowed + 2), "proves for ever");
+        }
+    }
 }
