@@ -40,7 +40,7 @@ pub enum CreateLoop {
 /// What became of a write that names the revision it was based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update<T> {
-    /// Written.
+    /// Written, now or by an earlier try of the very same change.
     Done {
         /// Its new revision.
         revision: i64,
@@ -101,7 +101,8 @@ impl Store {
     /// version of Flyball wrote into it is kept.
     ///
     /// # Errors
-    /// Those of the transport, or a value above its bound.
+    /// Those of the transport, or a value above its bound. After [`StoreError::Unknown`] the same
+    /// change may be repeated: it is done once.
     pub async fn update_loop(
         &self,
         record: &LoopRecord,
@@ -113,7 +114,7 @@ impl Store {
         let before = self.etcd.get(key.clone()).await?;
         let before = match before {
             Some(kv) if kv.mod_revision == expected_revision => kv,
-            other => return conflict(&record.key, other),
+            other => return not_at_revision(record, other),
         };
         let value = record.encode_over(&before.value).map_err(|error| error.at(&key))?;
         let txn = Txn::new()
@@ -124,7 +125,7 @@ impl Store {
         if answer.succeeded {
             return Ok(Update::Done { revision: answer.revision });
         }
-        conflict(&record.key, ranges(answer.responses).next().and_then(|mut kvs| kvs.pop()))
+        not_at_revision(record, ranges(answer.responses).next().and_then(|mut kvs| kvs.pop()))
     }
 
     /// Reads a loop's desired and observed state at one revision.
@@ -208,11 +209,18 @@ fn nested_created(
     }
 }
 
-fn conflict(
-    key: &LoopKey,
+/// The outcome of a change that is not based on what is there: a conflict, unless what is there is
+/// the very change, made before.
+fn not_at_revision(
+    record: &LoopRecord,
     found: Option<PbKeyValue>,
 ) -> Result<Update<Arc<LoopRecord>>, StoreError> {
-    Ok(Update::Conflict(found.map(|kv| decode_loop(key, kv)).transpose()?))
+    let Some(kv) = found else { return Ok(Update::Conflict(None)) };
+    let found = decode_loop(&record.key, kv)?;
+    if *found.value == *record {
+        return Ok(Update::Done { revision: found.mod_revision });
+    }
+    Ok(Update::Conflict(Some(found)))
 }
 
 /// A key-value pair without its value.

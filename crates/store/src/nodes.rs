@@ -18,7 +18,8 @@ impl Store {
     /// Writes a node's record over the one read at `expected_revision` (0: there was none).
     ///
     /// # Errors
-    /// Those of the transport, or a value above its bound.
+    /// Those of the transport, or a value above its bound. After [`StoreError::Unknown`] the same
+    /// change may be repeated: it is done once.
     pub async fn put_node(
         &self,
         record: &NodeRecord,
@@ -35,7 +36,12 @@ impl Store {
             return Ok(Update::Done { revision: answer.revision });
         }
         let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
-        Ok(Update::Conflict(found.map(decode).transpose()?))
+        match found.map(decode).transpose()? {
+            Some(found) if *found.value == *record => {
+                Ok(Update::Done { revision: found.mod_revision })
+            }
+            found => Ok(Update::Conflict(found)),
+        }
     }
 
     /// Reads a node's record.
