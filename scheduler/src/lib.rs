@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The scheduler: API, reactor, committer, leadership. It is the only role that reads and writes the
+//! durable state, and any number of schedulers may run: each answers clients, one leads.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod api;
+mod config;
+mod listen;
+pub mod reactor;
+mod run;
+mod shell;
+mod stores;
+
+pub use config::{Bound, Config, Listen, RunError, StoreChoice};
+pub use run::run;

@@ -1,0 +1,85 @@
+//! The gRPC services. Handlers check and translate; what they decide on is the store's transactions
+//! and the reactor's view.
+
+mod apply;
+mod documents;
+mod error;
+mod events;
+mod heartbeat;
+mod logs;
+mod loops;
+mod nodes;
+mod server;
+mod sessions;
+mod watching;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flyball_core::ids::InstallationId;
+use flyball_proto::v1::events_server::EventsServer;
+use flyball_proto::v1::logs_server::LogsServer;
+use flyball_proto::v1::loops_server::LoopsServer;
+use flyball_proto::v1::nodes_server::NodesServer;
+use flyball_proto::v1::server_server::ServerServer;
+use flyball_proto::v1::sessions_server::SessionsServer;
+use flyball_store::{Leadership, Store};
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use crate::shell::Handle;
+use crate::shell::outbox::Outboxes;
+use crate::shell::submitter::Submitter;
+
+/// Largest request of a client: four times the largest manifest, so that one that is too large is
+/// told so by its own limit.
+const REQUEST_BYTES_MAX: usize = 4 * flyball_core::manifest::MANIFEST_BYTES_MAX;
+/// Largest message of a worker: progress and log chunks stay far below.
+const SESSION_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What all services share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) core: Handle,
+    pub(crate) submitter: Submitter,
+    pub(crate) outboxes: Outboxes,
+    pub(crate) logs: logs::LogRouter,
+    pub(crate) leadership: watch::Receiver<Option<Leadership>>,
+    pub(crate) about: Arc<About>,
+}
+
+/// What does not change while the process lives.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) id: String,
+    pub(crate) installation: InstallationId,
+    /// `embedded` or `etcd <version>`.
+    pub(crate) store: String,
+    pub(crate) session_ttl: Duration,
+    pub(crate) next_number: AtomicU64,
+}
+
+impl About {
+    /// A number never used before in this process.
+    fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+pub(crate) use logs::LogRouter;
+
+/// All services.
+pub(crate) async fn routes(api: Api) -> Routes {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<LoopsServer<Api>>().await;
+    let limit = REQUEST_BYTES_MAX;
+    Routes::new(health)
+        .add_service(LoopsServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(NodesServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(EventsServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(LogsServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(ServerServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX))
+}

@@ -1,0 +1,309 @@
+//! The service `Sessions`: workers' streams. A stream is opened in the store first (its lease, its
+//! session key), then told to the reactor; everything the worker says goes there as an event.
+
+use std::time::Duration;
+
+use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::node::NodeFacts;
+use flyball_proto::v1::node_message::Message;
+use flyball_proto::v1::sessions_server::Sessions;
+use flyball_proto::v1::{
+    HeartbeatRequest, HeartbeatResponse, LogChunk, NodeMessage, Refused, Register, Registered,
+    RunEnded, RunUpdate, SchedulerMessage, scheduler_message,
+};
+use flyball_store::{Adopt, Leadership, OpenSession, Session, SessionRecord, Stored};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Api;
+use super::error::{invalid_field, of_store};
+use crate::reactor::{Attached, Event, LiveRun, Report, ReportBody, SessionId};
+use crate::shell::outbox::{OUTBOX_MAX, Outgoing};
+
+/// Longest wait for a stream's first message.
+const REGISTER_MAX: Duration = Duration::from_secs(5);
+
+/// Most live runs in one registration; far above what one node can run.
+const RUNS_MAX: usize = 4096;
+
+#[tonic::async_trait]
+impl Sessions for Api {
+    type AttachStream = ReceiverStream<Outgoing>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<NodeMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let inbound = request.into_inner();
+        let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
+        let api = self.clone();
+        tokio::spawn(async move { api.serve_session(inbound, outbox).await });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        self.renew(request.into_inner()).await
+    }
+}
+
+/// Why a registration is not accepted.
+enum NotOpened {
+    Refused { reason: &'static str, message: String },
+    Failed(Status),
+}
+
+impl From<Status> for NotOpened {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl Api {
+    async fn serve_session(
+        self,
+        mut inbound: Streaming<NodeMessage>,
+        outbox: mpsc::Sender<Outgoing>,
+    ) {
+        let register = match first(&mut inbound).await {
+            Ok(register) => register,
+            Err(status) => return answer(&outbox, Err(status)).await,
+        };
+        let node = register.node.clone();
+        let session = match self.open(&register).await {
+            Ok(session) => session,
+            Err(NotOpened::Failed(status)) => return answer(&outbox, Err(status)).await,
+            Err(NotOpened::Refused { reason, message }) => {
+                tracing::info!(%node, reason, %message, "a worker is refused");
+                return answer(&outbox, Ok(self.refusal(reason, message).await)).await;
+            }
+        };
+        let id = SessionId(self.about.number());
+        let attached = match attached(id, register, &session) {
+            Ok(attached) => attached,
+            Err(status) => return answer(&outbox, Err(status)).await,
+        };
+        tracing::info!(%node, incarnation = %attached.incarnation, "a worker is attached");
+        let registered = scheduler_message::Message::Registered(Registered {
+            lease_id: session.lease,
+            ttl_seconds: i64::try_from(session.ttl.as_secs()).unwrap_or(i64::MAX),
+            installation: self.about.installation.to_string(),
+        });
+        answer(&outbox, Ok(SchedulerMessage { message: Some(registered) })).await;
+        let removed = self.outboxes.add(id, outbox);
+        if self.core.tell(Event::Attached(Box::new(attached))).await.is_ok() {
+            // Ends when the worker or the scheduler ends the stream.
+            tokio::select! {
+                () = self.receive(id, &mut inbound) => {}
+                () = removed.cancelled() => {}
+            }
+        }
+        self.outboxes.remove(id);
+        self.logs.on_detached(id);
+        // At shutdown nobody needs it.
+        let _ = self.core.tell(Event::Detached { session: id }).await;
+        tracing::info!(%node, "a worker is detached");
+    }
+
+    async fn refusal(&self, reason: &str, message: String) -> SchedulerMessage {
+        let leader = self.core.ask(|reactor, _| {
+            reactor.leader().map(|leader| leader.address.clone()).unwrap_or_default()
+        });
+        let leader = leader.await.unwrap_or_default();
+        let refused = Refused { reason: reason.to_owned(), message, leader };
+        SchedulerMessage { message: Some(scheduler_message::Message::Refused(refused)) }
+    }
+
+    /// Grants or adopts the incarnation's lease and session key.
+    async fn open(&self, register: &Register) -> Result<Session, NotOpened> {
+        if let Err(error) = flyball_core::ids::check_name(&register.node) {
+            return Err(invalid_field("node", error.to_string()).into());
+        }
+        if register.incarnation.is_empty() || register.runs.len() > RUNS_MAX {
+            let message = format!("needs an incarnation and at most {RUNS_MAX} runs");
+            return Err(invalid_field("register", message).into());
+        }
+        let leadership = self.leadership.borrow().clone();
+        let Some(leadership) = leadership else {
+            let message = "this scheduler does not lead".to_owned();
+            return Err(NotOpened::Refused { reason: "not-leader", message });
+        };
+        let node = NodeName(register.node.clone());
+        let incarnation = Incarnation(register.incarnation.clone());
+        if register.lease_id == 0 {
+            self.open_new(&leadership, &node, &incarnation, &register.replaces).await
+        } else {
+            self.adopt(&node, &incarnation, register.lease_id).await
+        }
+    }
+
+    async fn open_new(
+        &self,
+        leadership: &Leadership,
+        node: &NodeName,
+        incarnation: &Incarnation,
+        replaces: &str,
+    ) -> Result<Session, NotOpened> {
+        // Once more after the replaced incarnation has been ended.
+        for _ in 0..2 {
+            let opened = self
+                .store
+                .open_session(leadership, node, incarnation, self.about.session_ttl)
+                .await
+                .map_err(|error| NotOpened::Failed(of_store(&error)))?;
+            let found = match opened {
+                OpenSession::Opened(session) => return Ok(session),
+                OpenSession::Fenced => {
+                    let message = "this scheduler does not lead any more".to_owned();
+                    return Err(NotOpened::Refused { reason: "not-leader", message });
+                }
+                OpenSession::Duplicate(found) => found,
+            };
+            if found.value.incarnation == *incarnation {
+                // The answer to an earlier registration of this very incarnation was lost.
+                return self.adopt(node, incarnation, found.value.lease).await;
+            }
+            if found.value.incarnation.as_str() != replaces {
+                return Err(duplicate(&found));
+            }
+            self.end_replaced(&found).await?;
+        }
+        let message = format!("node {node} keeps getting other sessions");
+        Err(NotOpened::Refused { reason: "duplicate", message })
+    }
+
+    /// The earlier incarnation of this node is known to be gone with all of its processes, so its
+    /// lease is ended at once and its runs need no seal.
+    async fn end_replaced(&self, found: &Stored<SessionRecord>) -> Result<(), NotOpened> {
+        let incarnation = found.value.incarnation.clone();
+        self.core.tell(Event::ProvenStopped { incarnation }).await.map_err(Status::from)?;
+        let revoked = self.store.revoke(found.value.lease).await;
+        revoked.map_err(|error| NotOpened::Failed(of_store(&error)))
+    }
+
+    async fn adopt(
+        &self,
+        node: &NodeName,
+        incarnation: &Incarnation,
+        lease: i64,
+    ) -> Result<Session, NotOpened> {
+        let adopted = self.store.adopt_session(node, incarnation, lease).await;
+        match adopted.map_err(|error| NotOpened::Failed(of_store(&error)))? {
+            Adopt::Alive(session) => Ok(session),
+            Adopt::Lost => {
+                let message = format!("lease {lease:x} of {incarnation} is gone");
+                Err(NotOpened::Refused { reason: "lost", message })
+            }
+            Adopt::Replaced(found) => {
+                let other = &found.value.incarnation;
+                let message = format!("{incarnation} was replaced by {other}");
+                Err(NotOpened::Refused { reason: "lost", message })
+            }
+        }
+    }
+
+    async fn receive(&self, session: SessionId, inbound: &mut Streaming<NodeMessage>) {
+        loop {
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message.message,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(%status, "a worker's stream broke");
+                    return;
+                }
+            };
+            let report = match message {
+                Some(Message::RunUpdate(update)) => on_update(session, update),
+                Some(Message::RunEnded(ended)) => on_ended(session, ended),
+                Some(Message::LogChunk(chunk)) => {
+                    self.on_log_chunk(chunk);
+                    continue;
+                }
+                Some(Message::Register(_)) | None => continue,
+            };
+            match report {
+                Ok(report) => {
+                    if self.core.tell(Event::Report(Box::new(report))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a worker's report cannot be read"),
+            }
+        }
+    }
+
+    fn on_log_chunk(&self, chunk: LogChunk) {
+        self.logs.on_chunk(chunk);
+    }
+}
+
+async fn first(inbound: &mut Streaming<NodeMessage>) -> Result<Register, Status> {
+    let message = tokio::time::timeout(REGISTER_MAX, inbound.message()).await;
+    let message = message.map_err(|_| Status::deadline_exceeded("no registration in time"))??;
+    match message.and_then(|message| message.message) {
+        Some(Message::Register(register)) => Ok(register),
+        _ => Err(invalid_field("message", "the first message has to be Register")),
+    }
+}
+
+async fn answer(outbox: &mpsc::Sender<Outgoing>, message: Outgoing) {
+    // The worker may have gone away; its stream's end is noticed by whoever reads it.
+    let _ = outbox.send(message).await;
+}
+
+fn duplicate(found: &Stored<SessionRecord>) -> NotOpened {
+    let message = format!(
+        "node {} has a live session of incarnation {}; it ends with its lease",
+        found.value.node, found.value.incarnation
+    );
+    NotOpened::Refused { reason: "duplicate", message }
+}
+
+fn attached(id: SessionId, register: Register, session: &Session) -> Result<Attached, Status> {
+    let facts: NodeFacts = serde_json::from_slice(&register.facts_json)
+        .map_err(|error| invalid_field("facts_json", format!("cannot be read: {error}")))?;
+    let runs = register.runs.into_iter().map(|run| LiveRun {
+        key: LoopKey::new(run.namespace, run.r#loop),
+        uid: run.uid.into(),
+        token: Token(run.token),
+    });
+    Ok(Attached {
+        session: id,
+        node: NodeName(register.node),
+        incarnation: Incarnation(register.incarnation),
+        lease: session.lease,
+        session_revision: session.create_revision,
+        facts,
+        runs: runs.collect(),
+    })
+}
+
+fn on_update(session: SessionId, update: RunUpdate) -> Result<Report, serde_json::Error> {
+    Ok(Report {
+        session,
+        sequence: update.sequence,
+        key: LoopKey::new(update.namespace, update.r#loop),
+        uid: update.uid.into(),
+        token: Token(update.token),
+        progress: serde_json::from_slice(&update.progress_json)?,
+        body: ReportBody::Update { event: update.event },
+    })
+}
+
+fn on_ended(session: SessionId, ended: RunEnded) -> Result<Report, serde_json::Error> {
+    Ok(Report {
+        session,
+        sequence: ended.sequence,
+        key: LoopKey::new(ended.namespace, ended.r#loop),
+        uid: ended.uid.into(),
+        token: Token(ended.token),
+        progress: serde_json::from_slice(&ended.progress_json)?,
+        body: ReportBody::Ended {
+            outcome: serde_json::from_slice(&ended.outcome_json)?,
+            stopped: ended.stopped,
+        },
+    })
+}

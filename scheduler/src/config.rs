@@ -1,0 +1,125 @@
+//! What a scheduler is told at its start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the state lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// An etcd server inside this process, over a file in this directory.
+    Embedded {
+        /// Directory of the store's file; made if it is missing.
+        dir: PathBuf,
+    },
+    /// An etcd server inside this process that forgets everything at its end; for tests.
+    Memory,
+    /// A real etcd cluster.
+    Etcd {
+        /// Its endpoints, e.g. `http://127.0.0.1:2379`.
+        endpoints: Vec<String>,
+    },
+}
+
+/// Where a scheduler listens.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A socket of this user, in a directory of this user alone.
+    Unix(PathBuf),
+    /// A TCP port; every request must carry the token.
+    Tcp {
+        /// Address to bind; port 0 takes a free one.
+        addr: SocketAddr,
+        /// Bearer token; never empty.
+        token: String,
+    },
+}
+
+impl std::fmt::Debug for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => f.debug_tuple("Unix").field(path).finish(),
+            Self::Tcp { addr, .. } => f.debug_struct("Tcp").field("addr", addr).finish(),
+        }
+    }
+}
+
+/// Everything a scheduler needs to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the state lives.
+    pub store: StoreChoice,
+    /// Where to listen; at least one.
+    pub listen: Vec<Listen>,
+    /// Name of this scheduler, shown as the leader's.
+    pub id: String,
+    /// Address that clients and workers reach this scheduler at (`unix:///…` or `http://…`); taken
+    /// from the first listener if absent.
+    pub advertise: Option<String>,
+    /// Time to live of workers' leases. 2 to 300 seconds: below, etcd rounds up; above, its
+    /// fail-over arithmetic changes.
+    pub session_ttl: Duration,
+    /// Time to live of the leader's lease: how long a dead leader blocks the next one.
+    pub election_ttl: Duration,
+}
+
+impl Config {
+    /// A scheduler with the usual times.
+    pub fn new(store: StoreChoice, listen: Vec<Listen>) -> Self {
+        Self {
+            store,
+            listen,
+            id: format!("scheduler-{}", std::process::id()),
+            advertise: None,
+            session_ttl: Duration::from_secs(6),
+            election_ttl: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where a scheduler listens, once it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Addresses as clients write them: `unix:///…`, `http://…`.
+    pub addresses: Vec<String>,
+}
+
+/// Why a scheduler could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot work.
+    #[error("the configuration cannot work: {0}")]
+    Config(String),
+    /// The embedded store could not be opened.
+    #[error("the embedded store in {dir} cannot be opened: {message}")]
+    Embedded {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// The store could not be used.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] flyball_store::StoreError),
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server ended by itself.
+    #[error("the server failed: {0}")]
+    Serve(String),
+}
+
+impl RunError {
+    /// True when the same start may succeed later without any change to the configuration.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable() || error.is_unknown(),
+            Self::Config(_) | Self::Embedded { .. } | Self::Listen { .. } | Self::Serve(_) => false,
+        }
+    }
+}

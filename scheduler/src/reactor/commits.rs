@@ -1,0 +1,171 @@
+//! Commits under way: what was handed to the committer, and what its answers mean for the view.
+
+use std::sync::Arc;
+
+use flyball_core::ids::{AttemptId, LoopKey, NodeName};
+use flyball_core::status::LoopStatus;
+use flyball_store::{Assign, Change, Mutation, PutNode, PutStatus, Release, RemoveLoop, Stored};
+use jiff::Timestamp;
+
+use super::event::{CommitId, CommitResult, Effect, Report};
+use super::view::InFlight;
+use super::{RETRY_AFTER, Reactor, Role};
+
+/// What a commit is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    Loop(LoopKey),
+    Node(NodeName),
+}
+
+impl Reactor {
+    fn next_commit(&mut self) -> CommitId {
+        self.commit_last += 1;
+        CommitId(self.commit_last)
+    }
+
+    /// A fresh attempt id: unique in the installation, since the term is a revision of the store and
+    /// the number is never used twice in it.
+    pub(super) fn next_attempt(&mut self) -> AttemptId {
+        let term = if let Role::Leader(revision) = self.role { revision } else { 0 };
+        AttemptId(format!("{term}.{}", self.commit_last + 1))
+    }
+
+    /// Starts a commit for a loop; no other one may be under way for it.
+    pub(super) fn commit_loop(&mut self, key: &LoopKey, mutation: Mutation, reports: Vec<Report>) {
+        let commit = self.next_commit();
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        let copy = mutation.clone();
+        entry.in_flight = Some(InFlight { commit, mutation: copy, reports, unresolved: false });
+        entry.retry_at = None;
+        self.commits.insert(commit, Subject::Loop(key.clone()));
+        self.effects.push(Effect::Commit { commit, mutation });
+    }
+
+    /// Starts a commit for a node; no other one may be under way for it.
+    pub(super) fn commit_node(&mut self, name: &NodeName, mutation: Mutation) {
+        let commit = self.next_commit();
+        let Some(entry) = self.view.nodes.get_mut(name) else { return };
+        let copy = mutation.clone();
+        let reports = Vec::new();
+        entry.in_flight = Some(InFlight { commit, mutation: copy, reports, unresolved: false });
+        self.commits.insert(commit, Subject::Node(name.clone()));
+        self.effects.push(Effect::Commit { commit, mutation });
+    }
+
+    pub(super) fn on_committed(&mut self, commit: CommitId, result: CommitResult, now: Timestamp) {
+        // An answer of an earlier term: the listing that began this one has told already.
+        let Some(subject) = self.commits.get(&commit).cloned() else { return };
+        if result == CommitResult::Unknown {
+            self.on_unknown(commit, &subject);
+            return;
+        }
+        self.commits.remove(&commit);
+        let Some(in_flight) = self.take_in_flight(&subject, commit) else { return };
+        match result {
+            CommitResult::Committed { revision } => {
+                self.on_done(&subject, in_flight, revision);
+            }
+            CommitResult::Refused { found } => {
+                tracing::debug!(?subject, %found, "commit refused; planned again");
+                self.on_not_done(&subject, in_flight, now);
+            }
+            CommitResult::Unavailable => self.on_not_done(&subject, in_flight, now),
+            CommitResult::Invalid { message } => {
+                tracing::error!(?subject, %message, "commit can never succeed");
+                self.on_not_done(&subject, in_flight, now);
+            }
+            CommitResult::Unknown => {}
+        }
+    }
+
+    fn take_in_flight(&mut self, subject: &Subject, commit: CommitId) -> Option<InFlight> {
+        let slot = match subject {
+            Subject::Loop(key) => {
+                self.view.touch(key);
+                &mut self.view.loops.get_mut(key)?.in_flight
+            }
+            Subject::Node(name) => {
+                self.view.touch_node(name);
+                &mut self.view.nodes.get_mut(name)?.in_flight
+            }
+        };
+        slot.take_if(|in_flight| in_flight.commit == commit)
+    }
+
+    /// Durable: the view takes it from here, the watch will repeat it.
+    fn on_done(&mut self, subject: &Subject, in_flight: InFlight, revision: i64) {
+        if let (Subject::Loop(key), Mutation::Release(release)) = (subject, &in_flight.mutation)
+            && let Some(entry) = self.view.loops.get_mut(key)
+        {
+            entry.released = Some(release.token);
+        }
+        if revision > self.view.revision {
+            for change in changes_of(in_flight.mutation, revision, &self.view) {
+                self.view.apply(change, revision);
+            }
+        }
+        for report in in_flight.reports {
+            self.ack(report.session, report.sequence, "");
+        }
+    }
+
+    /// Provably not written: plan again a little later. Reports that it would have made durable are
+    /// not acknowledged, so they are put back to the front.
+    fn on_not_done(&mut self, subject: &Subject, in_flight: InFlight, now: Timestamp) {
+        let Subject::Loop(key) = subject else { return };
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        for report in in_flight.reports.into_iter().rev() {
+            entry.reports.push_front(report);
+        }
+        entry.retry_at = now.checked_add(RETRY_AFTER).ok();
+        self.wake_all = true;
+    }
+
+    /// Nobody knows: it is read back, and until then its resources stay blocked.
+    fn on_unknown(&mut self, commit: CommitId, subject: &Subject) {
+        let in_flight = match subject {
+            Subject::Loop(key) => self.view.loops.get_mut(key).and_then(|e| e.in_flight.as_mut()),
+            Subject::Node(name) => self.view.nodes.get_mut(name).and_then(|e| e.in_flight.as_mut()),
+        };
+        if let Some(in_flight) = in_flight.filter(|in_flight| in_flight.commit == commit) {
+            in_flight.unresolved = true;
+            let mutation = in_flight.mutation.clone();
+            self.effects.push(Effect::Resolve { commit, mutation });
+        }
+    }
+}
+
+/// What a committed mutation changed, as the watch will tell it too.
+fn changes_of(mutation: Mutation, revision: i64, view: &super::view::View) -> Vec<Change> {
+    let status_of = |key: &LoopKey, status: Arc<LoopStatus>| {
+        let created = view.loops.get(key).map_or(0, |entry| entry.status.create_revision());
+        let create_revision = if created == 0 { revision } else { created };
+        let stored = Stored { value: status, mod_revision: revision, create_revision, lease: 0 };
+        Change::Status(key.clone(), Some(stored))
+    };
+    match mutation {
+        Mutation::Assign(Assign { claim, status, .. }) => {
+            let key = claim.key.clone();
+            let (mod_revision, create_revision, lease) = (revision, revision, claim.lease);
+            let claim = Stored { value: claim, mod_revision, create_revision, lease };
+            vec![status_of(&key, status), Change::Claim(key, Some(claim))]
+        }
+        Mutation::PutStatus(PutStatus { key, status, .. }) => vec![status_of(&key, status)],
+        Mutation::Release(Release { key, status, .. }) => {
+            vec![status_of(&key, status), Change::Claim(key, None)]
+        }
+        Mutation::RemoveLoop(RemoveLoop { key, .. }) => {
+            vec![Change::Loop(key.clone(), None), Change::Status(key, None)]
+        }
+        Mutation::PutNode(PutNode { record, .. }) => {
+            let name = record.name.clone();
+            let created = view.nodes.get(&name).map_or(0, |entry| entry.record.create_revision());
+            let create_revision = if created == 0 { revision } else { created };
+            let stored =
+                Stored { value: record, mod_revision: revision, create_revision, lease: 0 };
+            vec![Change::Node(name, Some(stored))]
+        }
+        Mutation::RemoveOrphan(_) => Vec::new(),
+    }
+}

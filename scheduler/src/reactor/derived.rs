@@ -1,0 +1,242 @@
+//! What the view derives from the store's keys: who holds which resources, what nodes are used for,
+//! who waits in which order, and which loops wait for a moment. All of it can be rebuilt from the
+//! keys and the commits under way; none of it is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyball_core::ids::{LoopKey, LoopUid, NodeName, Token};
+use flyball_core::node::Resources;
+use flyball_core::resource::{ClaimIndex, ResourceSet, canonical_repo_id};
+use flyball_core::spec::Access;
+use flyball_core::status::Phase;
+use flyball_store::{ClaimRecord, LoopRecord, Mutation};
+
+use super::view::{LoopEntry, View};
+
+/// Position in the queue: create revision first, so earlier submissions come first.
+pub(super) type QueueKey = (i64, LoopKey);
+
+/// Indexes over the view.
+#[derive(Debug, Default)]
+pub(super) struct Derived {
+    /// Who holds which resources: live claims, and assignments whose outcome is not known yet.
+    pub(super) index: ClaimIndex,
+    /// Loops that wait for an assignment, in the order of their creation.
+    pub(super) queue: BTreeSet<QueueKey>,
+    /// Loops whose status lists unsealed journals; few, so they are looked through one by one.
+    pub(super) unsealed: BTreeSet<LoopKey>,
+    /// Loops to be looked at again at a moment: parked ones, refused ones, those to be removed.
+    pub(super) timers: BTreeSet<(jiff::Timestamp, LoopKey)>,
+    /// Key of the loop with this uid, for those that hold resources.
+    pub(super) holders: BTreeMap<LoopUid, LoopKey>,
+    held: BTreeMap<LoopKey, Held>,
+    usage: BTreeMap<NodeName, (Resources, u32)>,
+    queued: BTreeMap<LoopKey, i64>,
+    timed: BTreeMap<LoopKey, jiff::Timestamp>,
+}
+
+/// What a loop holds, as it was put into the index.
+#[derive(Debug, Clone, PartialEq)]
+struct Held {
+    uid: LoopUid,
+    token: Token,
+    node: NodeName,
+    needs: Resources,
+}
+
+/// What an update of the derived state has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Refreshed {
+    /// Resources or capacity were set free.
+    pub(super) freed: bool,
+    /// The loop is new in the queue.
+    pub(super) queued: bool,
+}
+
+/// The set that a record's spec asks for. Records were validated before they were stored; one that
+/// cannot be read (of a newer version) holds nothing and is not queued either.
+pub(super) fn set_of(record: &LoopRecord) -> ResourceSet {
+    let repository = record.spec.workspace.as_ref();
+    let repository = repository.and_then(|w| canonical_repo_id(&w.git.url).ok());
+    ResourceSet::parse(&record.spec.owns, repository.as_ref()).unwrap_or_default()
+}
+
+/// The set of a list of canonical entries, as claims and `unsealed` carry it.
+pub(super) fn set_of_entries(entries: &[String]) -> ResourceSet {
+    ResourceSet::from_canonical(entries).unwrap_or_default()
+}
+
+/// The owner keys of a claim's entries.
+pub(super) fn owners_of(entries: &[String]) -> Vec<(Access, String)> {
+    set_of_entries(entries).owner_keys().collect()
+}
+
+impl View {
+    /// What a node's live claims need together, and how many there are.
+    pub(super) fn usage(&self, node: &NodeName) -> (Resources, u32) {
+        self.derived.usage.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Brings everything derived in line with one loop.
+    pub(super) fn refresh(&mut self, key: &LoopKey) -> Refreshed {
+        let seen = self.revision;
+        let Some(entry) = self.loops.get(key) else { return Refreshed::default() };
+        let queued = is_queued(entry).then(|| entry.record.create_revision());
+        let due = due(entry);
+        let unsealed = entry.status.get().is_some_and(|status| !status.unsealed.is_empty());
+        let forget = is_forgettable(entry, seen);
+        let holding = holding(entry);
+        let freed = self.derived.hold(key, holding);
+        let queued = self.derived.enqueue(key, queued);
+        self.derived.set_timer(key, due);
+        if unsealed {
+            self.derived.unsealed.insert(key.clone());
+        } else {
+            self.derived.unsealed.remove(key);
+        }
+        if forget {
+            self.loops.remove(key);
+        }
+        Refreshed { freed, queued }
+    }
+
+    /// Forgets loops that are gone and of which no older news can arrive any more.
+    pub(super) fn forget_gone(&mut self) {
+        let seen = self.revision;
+        self.loops.retain(|_, entry| !is_forgettable(entry, seen));
+    }
+}
+
+impl Derived {
+    /// Puts what the loop holds into the index in place of what it held. True if something was set
+    /// free.
+    fn hold(&mut self, key: &LoopKey, holding: Option<(Held, ResourceSet)>) -> bool {
+        let before = self.held.get(key);
+        let same = match (before, &holding) {
+            (None, None) => true,
+            // Needs may change with the spec while the claim stays: what was charged stays charged.
+            (Some(a), Some((b, _))) => a.uid == b.uid && a.token == b.token && a.node == b.node,
+            _ => false,
+        };
+        if same {
+            return false;
+        }
+        let mut freed = false;
+        if let Some(old) = self.held.remove(key) {
+            self.index.remove(&old.uid);
+            self.holders.remove(&old.uid);
+            let (used, slots) = self.usage.entry(old.node).or_default();
+            subtract(used, &old.needs);
+            *slots = slots.saturating_sub(1);
+            freed = true;
+        }
+        if let Some((held, set)) = holding {
+            self.index.insert(held.uid.clone(), held.token, &set);
+            self.holders.insert(held.uid.clone(), key.clone());
+            let (used, slots) = self.usage.entry(held.node.clone()).or_default();
+            add(used, &held.needs);
+            *slots += 1;
+            self.held.insert(key.clone(), held);
+        }
+        freed
+    }
+
+    fn enqueue(&mut self, key: &LoopKey, position: Option<i64>) -> bool {
+        let before = self.queued.get(key).copied();
+        if before == position {
+            return false;
+        }
+        if let Some(before) = before {
+            self.queue.remove(&(before, key.clone()));
+            self.queued.remove(key);
+        }
+        if let Some(position) = position {
+            self.queue.insert((position, key.clone()));
+            self.queued.insert(key.clone(), position);
+        }
+        position.is_some()
+    }
+
+    fn set_timer(&mut self, key: &LoopKey, due: Option<jiff::Timestamp>) {
+        if let Some(before) = self.timed.remove(key) {
+            self.timers.remove(&(before, key.clone()));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, key.clone()));
+            self.timed.insert(key.clone(), due);
+        }
+    }
+}
+
+/// What a loop holds: its claim, or the assignment under way (its token is not known yet: 0).
+fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
+    let needs = entry.record.get().map(|record| record.spec.needs.clone()).unwrap_or_default();
+    let from = |claim: &ClaimRecord, token: Token| {
+        let (uid, node) = (claim.uid.clone(), claim.node.clone());
+        (Held { uid, token, node, needs }, set_of_entries(&claim.resources))
+    };
+    if let Some(claim) = entry.claim.stored() {
+        return Some(from(&claim.value, Token(claim.create_revision)));
+    }
+    match entry.in_flight.as_ref().map(|in_flight| &in_flight.mutation) {
+        Some(Mutation::Assign(assign)) => Some(from(&assign.claim, Token(0))),
+        _ => None,
+    }
+}
+
+/// A loop waits for an assignment if it is `Pending`, nobody asked for its end, it has no claim and
+/// nothing is under way for it.
+fn is_queued(entry: &LoopEntry) -> bool {
+    let Some(record) = entry.record.get() else { return false };
+    let Some(status) = entry.status.get() else { return false };
+    status.phase == Phase::Pending
+        && status.observed_generation == record.generation
+        && record.cancel.is_none()
+        && !record.delete
+        && entry.claim.get().is_none()
+        && entry.in_flight.is_none()
+        && entry.retry_at.is_none()
+}
+
+/// When to look at the loop again without any news of it.
+fn due(entry: &LoopEntry) -> Option<jiff::Timestamp> {
+    if entry.retry_at.is_some() {
+        return entry.retry_at;
+    }
+    let status = entry.status.get()?;
+    if status.phase == Phase::Parked {
+        return status.parked_until;
+    }
+    let ttl = entry.record.get()?.spec.ttl_after_finished?;
+    let finished = status.finished_at.filter(|_| status.phase.is_terminal())?;
+    finished.checked_add(ttl.0).ok()
+}
+
+fn is_forgettable(entry: &LoopEntry, seen: i64) -> bool {
+    entry.record.is_forgettable(seen)
+        && entry.status.is_forgettable(seen)
+        && entry.claim.is_forgettable(seen)
+        && entry.in_flight.is_none()
+        && entry.reports.is_empty()
+}
+
+fn add(total: &mut Resources, needs: &Resources) {
+    total.cpu.0 = total.cpu.0.saturating_add(needs.cpu.0);
+    total.memory.0 = total.memory.0.saturating_add(needs.memory.0);
+    total.disk.0 = total.disk.0.saturating_add(needs.disk.0);
+    for (name, count) in &needs.custom {
+        let sum = total.custom.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+}
+
+fn subtract(total: &mut Resources, needs: &Resources) {
+    total.cpu.0 = total.cpu.0.saturating_sub(needs.cpu.0);
+    total.memory.0 = total.memory.0.saturating_sub(needs.memory.0);
+    total.disk.0 = total.disk.0.saturating_sub(needs.disk.0);
+    for (name, count) in &needs.custom {
+        let sum = total.custom.entry(name.clone()).or_default();
+        *sum = sum.saturating_sub(*count);
+    }
+    total.custom.retain(|_, count| *count > 0);
+}

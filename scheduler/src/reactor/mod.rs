@@ -1,0 +1,293 @@
+//! The reactor: sole writer of the scheduler's in-memory view. It takes one event at a time and
+//! returns effects; it has no async, no clock and no randomness, so text scripts and a simulation
+//! can drive it.
+//!
+//! Its rules:
+//! - Watches are hints, transactions decide. What the leader itself commits enters the view from the
+//!   commit's answer; the watch repeats it later and changes nothing ([`slot`]).
+//! - At most one commit is under way per loop. One whose outcome is unknown keeps its resources
+//!   blocked until it is read back.
+//! - Everything is level-based: after every event each touched loop is reconciled from its state
+//!   ([`reconcile`]), so news that is lost, repeated or reordered does no harm.
+//! - "Running without a claim" is the definition of lost, for the watch and for a listing alike.
+//! - A leader decides nothing before its view comes from a listing at least as new as its own
+//!   leader key, and nothing while the watch is known to be stale.
+
+mod commits;
+mod derived;
+mod event;
+mod explain;
+mod placement;
+mod query;
+mod reconcile;
+mod reports;
+mod sessions;
+mod slot;
+mod status;
+mod view;
+
+pub use event::{
+    Assignment, Attached, CommitId, CommitResult, Effect, Event, LiveRun, Notice, Report,
+    ReportBody, SessionId, StopReason, ToNode,
+};
+pub use explain::Explanation;
+pub use query::{ClaimView, LoopView, NodeStatus};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyball_core::ids::{Incarnation, LoopKey, NodeName};
+use jiff::Timestamp;
+
+use view::View;
+
+/// How often later loops may be placed past a waiting one that wants some of the same resources or
+/// the same kind of room, before they have to wait behind it.
+pub const PASSED_OVER_MAX: u32 = 8;
+
+/// Reports waiting for one loop's commit: a worker has one run per loop and waits for the answer to
+/// each report but for the last, so more means a worker that does not keep the protocol.
+pub const REPORTS_MAX: usize = 16;
+
+/// Incarnations remembered as proven to have stopped; each is needed only until its claims vanish.
+const PROVEN_MAX: usize = 256;
+
+/// Pause before a refused or unavailable commit is planned again: long enough for the watch to
+/// bring what refused it, short enough to go unnoticed.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Whether this scheduler leads, and since which revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Follower,
+    /// Leads, with the create revision of its leader key.
+    Leader(i64),
+}
+
+/// The scheduler's state and all of its decisions.
+#[derive(Debug)]
+pub struct Reactor {
+    view: View,
+    role: Role,
+    /// The view comes from a listing new enough and the watch behind it is alive.
+    current: bool,
+    commits: BTreeMap<CommitId, commits::Subject>,
+    commit_last: u64,
+    proven: BTreeSet<Incarnation>,
+    /// Loops that became placeable since the last placement pass.
+    woken: BTreeSet<derived::QueueKey>,
+    /// Room or resources were set free: look at the whole queue.
+    wake_all: bool,
+    /// Loops whose user-visible state changed since the last `take_changed`.
+    changed: BTreeSet<LoopKey>,
+    effects: Vec<Effect>,
+}
+
+impl Default for Reactor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Reactor {
+    /// A follower that knows nothing.
+    pub fn new() -> Self {
+        Self {
+            view: View::default(),
+            role: Role::Follower,
+            current: false,
+            commits: BTreeMap::new(),
+            commit_last: 0,
+            proven: BTreeSet::new(),
+            woken: BTreeSet::new(),
+            wake_all: false,
+            changed: BTreeSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one event and returns what is to be done about it, in order. `now` is for display and
+    /// for timers that are no safety matter.
+    pub fn on_event(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        match event {
+            Event::Leading { create_revision } => self.on_leading(create_revision),
+            Event::NotLeading => self.on_not_leading(),
+            Event::Snapshot(snapshot) => self.on_snapshot(*snapshot),
+            Event::Changes { revision, changes } => self.on_changes(revision, changes),
+            // Some etcd versions show progress before the changes it speaks of: it proves nothing.
+            Event::Progress => {}
+            Event::WatchLost => self.on_watch_lost(),
+            Event::Written { revision, changes } => self.on_written(revision, changes),
+            Event::Committed { commit, result } => self.on_committed(commit, result, now),
+            Event::Attached(attached) => self.on_attached(*attached, now),
+            Event::Detached { session } => self.on_detached(session, now),
+            Event::ProvenStopped { incarnation } => self.on_proven_stopped(incarnation),
+            Event::Report(report) => self.on_report(*report),
+            Event::Tick => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The next moment at which a [`Event::Tick`] would have something to do.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.is_acting().then(|| self.view.derived.timers.first().map(|(at, _)| *at)).flatten()
+    }
+
+    /// True when this scheduler holds the leader key.
+    pub fn is_leading(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// True when it may decide: it leads, and its view is current.
+    pub fn is_acting(&self) -> bool {
+        self.is_leading() && self.current
+    }
+
+    /// Loops that changed since the last call, for those who watch them.
+    pub fn take_changed(&mut self) -> BTreeSet<LoopKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn on_leading(&mut self, create_revision: i64) {
+        self.role = Role::Leader(create_revision);
+        self.current = false;
+        self.effects.push(Effect::RequestSnapshot { revision_min: create_revision });
+    }
+
+    /// Everything that only a leader knows is dropped: the next leader starts from the store.
+    fn on_not_leading(&mut self) {
+        if !self.is_leading() {
+            return;
+        }
+        self.role = Role::Follower;
+        self.commits.clear();
+        self.woken.clear();
+        self.close_all_sessions();
+        for (key, entry) in &mut self.view.loops {
+            entry.in_flight = None;
+            entry.reports.clear();
+            entry.retry_at = None;
+            entry.sent = None;
+            entry.stopping = None;
+            entry.carried.clear();
+            entry.sealed = None;
+            entry.waiting = None;
+            entry.passed_over = 0;
+            entry.released = None;
+            self.changed.insert(key.clone());
+        }
+        self.touch_all();
+    }
+
+    fn on_snapshot(&mut self, snapshot: flyball_store::Snapshot) {
+        let fresh = match self.role {
+            Role::Follower => true,
+            Role::Leader(create_revision) => snapshot.revision >= create_revision,
+        };
+        if !fresh || snapshot.revision < self.view.revision {
+            // Read from a member that lags behind: read again.
+            let leader = if let Role::Leader(revision) = self.role { revision } else { 0 };
+            let revision_min = leader.max(self.view.revision);
+            self.effects.push(Effect::RequestSnapshot { revision_min });
+            return;
+        }
+        self.view.reset(snapshot);
+        self.current = true;
+        self.touch_all();
+        self.view.forget_gone();
+        self.wake_all = true;
+    }
+
+    fn on_changes(&mut self, revision: i64, changes: Vec<flyball_store::Change>) {
+        self.view.revision = self.view.revision.max(revision);
+        for change in changes {
+            self.view.apply(change, revision);
+        }
+    }
+
+    /// A write told by the API of this process. What the watch has passed already is not news, and
+    /// must not bring back what was removed since.
+    fn on_written(&mut self, revision: i64, changes: Vec<flyball_store::Change>) {
+        if revision > self.view.revision {
+            for change in changes {
+                self.view.apply(change, revision);
+            }
+        }
+    }
+
+    fn on_watch_lost(&mut self) {
+        self.current = false;
+        let leader = if let Role::Leader(revision) = self.role { revision } else { 0 };
+        let revision_min = leader.max(self.view.revision);
+        self.effects.push(Effect::RequestSnapshot { revision_min });
+    }
+
+    fn on_proven_stopped(&mut self, incarnation: Incarnation) {
+        if self.proven.len() >= PROVEN_MAX {
+            self.proven.pop_first();
+        }
+        self.proven.insert(incarnation);
+    }
+
+    fn touch_all(&mut self) {
+        let keys: Vec<LoopKey> = self.view.loops.keys().cloned().collect();
+        for key in &keys {
+            self.view.touch(key);
+        }
+        let names: Vec<NodeName> = self.view.nodes.keys().cloned().collect();
+        for name in &names {
+            self.view.touch_node(name);
+        }
+    }
+
+    /// Follows every change to its end: reconcile what was touched, then place what can be placed.
+    /// It ends, since every commit that is started makes its loop wait for the answer.
+    fn settle(&mut self, now: Timestamp) {
+        self.fire_timers(now);
+        for name in self.view.take_touched_nodes() {
+            self.reconcile_node(&name);
+        }
+        loop {
+            let touched = self.view.take_touched();
+            if touched.is_empty() {
+                break;
+            }
+            for key in touched {
+                self.refresh(&key);
+                self.reconcile(&key, now);
+                self.refresh(&key);
+                self.changed.insert(key);
+            }
+        }
+        if self.is_acting() {
+            self.place(now);
+        }
+    }
+
+    fn refresh(&mut self, key: &LoopKey) {
+        let refreshed = self.view.refresh(key);
+        self.wake_all |= refreshed.freed;
+        if refreshed.queued
+            && let Some(entry) = self.view.loops.get(key)
+        {
+            self.woken.insert((entry.record.create_revision(), key.clone()));
+        }
+    }
+
+    fn fire_timers(&mut self, now: Timestamp) {
+        if !self.is_acting() {
+            return;
+        }
+        while let Some((at, key)) = self.view.derived.timers.first().cloned()
+            && at <= now
+        {
+            self.view.derived.timers.remove(&(at, key.clone()));
+            if let Some(entry) = self.view.loops.get_mut(&key)
+                && entry.retry_at.is_some_and(|at| at <= now)
+            {
+                entry.retry_at = None;
+            }
+            self.view.touch(&key);
+        }
+    }
+}

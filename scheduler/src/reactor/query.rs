@@ -1,0 +1,147 @@
+//! Reading the view: what the API answers from memory. A follower's view is as good as its watch;
+//! a leader's also knows why loops wait.
+
+use std::sync::Arc;
+
+use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::node::{NodeRecord, Resources};
+use flyball_core::placement::{Placement, place};
+use flyball_core::spec::LoopSpec;
+use flyball_core::status::{LoopStatus, Phase};
+use flyball_store::{ClaimRecord, LeaderRecord, LoopRecord};
+
+use super::Reactor;
+use super::event::SessionId;
+use super::view::LoopEntry;
+
+/// A loop as users see it.
+#[derive(Debug, Clone)]
+pub struct LoopView {
+    /// What is wanted.
+    pub record: Arc<LoopRecord>,
+    /// Revision of the record.
+    pub revision: i64,
+    /// What is; for a waiting loop with the reason as of the last look.
+    pub status: Arc<LoopStatus>,
+}
+
+/// A live claim.
+#[derive(Debug, Clone)]
+pub struct ClaimView {
+    /// The claim.
+    pub claim: ClaimRecord,
+    /// Its token.
+    pub token: Token,
+}
+
+/// A node with what is known of it now.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Its record.
+    pub record: NodeRecord,
+    /// Its session key exists: the incarnation holds its lease.
+    pub session: Option<Incarnation>,
+    /// Its stream is here.
+    pub attached: bool,
+    /// What its live claims need together.
+    pub used: Resources,
+    /// The loops with live claims on it.
+    pub runs: Vec<LoopKey>,
+    /// Its lease, if it has a session.
+    pub lease: Option<i64>,
+}
+
+impl Reactor {
+    /// One loop.
+    pub fn loop_view(&self, key: &LoopKey) -> Option<LoopView> {
+        self.view.loops.get(key).and_then(view_of)
+    }
+
+    /// All loops of a namespace (all, if it is empty) in the order of their keys.
+    pub fn loop_views<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = LoopView> + 'a {
+        let wanted = move |key: &&LoopKey| namespace.is_empty() || key.namespace == namespace;
+        let entries = self.view.loops.iter().filter(move |(key, _)| wanted(key));
+        entries.filter_map(|(_, entry)| view_of(entry))
+    }
+
+    /// Live claims of a namespace's loops (all, if it is empty).
+    pub fn claim_views(&self, namespace: &str) -> Vec<ClaimView> {
+        let wanted = |key: &LoopKey| namespace.is_empty() || key.namespace == namespace;
+        let entries = self.view.loops.iter().filter(|(key, _)| wanted(key));
+        let claims = entries.filter_map(|(_, entry)| entry.claim.stored());
+        claims
+            .map(|claim| ClaimView {
+                claim: claim.value.clone(),
+                token: Token(claim.create_revision),
+            })
+            .collect()
+    }
+
+    /// All nodes in the order of their names.
+    pub fn node_statuses(&self) -> Vec<NodeStatus> {
+        self.view.nodes.keys().filter_map(|name| self.node_status(name)).collect()
+    }
+
+    /// One node.
+    pub fn node_status(&self, name: &NodeName) -> Option<NodeStatus> {
+        let entry = self.view.nodes.get(name)?;
+        let record = entry.record.get().map(|record| NodeRecord::clone(record)).or_else(|| {
+            let stream = entry.stream.as_ref()?;
+            Some(NodeRecord {
+                name: name.clone(),
+                facts: stream.facts.clone(),
+                incarnation: stream.incarnation.clone(),
+                ..NodeRecord::default()
+            })
+        })?;
+        let (used, _) = self.view.usage(name);
+        let on_node = |claim: &ClaimRecord| claim.node == *name;
+        let claimed = self.view.loops.iter();
+        let runs = claimed.filter(|(_, entry)| entry.claim.get().is_some_and(on_node));
+        let runs = runs.map(|(key, _)| key.clone()).collect();
+        Some(NodeStatus {
+            record,
+            session: entry.session.get().map(|session| session.incarnation.clone()),
+            attached: entry.stream.is_some(),
+            used,
+            runs,
+            lease: entry.session.get().map(|session| session.lease),
+        })
+    }
+
+    /// The stream of a node, if it is attached here.
+    pub fn session_of(&self, name: &NodeName) -> Option<SessionId> {
+        self.view.nodes.get(name)?.stream.as_ref().map(|stream| stream.session)
+    }
+
+    /// A warning if no known node could ever take such a loop.
+    pub fn never_fits(&self, spec: &LoopSpec) -> Option<String> {
+        match place(spec, &self.node_views(), None) {
+            Placement::Never { summary, .. } => Some(summary),
+            Placement::On { .. } | Placement::Wait { .. } => None,
+        }
+    }
+
+    /// The leader, as far as known.
+    pub fn leader(&self) -> Option<&LeaderRecord> {
+        self.view.leader.get()
+    }
+
+    /// The revision that the view is known to have reached.
+    pub fn revision(&self) -> i64 {
+        self.view.revision
+    }
+}
+
+fn view_of(entry: &LoopEntry) -> Option<LoopView> {
+    let record = entry.record.get()?.clone();
+    let mut status = entry.status.get()?.clone();
+    if status.phase == Phase::Pending
+        && let Some(waiting) = &entry.waiting
+    {
+        let status = Arc::make_mut(&mut status);
+        status.reason = waiting.reason();
+        status.message = waiting.to_string();
+    }
+    Some(LoopView { record, revision: entry.record.mod_revision(), status })
+}

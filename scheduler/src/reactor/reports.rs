@@ -1,0 +1,215 @@
+//! What workers report of their runs: folded into one status write per loop, acknowledged when it
+//! is durable, refused for good when the reporter is not the owner.
+
+use std::sync::Arc;
+
+use flyball_core::ids::{LoopKey, Token};
+use flyball_core::status::{LoopStatus, Phase};
+use flyball_store::{Mutation, PutStatus, Release};
+use jiff::Timestamp;
+
+use super::event::{Effect, Notice, Report, ReportBody, SessionId, ToNode};
+use super::view::LoopEntry;
+use super::{REPORTS_MAX, Reactor, reconcile, status};
+
+/// Why a report is refused for good: its run is not the owner.
+const FENCED: &str = "fenced";
+
+/// Reports of one run, to be made durable by one commit: the newest says it all.
+pub(super) struct Folded {
+    pub(super) last: Report,
+    pub(super) events: Vec<String>,
+    /// How many of the waiting reports it stands for, from the front.
+    pub(super) count: usize,
+}
+
+/// Takes all waiting reports together. `None` if there are none.
+pub(super) fn fold(entry: &LoopEntry) -> Option<Folded> {
+    let mut count = 0;
+    let mut events = Vec::new();
+    let mut last = None;
+    for report in &entry.reports {
+        count += 1;
+        if let ReportBody::Update { event } = &report.body
+            && !event.is_empty()
+        {
+            events.push(event.clone());
+        }
+        last = Some(report);
+        if matches!(report.body, ReportBody::Ended { .. }) {
+            break;
+        }
+    }
+    last.map(|last| Folded { last: last.clone(), events, count })
+}
+
+impl Reactor {
+    pub(super) fn on_report(&mut self, report: Report) {
+        if !self.is_leading() {
+            return;
+        }
+        let Some(entry) = self.view.loops.get_mut(&report.key).filter(|entry| {
+            entry.uid() == Some(&report.uid) || entry.claim.get().is_some() || !self.current
+        }) else {
+            if self.current {
+                self.ack(report.session, report.sequence, FENCED);
+            }
+            return;
+        };
+        if entry.reports.len() >= REPORTS_MAX {
+            // Not acknowledged, so the worker will send its newest state again.
+            tracing::warn!(key = %report.key, "too many reports wait for one loop; dropped one");
+            return;
+        }
+        let key = report.key.clone();
+        entry.reports.push_back(report);
+        self.view.touch(&key);
+    }
+
+    /// Answers reports of runs that do not own the loop.
+    pub(super) fn refuse_foreign_reports(&mut self, key: &LoopKey) {
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        let claim = entry.claim.stored();
+        let owner = claim.map(|claim| (claim.value.uid.clone(), Token(claim.create_revision)));
+        let released = entry.released;
+        let mut answers = Vec::new();
+        entry.reports.retain(|report| {
+            let owned = owner
+                .as_ref()
+                .is_some_and(|(uid, token)| *uid == report.uid && *token == report.token);
+            if !owned {
+                let ended = matches!(report.body, ReportBody::Ended { .. });
+                let repeated = ended && released == Some(report.token);
+                let refused = if repeated { "" } else { FENCED };
+                answers.push((report.session, report.sequence, refused));
+            }
+            owned
+        });
+        for (session, sequence, refused) in answers {
+            self.ack(session, sequence, refused);
+        }
+    }
+
+    pub(super) fn ack(&mut self, session: SessionId, sequence: u64, refused: &'static str) {
+        let attached = |node: &super::view::NodeEntry| {
+            node.stream.as_ref().is_some_and(|stream| stream.session == session)
+        };
+        if self.view.nodes.values().any(attached) {
+            let message = ToNode::Ack { sequence, refused };
+            self.effects.push(Effect::Send { session, message });
+        }
+    }
+
+    /// Starts the commit that makes the folded reports durable.
+    pub(super) fn commit_reports(&mut self, key: &LoopKey, folded: Folded, now: Timestamp) {
+        let Folded { last, events, count } = folded;
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        let count = count.min(entry.reports.len());
+        let reports: Vec<Report> = entry.reports.drain(..count).collect();
+        let Some(old) = entry.status.get().cloned() else { return };
+        for message in events {
+            let (reason, node) = ("Progress", old.node.clone());
+            self.effects.push(Effect::Emit(Notice { key: key.clone(), reason, message, node }));
+        }
+        let mutation = match &last.body {
+            ReportBody::Update { .. } => {
+                self.note_sealed(key);
+                self.update_mutation(key, &old, &last, now)
+            }
+            ReportBody::Ended { outcome, .. } => {
+                if verdict(outcome.phase) {
+                    self.note_sealed(key);
+                }
+                self.release_mutation(key, &old, &last, now)
+            }
+        };
+        if let Some(mutation) = mutation {
+            self.commit_loop(key, mutation, reports);
+        }
+    }
+
+    /// A run that reports progress has sealed every journal it was given: they need not be listed
+    /// any longer.
+    fn note_sealed(&mut self, key: &LoopKey) {
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        for (other, token) in std::mem::take(&mut entry.carried) {
+            if let Some(entry) = self.view.loops.get_mut(&other) {
+                entry.sealed = entry.sealed.max(Some(token));
+                self.view.touch(&other);
+            }
+        }
+    }
+
+    fn update_mutation(
+        &mut self,
+        key: &LoopKey,
+        old: &LoopStatus,
+        last: &Report,
+        now: Timestamp,
+    ) -> Option<Mutation> {
+        let entry = self.view.loops.get(key)?;
+        let status = status::progressed(old, &last.progress, now);
+        if old.phase != status.phase {
+            let message = status.message.clone();
+            self.effects.push(Effect::Emit(reconcile::notice(key, "Running", &message, &status)));
+        }
+        Some(Mutation::PutStatus(PutStatus {
+            key: key.clone(),
+            status: Arc::new(status),
+            status_revision: entry.status.mod_revision(),
+            token: Some(last.token),
+        }))
+    }
+
+    fn release_mutation(
+        &mut self,
+        key: &LoopKey,
+        old: &LoopStatus,
+        last: &Report,
+        now: Timestamp,
+    ) -> Option<Mutation> {
+        let ReportBody::Ended { outcome, stopped } = &last.body else { return None };
+        let entry = self.view.loops.get(key)?;
+        let record = entry.record.get()?;
+        let unsealed =
+            if *stopped { None } else { reconcile::unsealed_of(key, record, last.token) };
+        let deleted = record.delete.then_some("deleted");
+        let cancel = record.cancel.as_deref().or(deleted);
+        // A run that reached a verdict has sealed and begun, though it may not have said so before.
+        let began = verdict(outcome.phase) && old.phase == Phase::Assigned;
+        let old = if began { &status::progressed(old, &last.progress, now) } else { old };
+        let status = status::ended(old, &last.progress, outcome, unsealed, cancel, now);
+        let reason = phase_name(status.phase);
+        let message = status.message.clone();
+        self.effects.push(Effect::Emit(reconcile::notice(key, reason, &message, &status)));
+        let claim = entry.claim.get()?;
+        Some(Mutation::Release(Release {
+            key: key.clone(),
+            uid: last.uid.clone(),
+            status: Arc::new(status),
+            status_revision: entry.status.mod_revision(),
+            token: last.token,
+            owners: super::derived::owners_of(&claim.resources),
+        }))
+    }
+}
+
+/// Phases that only a run which has really begun can end in.
+fn verdict(phase: Phase) -> bool {
+    matches!(phase, Phase::Converged | Phase::Unreachable | Phase::Exhausted)
+}
+
+/// The event code for a loop that reached a phase.
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "RunReturned",
+        Phase::Assigned => "Assigned",
+        Phase::Running => "Running",
+        Phase::Parked => "Parked",
+        Phase::Converged => "Converged",
+        Phase::Unreachable => "Unreachable",
+        Phase::Exhausted => "Exhausted",
+        Phase::Failed => "Failed",
+        Phase::Cancelled => "Cancelled",
+    }
+}

@@ -1,0 +1,158 @@
+//! Workers' sessions: attach, adoption of live runs, marks, and the durable record of each node.
+
+use std::sync::Arc;
+
+use flyball_core::ids::{LoopKey, NodeName, Token};
+use flyball_core::node::NodeRecord;
+use flyball_store::{Mutation, PutNode};
+use jiff::Timestamp;
+
+use super::Reactor;
+use super::event::{Attached, Effect, SessionId, StopReason, ToNode};
+use super::view::NodeNews;
+
+impl Reactor {
+    pub(super) fn on_attached(&mut self, attached: Attached, now: Timestamp) {
+        let session = attached.session;
+        if !self.is_leading() {
+            self.close(session, "not-leader", "this scheduler does not lead");
+            return;
+        }
+        let name = attached.node.clone();
+        let news = NodeNews {
+            facts: attached.facts.clone(),
+            incarnation: attached.incarnation.clone(),
+            seen_at: now,
+        };
+        let entry = self.view.nodes.entry(name.clone()).or_default();
+        entry.news = Some(news);
+        entry.adopted = false;
+        if let Some(old) = entry.stream.replace(attached) {
+            // The store holds one session per node, so the old stream is dead or of this very worker.
+            self.close(old.session, "replaced", "the node has opened a newer session");
+        }
+        self.view.touch_node(&name);
+    }
+
+    pub(super) fn on_detached(&mut self, session: SessionId, now: Timestamp) {
+        let gone = |stream: &Attached| stream.session == session;
+        let Some((name, entry)) =
+            self.view.nodes.iter_mut().find(|(_, entry)| entry.stream.as_ref().is_some_and(gone))
+        else {
+            return;
+        };
+        let Some(stream) = entry.stream.take() else { return };
+        entry.adopted = false;
+        entry.news =
+            Some(NodeNews { facts: stream.facts, incarnation: stream.incarnation, seen_at: now });
+        let name = name.clone();
+        self.view.touch_node(&name);
+    }
+
+    pub(super) fn close(&mut self, session: SessionId, reason: &'static str, message: &str) {
+        self.effects.push(Effect::Close { session, reason, message: message.to_owned() });
+    }
+
+    pub(super) fn close_all_sessions(&mut self) {
+        for entry in self.view.nodes.values_mut() {
+            entry.adopted = false;
+            entry.news = None;
+            entry.in_flight = None;
+            if let Some(stream) = entry.stream.take() {
+                self.effects.push(Effect::Close {
+                    session: stream.session,
+                    reason: "not-leader",
+                    message: "this scheduler no longer leads".to_owned(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn reconcile_node(&mut self, name: &NodeName) {
+        if !self.is_acting() {
+            return;
+        }
+        self.end_lost_session(name);
+        self.adopt(name);
+        self.put_node(name);
+        // A mark or a session may change what the node's loops are to be told.
+        let on_node = |claim: &flyball_store::ClaimRecord| claim.node == *name;
+        let keys: Vec<LoopKey> = self
+            .view
+            .loops
+            .iter()
+            .filter(|(_, entry)| entry.claim.get().is_some_and(on_node))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &keys {
+            self.view.touch(key);
+        }
+        self.wake_all = true;
+    }
+
+    /// The session key is gone or another incarnation's: this one's lease has ended.
+    fn end_lost_session(&mut self, name: &NodeName) {
+        let Some(entry) = self.view.nodes.get_mut(name) else { return };
+        let Some(stream) = &entry.stream else { return };
+        let known_later = entry.session.revision() >= stream.session_revision;
+        let same = entry.session.get().is_some_and(|s| s.incarnation == stream.incarnation);
+        if known_later && !same {
+            let session = stream.session;
+            entry.stream = None;
+            entry.adopted = false;
+            self.close(session, "lost", "the lease of this incarnation has ended");
+        }
+    }
+
+    /// Compares the runs that are alive in the worker with the claims. Those that match are its own
+    /// and go on; those without a claim must stop; claims without a run are sent (again) when their
+    /// loops are reconciled.
+    fn adopt(&mut self, name: &NodeName) {
+        let Some(entry) = self.view.nodes.get_mut(name) else { return };
+        let Some(stream) = entry.stream.as_ref().filter(|_| !entry.adopted) else { return };
+        let (session, incarnation) = (stream.session, stream.incarnation.clone());
+        let runs = stream.runs.clone();
+        entry.adopted = true;
+        for run in runs {
+            let entry = self.view.loops.get_mut(&run.key);
+            let owned = entry.filter(|entry| {
+                entry.claim.stored().is_some_and(|claim| {
+                    claim.value.uid == run.uid
+                        && claim.value.incarnation == incarnation
+                        && Token(claim.create_revision) == run.token
+                })
+            });
+            if let Some(entry) = owned {
+                entry.sent = Some((session, run.token));
+            } else {
+                let (uid, token, reason) = (run.uid, run.token, StopReason::Lost);
+                let message = ToNode::Stop { uid, token, reason };
+                self.effects.push(Effect::Send { session, message });
+            }
+        }
+    }
+
+    /// Writes the node's record if there is news of it.
+    fn put_node(&mut self, name: &NodeName) {
+        let Some(entry) = self.view.nodes.get_mut(name) else { return };
+        if entry.in_flight.is_some() {
+            return;
+        }
+        let Some(news) = entry.news.clone() else { return };
+        let old = entry.record.get().cloned();
+        let record = NodeRecord {
+            name: name.clone(),
+            facts: news.facts,
+            incarnation: news.incarnation,
+            seen_at: Some(news.seen_at),
+            ..old.as_deref().cloned().unwrap_or_default()
+        };
+        if old.as_deref() == Some(&record) {
+            entry.news = None;
+            return;
+        }
+        let node_revision = entry.record.mod_revision();
+        let record = Arc::new(record);
+        self.commit_node(name, Mutation::PutNode(PutNode { record, node_revision }));
+    }
+}

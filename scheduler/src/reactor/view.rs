@@ -1,0 +1,212 @@
+//! The in-memory view: everything the reactor knows of the store, and what it derives from it (who
+//! holds what, what nodes are used for, who waits in which order). Only the reactor writes it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
+use flyball_core::node::{NodeFacts, NodeRecord};
+use flyball_core::resource::ResourceSet;
+use flyball_core::status::LoopStatus;
+use flyball_store::Snapshot;
+use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
+
+use super::derived::{Derived, set_of};
+use super::event::{CommitId, Report, SessionId, StopReason};
+use super::placement::Waiting;
+use super::slot::Slot;
+
+/// A loop: its three keys and what the leader is doing about it.
+#[derive(Debug, Default)]
+pub(super) struct LoopEntry {
+    pub(super) record: Slot<Arc<LoopRecord>>,
+    pub(super) status: Slot<Arc<LoopStatus>>,
+    pub(super) claim: Slot<ClaimRecord>,
+    /// The resource set of the record's spec.
+    pub(super) set: ResourceSet,
+    /// The token of the claim seen last.
+    pub(super) last_token: Option<Token>,
+    /// The one commit under way for this loop.
+    pub(super) in_flight: Option<InFlight>,
+    /// Reports not yet committed, oldest first. Bounded by `REPORTS_MAX`.
+    pub(super) reports: VecDeque<Report>,
+    /// After a commit that was refused or unavailable: not before this time.
+    pub(super) retry_at: Option<jiff::Timestamp>,
+    /// The session that has been told of (or has told of) the run with this token.
+    pub(super) sent: Option<(SessionId, Token)>,
+    /// The stop that was sent last, so that it is sent once per session.
+    pub(super) stopping: Option<(SessionId, Token, StopReason)>,
+    /// Journals of other loops that the current run seals: key and token of each.
+    pub(super) carried: Vec<(LoopKey, Token)>,
+    /// The own journal was sealed by another loop's run, for all runs up to this token.
+    pub(super) sealed: Option<Token>,
+    /// Why it is not placed, as of the last look.
+    pub(super) waiting: Option<Waiting>,
+    /// Later loops that were placed past this one.
+    pub(super) passed_over: u32,
+    /// The run that ended last, to acknowledge a repeated report of its end.
+    pub(super) released: Option<Token>,
+}
+
+/// A commit under way.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) commit: CommitId,
+    pub(super) mutation: Mutation,
+    /// Reports that this commit makes durable, to be acknowledged then.
+    pub(super) reports: Vec<Report>,
+    /// Its answer was "unknown": it is being read back.
+    pub(super) unresolved: bool,
+}
+
+impl LoopEntry {
+    /// The token of the claim, if there is one.
+    pub(super) fn token(&self) -> Option<Token> {
+        self.claim.stored().map(|claim| Token(claim.create_revision))
+    }
+
+    /// The uid, if the record is known.
+    pub(super) fn uid(&self) -> Option<&LoopUid> {
+        self.record.get().map(|record| &record.uid)
+    }
+}
+
+/// A node: its durable record, its session key and, on the leader, its stream.
+#[derive(Debug, Default)]
+pub(super) struct NodeEntry {
+    pub(super) record: Slot<Arc<NodeRecord>>,
+    pub(super) session: Slot<SessionRecord>,
+    pub(super) stream: Option<super::event::Attached>,
+    /// The stream's live runs have been compared with the claims.
+    pub(super) adopted: bool,
+    pub(super) in_flight: Option<InFlight>,
+    /// News of the node that its durable record does not show yet.
+    pub(super) news: Option<NodeNews>,
+}
+
+/// What the durable record of a node should say from now on.
+#[derive(Debug, Clone)]
+pub(super) struct NodeNews {
+    pub(super) facts: NodeFacts,
+    pub(super) incarnation: Incarnation,
+    pub(super) seen_at: jiff::Timestamp,
+}
+
+/// The view.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) loops: BTreeMap<LoopKey, LoopEntry>,
+    pub(super) nodes: BTreeMap<NodeName, NodeEntry>,
+    pub(super) leader: Slot<LeaderRecord>,
+    /// The watch or a snapshot has delivered everything up to here.
+    pub(super) revision: i64,
+    pub(super) derived: Derived,
+    /// What changed since the last call of `take_touched`.
+    touched: BTreeSet<LoopKey>,
+    touched_nodes: BTreeSet<NodeName>,
+}
+
+impl View {
+    /// Takes one change; everything derived is brought up to date by `refresh`.
+    pub(super) fn apply(&mut self, change: Change, revision: i64) {
+        match change {
+            Change::Loop(key, value) => {
+                let entry = self.loops.entry(key.clone()).or_default();
+                if entry.record.apply(value, revision) {
+                    self.on_record(&key);
+                }
+                // Also for old news: it may have been the last that a gone loop was kept for.
+                self.touched.insert(key);
+            }
+            Change::Status(key, value) => {
+                let entry = self.loops.entry(key.clone()).or_default();
+                entry.status.apply(value, revision);
+                self.touched.insert(key);
+            }
+            Change::Claim(key, value) => {
+                let entry = self.loops.entry(key.clone()).or_default();
+                entry.last_token =
+                    value.as_ref().map(|v| Token(v.create_revision)).or(entry.last_token);
+                entry.claim.apply(value, revision);
+                self.touched.insert(key);
+            }
+            Change::Node(name, value) => {
+                let entry = self.nodes.entry(name.clone()).or_default();
+                if entry.record.apply(value, revision) {
+                    self.touched_nodes.insert(name);
+                }
+            }
+            Change::Session(name, value) => {
+                let entry = self.nodes.entry(name.clone()).or_default();
+                if entry.session.apply(value, revision) {
+                    self.touched_nodes.insert(name);
+                }
+            }
+            Change::Leader(value) => {
+                self.leader.apply(value, revision);
+            }
+            // What cannot be read is left alone; a newer scheduler wrote it.
+            Change::Owner(..) | Change::Event(..) | Change::Undecodable { .. } => {}
+        }
+    }
+
+    /// Takes a whole listing: what it does not contain is gone, unless newer news is known.
+    pub(super) fn reset(&mut self, snapshot: Snapshot) {
+        let revision = snapshot.revision;
+        let mut records: BTreeMap<_, _> = snapshot.loops.into_iter().collect();
+        let mut statuses: BTreeMap<_, _> = snapshot.statuses.into_iter().collect();
+        let mut claims: BTreeMap<_, _> = snapshot.claims.into_iter().collect();
+        let mut nodes: BTreeMap<_, _> = snapshot.nodes.into_iter().collect();
+        let mut sessions: BTreeMap<_, _> = snapshot.sessions.into_iter().collect();
+        for key in records.keys().chain(statuses.keys()).chain(claims.keys()) {
+            self.loops.entry(key.clone()).or_default();
+        }
+        for name in nodes.keys().chain(sessions.keys()) {
+            self.nodes.entry(name.clone()).or_default();
+        }
+        let keys: Vec<LoopKey> = self.loops.keys().cloned().collect();
+        for key in keys {
+            if let Some(entry) = self.loops.get_mut(&key) {
+                entry.record.reset(records.remove(&key), revision);
+                entry.status.reset(statuses.remove(&key), revision);
+                entry.last_token = entry.token().or(entry.last_token);
+                entry.claim.reset(claims.remove(&key), revision);
+                entry.last_token = entry.token().or(entry.last_token);
+            }
+            self.on_record(&key);
+        }
+        for (name, entry) in &mut self.nodes {
+            entry.record.reset(nodes.remove(name), revision);
+            entry.session.reset(sessions.remove(name), revision);
+            self.touched_nodes.insert(name.clone());
+        }
+        self.leader.reset(snapshot.leader, revision);
+        self.revision = self.revision.max(revision);
+    }
+
+    fn on_record(&mut self, key: &LoopKey) {
+        self.touched.insert(key.clone());
+        let Some(entry) = self.loops.get_mut(key) else { return };
+        entry.set = entry.record.get().map(|record| set_of(record)).unwrap_or_default();
+    }
+
+    /// Marks a loop for another look.
+    pub(super) fn touch(&mut self, key: &LoopKey) {
+        self.touched.insert(key.clone());
+    }
+
+    /// Loops that changed since the last call.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<LoopKey> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Nodes that changed since the last call.
+    pub(super) fn take_touched_nodes(&mut self) -> BTreeSet<NodeName> {
+        std::mem::take(&mut self.touched_nodes)
+    }
+
+    /// Marks a node for another look.
+    pub(super) fn touch_node(&mut self, name: &NodeName) {
+        self.touched_nodes.insert(name.clone());
+    }
+}

@@ -1,0 +1,163 @@
+//! Puts the scheduler together and runs it: every part is built here, in one visible sequence.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use flyball_store::LeaderRecord;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, About, Api, LogRouter};
+use crate::config::{Bound, Config, RunError};
+use crate::listen::Listener;
+use crate::shell::committer::Committer;
+use crate::shell::events::{self, Emitter};
+use crate::shell::feeder::Feeder;
+use crate::shell::leadership::Elector;
+use crate::shell::outbox::Outboxes;
+use crate::shell::submitter::{self, Submitter};
+use crate::shell::{Core, Handle};
+use crate::stores::{self, Opened};
+
+/// Fenced leader keys waiting to be looked at; the first one ends the term.
+const FENCED_MAX: usize = 4;
+
+/// Longest wait for open calls when the scheduler ends.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Runs a scheduler until `shutdown` resolves. `ready` is called once with the bound addresses, when
+/// requests are answered.
+///
+/// # Errors
+/// [`RunError`] when it cannot start, or when its server fails.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(Bound),
+) -> Result<(), RunError> {
+    if config.listen.is_empty() {
+        return Err(RunError::Config("there is no address to listen on".to_owned()));
+    }
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for listen in &config.listen {
+        listeners.push(Listener::bind(listen).await?);
+    }
+    let addresses: Vec<String> =
+        listeners.iter().map(|listener| listener.address().to_owned()).collect();
+    let opened = stores::open(&config.store).await?;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let built = build(&config, &addresses, &opened, &stop, &mut tasks).await?;
+    let routes = api::routes(built.api).await;
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        servers.spawn(listener.serve(routes.clone(), stop.clone().cancelled_owned()));
+    }
+    ready(Bound { addresses });
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        ended = servers.join_next() => failed(ended),
+    };
+    tracing::info!("the scheduler is shutting down");
+    stop.cancel();
+    // The elector resigns, so that another scheduler need not wait for the lease to end.
+    let drained = async {
+        let _ = built.elector.await;
+        while servers.join_next().await.is_some() {}
+    };
+    let _ = tokio::time::timeout(DRAIN_MAX, drained).await;
+    tasks.shutdown().await;
+    opened.close().await;
+    ended
+}
+
+/// A server that ended before it was told to.
+fn failed(
+    ended: Option<Result<Result<(), RunError>, tokio::task::JoinError>>,
+) -> Result<(), RunError> {
+    match ended {
+        Some(Ok(Err(error))) => Err(error),
+        Some(Ok(Ok(()))) | None => Err(RunError::Serve("it ended by itself".to_owned())),
+        Some(Err(error)) => Err(RunError::Serve(error.to_string())),
+    }
+}
+
+struct Built {
+    api: Api,
+    elector: tokio::task::JoinHandle<()>,
+}
+
+async fn build(
+    config: &Config,
+    addresses: &[String],
+    opened: &Opened,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<Built, RunError> {
+    let store = opened.store.clone();
+    let installation = store.installation().await?;
+    let (commits, commit_requests) = mpsc::unbounded_channel();
+    let (lists, list_requests) = mpsc::unbounded_channel();
+    let (leading, leadership) = watch::channel(None);
+    let (fenced_sender, fenced) = mpsc::channel(FENCED_MAX);
+    let (emitter, event_queue) = Emitter::new();
+    let (submitter, submit_queue) = Submitter::new();
+    let outboxes = Outboxes::default();
+    let leader_moved = Arc::new(Notify::new());
+    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter);
+
+    tasks.spawn(core_task.run());
+    tasks.spawn(events::write(store.clone(), event_queue));
+    tasks.spawn(submitter::run(store.clone(), core.clone(), submit_queue));
+    let committer = Committer {
+        store: store.clone(),
+        requests: commit_requests,
+        leadership: leadership.clone(),
+        fenced: fenced_sender,
+        core: core.clone(),
+    };
+    tasks.spawn(committer.run());
+    let feeder = Feeder {
+        store: store.clone(),
+        requests: list_requests,
+        core: core.clone(),
+        leader_moved: leader_moved.clone(),
+    };
+    tasks.spawn(feeder.run());
+    until_listed(&core).await?;
+    let address = config.advertise.clone().or(addresses.first().cloned()).unwrap_or_default();
+    let elector = Elector {
+        store: store.clone(),
+        record: LeaderRecord { id: config.id.clone(), address },
+        ttl: config.election_ttl,
+        current: leading,
+        fenced,
+        moved: leader_moved,
+        core: core.clone(),
+        stop: stop.clone(),
+    };
+    let elector = tokio::spawn(elector.run());
+    let about = About {
+        id: config.id.clone(),
+        installation: installation.id,
+        store: opened.name.clone(),
+        session_ttl: config.session_ttl,
+        next_number: AtomicU64::new(1),
+    };
+    let about = Arc::new(about);
+    let logs = LogRouter::default();
+    let api = Api { store, core, submitter, outboxes, logs, leadership, about };
+    Ok(Built { api, elector })
+}
+
+/// Waits for the first listing, so that no request is answered from an empty view.
+async fn until_listed(core: &Handle) -> Result<(), RunError> {
+    let stopped = |_| RunError::Serve("it stopped at its start".to_owned());
+    let mut pause = std::time::Duration::from_millis(1);
+    while core.ask(|reactor, _| reactor.revision() == 0).await.map_err(stopped)? {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(std::time::Duration::from_millis(50));
+    }
+    Ok(())
+}

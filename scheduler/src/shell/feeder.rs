@@ -1,0 +1,110 @@
+//! The feeder: lists the whole state when it is asked to, then watches on from there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_store::{Change, Snapshot, Store, WatchItem};
+use tokio::sync::{Notify, mpsc};
+
+use super::core::{Handle, Stopped};
+use crate::reactor::Event;
+
+/// Pauses between tries to list.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// The reactor needs a listing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListRequest {
+    /// Oldest revision that will do.
+    pub(crate) revision_min: i64,
+}
+
+/// Feeds the core task for as long as it lives.
+pub(crate) struct Feeder {
+    pub(crate) store: Store,
+    pub(crate) requests: mpsc::UnboundedReceiver<ListRequest>,
+    pub(crate) core: Handle,
+    /// Told when the leader key changes.
+    pub(crate) leader_moved: Arc<Notify>,
+}
+
+impl Feeder {
+    pub(crate) async fn run(mut self) {
+        let mut revision_min = 0;
+        loop {
+            let snapshot = self.list(revision_min).await;
+            // Requests made until now are answered by a listing that was made after them only if
+            // it is new enough; the reactor asks again otherwise.
+            while self.requests.try_recv().is_ok() {}
+            let from = snapshot.revision + 1;
+            if self.core.tell(Event::Snapshot(Box::new(snapshot))).await.is_err() {
+                return;
+            }
+            match self.watch(from).await {
+                Ok(next) => revision_min = next,
+                Err(Stopped) => return,
+            }
+        }
+    }
+
+    #[tracing::instrument(name = "list", skip(self))]
+    async fn list(&self, revision_min: i64) -> Snapshot {
+        let mut pause = RETRY_MIN;
+        loop {
+            match self.store.snapshot(revision_min).await {
+                Ok(snapshot) => {
+                    for undecodable in &snapshot.undecodable {
+                        let (key, why) = (&undecodable.key, &undecodable.why);
+                        tracing::error!(%key, %why, "a key of the store cannot be read");
+                    }
+                    return snapshot;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot list the state");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Watches until a new listing is asked for; answers the oldest revision that will do.
+    async fn watch(&mut self, from: i64) -> Result<i64, Stopped> {
+        let mut watch = self.store.watch(from);
+        loop {
+            let item = tokio::select! {
+                item = watch.next() => item,
+                request = self.requests.recv() => {
+                    return request.map(|request| request.revision_min).ok_or(Stopped);
+                }
+            };
+            match item {
+                WatchItem::Changes { revision, changes } => self.pass_on(revision, changes).await?,
+                WatchItem::Progress { .. } => self.core.tell(Event::Progress).await?,
+                WatchItem::Stale { .. } | WatchItem::Compacted { .. } | WatchItem::Ended(_) => {
+                    tracing::warn!(?item, "the watch is lost; listing again");
+                    self.core.tell(Event::WatchLost).await?;
+                    // It asks for a listing in answer.
+                    let request = self.requests.recv().await.ok_or(Stopped)?;
+                    return Ok(request.revision_min);
+                }
+            }
+        }
+    }
+
+    async fn pass_on(&self, revision: i64, changes: Vec<Change>) -> Result<(), Stopped> {
+        let mut kept = Vec::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                Change::Event(event) => self.core.on_event_record(event.value),
+                Change::Leader(leader) => {
+                    self.leader_moved.notify_waiters();
+                    kept.push(Change::Leader(leader));
+                }
+                change => kept.push(change),
+            }
+        }
+        self.core.tell(Event::Changes { revision, changes: kept }).await
+    }
+}

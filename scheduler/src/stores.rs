@@ -1,0 +1,90 @@
+//! Opening the store that was chosen: an embedded one or a real etcd cluster.
+
+use std::time::Duration;
+
+use flyball_store::{Store, StoreError};
+
+use crate::config::{RunError, StoreChoice};
+
+/// How long a store that does not answer is waited for at the start: a cluster that starts at the
+/// same time needs some seconds for its first election.
+const PATIENCE: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// An open store.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// `embedded` or `etcd <version>`.
+    pub(crate) name: String,
+}
+
+impl Opened {
+    /// Ends an embedded store after its last commit.
+    pub(crate) async fn close(self) {}
+}
+
+/// Opens or connects.
+pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
+    match choice {
+        StoreChoice::Etcd { endpoints } => {
+            let store = Store::connect(endpoints).await?;
+            let version = version(&store).await?;
+            if is_known_bad(&version) {
+                tracing::warn!(
+                    %version,
+                    "this etcd version has known lease and read faults; safety rests on fencing \
+                     alone, use 3.5.28 or 3.6.9 and later where you can"
+                );
+            }
+            Ok(Opened { store, name: format!("etcd {version}") })
+        }
+        StoreChoice::Embedded { .. } | StoreChoice::Memory => {
+            Err(RunError::Config("there is no embedded store yet".to_owned()))
+        }
+    }
+}
+
+/// The server's version, waited for a while.
+async fn version(store: &Store) -> Result<String, StoreError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match store.status().await {
+            Ok(status) => return Ok(status.version),
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(error) => {
+                tracing::info!(%error, "waiting for the store");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Versions with stale linearizable reads after a pause (etcd issue 20418: fixed in 3.4.42, 3.5.28,
+/// 3.6.9) or renewals by a deposed leader (issue 15247).
+fn is_known_bad(version: &str) -> bool {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    let (major, minor, patch) = (next(), next(), next());
+    match (major, minor) {
+        (3, 0..=3) => true,
+        (3, 4) => patch < 42,
+        (3, 5) => patch < 28,
+        (3, 6) => patch < 9,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_known_bad;
+
+    #[test]
+    fn versions_with_known_faults_are_named() {
+        for bad in ["3.4.23", "3.5.27", "3.6.8", "3.3.1"] {
+            assert!(is_known_bad(bad), "{bad}");
+        }
+        for good in ["3.4.42", "3.5.28", "3.6.9", "3.7.0", "3.7.2-rc.1"] {
+            assert!(!is_known_bad(good), "{good}");
+        }
+    }
+}
