@@ -217,9 +217,10 @@ impl Cache {
         }
         self.join_packs().await;
         let journal_name = refs.map(LoopRefs::journal);
+        let is_branch = base.is_some_and(|name| name.starts_with("refs/heads/"));
         let fetched = Fetched {
-            base: self.commit_of(base_name.as_deref()).await?,
-            journal: self.commit_of(journal_name.as_deref()).await?,
+            base: self.commit_of(base_name.as_deref(), !is_branch).await?,
+            journal: self.commit_of(journal_name.as_deref(), false).await?,
         };
         match (base, &fetched.base) {
             (Some(name), None) => {
@@ -260,8 +261,17 @@ impl Cache {
         }
     }
 
-    async fn commit_of(&self, name: Option<&str>) -> Result<Option<Oid>, GitError> {
+    /// The commit that a fetched ref points to, tags peeled; `None` if there is no such ref or it
+    /// is not a commit.
+    async fn commit_of(&self, name: Option<&str>, peel: bool) -> Result<Option<Oid>, GitError> {
         let Some(name) = name else { return Ok(None) };
+        if !peel {
+            // Branches point to commits, and a fetch leaves them as files: no process needed.
+            let text = std::fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+            if let Ok(oid) = text.trim().parse() {
+                return Ok(Some(oid));
+            }
+        }
         let commit = format!("{name}^{{commit}}");
         let options = ["rev-parse", "--verify", "--quiet", &commit];
         let output = self.git.call(&self.dir, options).output().await?;

@@ -63,15 +63,22 @@ impl Journal {
     /// `Git` if it cannot be fetched, `Corrupt` if a record cannot be read.
     pub async fn open(repo: &RunRepo, refs: &LoopRefs) -> Result<Self, JournalError> {
         let fetched = repo.cache().fetch(None, Some(refs)).await?;
-        let mut journal = Self::from_fetched(repo, refs, fetched.journal);
-        journal.read().await?;
-        Ok(journal)
+        Self::at(repo, refs, fetched.journal).await
     }
 
-    /// A journal whose tip was already fetched (see `Cache::fetch`); [`Journal::open`] without the
-    /// round trip, and without records until [`Journal::open`] or an append.
-    fn from_fetched(repo: &RunRepo, refs: &LoopRefs, tip: Option<Oid>) -> Self {
-        Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() }
+    /// Reads the journal at a tip that was fetched together with the base (`Cache::fetch`): one
+    /// round trip less than [`Journal::open`].
+    ///
+    /// # Errors
+    /// `Corrupt` if a record cannot be read, or a local failure.
+    pub async fn at(
+        repo: &RunRepo,
+        refs: &LoopRefs,
+        tip: Option<Oid>,
+    ) -> Result<Self, JournalError> {
+        let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
+        journal.read().await?;
+        Ok(journal)
     }
 
     /// The newest commit of the chain.

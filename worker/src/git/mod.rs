@@ -8,9 +8,9 @@
 //!
 //! cache = caches.open(repo id, url)         per run
 //! base  = cache.resolve("main")             full ref name, once: MissingRef -> Failed
-//! cache.fetch(Some(base), None)             -> base commit; Unreachable -> Parked (backoff)
+//! f = cache.fetch(Some(base), Some(&refs))  base commit, journal tip; Unreachable -> Parked
 //! repo  = RunRepo::create(&cache, run dir)
-//! journal = Journal::open(&repo, &refs)     last record, checkpoint() of earlier runs
+//! journal = Journal::at(&repo, &refs, f.journal)     last record, checkpoint() of earlier runs
 //! journal.seal(&owner, &base)               Fenced -> this owner is too old: stop
 //!
 //! loop:                                     one iteration
