@@ -1,0 +1,179 @@
+//! What cargo knows about our packages and theirs, and rules about how manifests are written.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::offence::Offence;
+use crate::tree::{File, root};
+
+/// The document with a line for each direct dependency.
+pub(crate) const EXPLAINED_IN: &str = "ARCHITECTURE.md";
+
+/// One package, ours or not.
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) licence: String,
+    /// Empty for packages of this tree.
+    pub(crate) source: String,
+    /// Relative to the root, or absolute for packages of others.
+    pub(crate) manifest: String,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// A dependency of any kind (normal, build, dev) as the manifest declares it.
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    pub(crate) ours: bool,
+}
+
+impl Package {
+    #[cfg(test)]
+    pub(crate) fn sample(name: &str, ours: &[&str], others: &[&str]) -> Package {
+        let list = |names: &[&str], ours| -> Vec<Dependency> {
+            names.iter().map(|name| Dependency { name: (*name).to_owned(), ours }).collect()
+        };
+        let mut dependencies = list(ours, true);
+        dependencies.extend(list(others, false));
+        Package {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            licence: "MIT".to_owned(),
+            source: String::new(),
+            manifest: format!("{name}/Cargo.toml"),
+            dependencies,
+        }
+    }
+
+    fn from_json(value: &Value) -> Package {
+        let dependency =
+            |d: &Value| Dependency { name: text(d, "name"), ours: d["path"].is_string() };
+        let root = format!("{}/", root().display());
+        Package {
+            name: text(value, "name"),
+            version: text(value, "version"),
+            licence: text(value, "license"),
+            source: text(value, "source"),
+            manifest: text(value, "manifest_path").replace(&root, ""),
+            dependencies: value["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(dependency)
+                .collect(),
+        }
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// The members of the workspace.
+pub(crate) fn workspace_packages() -> Vec<Package> {
+    metadata(&["--no-deps"])
+}
+
+/// Everything in the lock file that is built on the platform the tests run on.
+pub(crate) fn all_packages() -> Vec<Package> {
+    metadata(&["--filter-platform", &host()])
+}
+
+fn metadata(args: &[&str]) -> Vec<Package> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(args)
+        .output()
+        .expect("cargo runs this test, so it can be run by it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    value["packages"].as_array().unwrap().iter().map(Package::from_json).collect()
+}
+
+fn host() -> String {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let output = Command::new(rustc).arg("-vV").output().expect("rustc is beside cargo");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
+/// The manifest files of the members.
+pub(crate) fn member_files(packages: &[Package]) -> Vec<String> {
+    packages.iter().map(|package| package.manifest.clone()).collect()
+}
+
+/// Workspace lints hold for a crate only if it says so.
+pub(crate) fn lints_inherited(file: &File) -> Vec<Offence> {
+    let inherited = section(&file.text, "[lints]").any(|(_, line)| line == "workspace = true");
+    if inherited {
+        return Vec::new();
+    }
+    vec![Offence::new(&file.path, 0, "does not inherit the lints of the workspace")]
+}
+
+/// Versions of dependencies stand in the root manifest, once.
+pub(crate) fn versions_inherited(file: &File) -> Vec<Offence> {
+    let kinds = ["[dependencies]", "[dev-dependencies]", "[build-dependencies]"];
+    let lines = kinds.iter().flat_map(|kind| section(&file.text, kind));
+    lines
+        .filter(|(_, line)| line.contains('=') && !line.starts_with('#'))
+        .filter(|(_, line)| !line.contains("workspace = true"))
+        .map(|(i, line)| Offence::new(&file.path, i, format!("`{line}` has a version of its own")))
+        .collect()
+}
+
+/// The lines of one section of a manifest with their numbers.
+fn section<'a>(text: &'a str, title: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    let lines = text.lines().map(str::trim).enumerate().map(|(i, line)| (i + 1, line));
+    lines
+        .skip_while(move |(_, line)| *line != title)
+        .skip(1)
+        .take_while(|(_, line)| !line.starts_with('['))
+}
+
+/// Direct dependencies that the section "Dependencies" of the architecture document does not name in backticks.
+pub(crate) fn unexplained(packages: &[Package], document: &str) -> Vec<Offence> {
+    let is_title = |line: &&str| line.starts_with('#') && line.contains("Dependencies");
+    let part = document.lines().skip_while(|line| !is_title(line)).skip(1);
+    let lines: Vec<&str> = part.take_while(|line| !line.starts_with("## ")).collect();
+    let mut names: Vec<&str> = packages
+        .iter()
+        .flat_map(|package| &package.dependencies)
+        .filter(|dependency| !dependency.ours)
+        .map(|dependency| dependency.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| !lines.iter().any(|line| line.contains(&format!("`{name}`"))))
+        .map(|name| Offence::new(EXPLAINED_IN, 0, format!("no line says why `{name}` is here")))
+        .collect()
+}
+
+#[test]
+fn a_manifest_without_lints_is_found() {
+    let count = |text| lints_inherited(&File::sample("a/Cargo.toml", text)).len();
+    assert_eq!(count("[package]\nworkspace = true\n"), 1);
+    assert_eq!(count("[lints]\n[dependencies]\nworkspace = true\n"), 1);
+    assert_eq!(count("[lints]\nworkspace = true\n"), 0);
+}
+
+#[test]
+fn a_version_outside_the_root_is_found() {
+    let count = |text| versions_inherited(&File::sample("a/Cargo.toml", text)).len();
+    assert_eq!(count("[dependencies]\nserde = \"1\"\ntokio.workspace = true\n"), 1);
+    assert_eq!(count("[dev-dependencies]\ninsta = { workspace = true, features = [] }\n"), 0);
+    assert_eq!(count("[package]\nversion = \"1\"\n"), 0);
+}
+
+#[test]
+fn an_unexplained_dependency_is_found() {
+    let packages = [Package::sample("flyball-core", &["flyball-x"], &["regex", "serde"])];
+    let document = "# A\n`regex` here does not count\n## Dependencies\n| `serde` | documents |\n## End\n`regex`\n";
+    let found = unexplained(&packages, document);
+    assert_eq!(found, [Offence::new(EXPLAINED_IN, 0, "no line says why `regex` is here")]);
+}
