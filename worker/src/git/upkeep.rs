@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Packs in a cache after which they are joined. Every fetch that brings something adds one, and
 /// every object look-up may ask each of them; git's own limit is 50 too (`gc.autoPackLimit`).
@@ -48,7 +48,7 @@ pub(super) fn remove_half_packs(objects: &Path) -> io::Result<()> {
     for entry in fs::read_dir(objects.join("pack"))?.flatten() {
         let half = entry.file_name().to_string_lossy().starts_with("tmp_");
         let modified = entry.metadata().and_then(|found| found.modified());
-        let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = modified.ok().and_then(|at| at.elapsed().ok());
         if half && age.is_some_and(|age| age > LEFTOVER_AGE) {
             fs::remove_file(entry.path())?;
         }
