@@ -12,10 +12,11 @@
 //!   socket ends (the worker died) or the deadline passes, it kills everything, proves that nothing
 //!   is left, and exits. Until then it holds the lock of the state directory ([`StateLock`]), which
 //!   the next incarnation of the worker waits for.
-//! * A **step init** is a small process per command: PID 1 of a PID namespace where the host allows
-//!   one, else a child subreaper. It carries the same deadline and the step's time limit by itself,
-//!   bounds the output, and kills all descendants when the command ends for whatever reason. If the
-//!   guard dies, it kills and exits.
+//! * A **step init** is a small process per running command: PID 1 of a PID namespace where the host
+//!   allows one, else a child subreaper. It carries the same deadline and the step's time limit by
+//!   itself, bounds the output, and kills all descendants when the command ends for whatever reason.
+//!   If the guard dies, it kills and exits. One that has proven to be without children and whose
+//!   mounts are as they were takes the next step, which saves a fork and a namespace per command.
 //!
 //! This is the only crate in which unsafe code may appear; it is all in `sys`.
 

@@ -91,7 +91,12 @@ pub(crate) enum InitNews {
         reason: String,
     },
     /// The step is over and no descendant is left.
-    Ended(Report),
+    Ended {
+        /// How.
+        report: Report,
+        /// It is as it was before the step, and takes another.
+        again: bool,
+    },
 }
 
 /// How a step ended.

@@ -7,7 +7,7 @@ use flyball_core::score::ExitKind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-use super::{Guard, Mode};
+use super::{Guard, Mode, SPARES_MAX};
 use crate::page::Page;
 use crate::proctree::{Reaped, kill_below, reap_ready};
 use crate::socket::{Received, Socket};
@@ -31,12 +31,12 @@ pub(super) struct Init {
 }
 
 impl Init {
-    /// Forks one that sets itself up and waits for its step.
-    pub(super) fn fork(around: &Surroundings, page: &Page) -> nix::Result<Self> {
+    /// Forks one that sets itself up and waits for its step. It says so only if it is the `first`.
+    pub(super) fn fork(around: &Surroundings, page: &Page, first: bool) -> nix::Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match sys::fork(around.namespaces())? {
             // The other values of the guard are copies now, closed there and never dropped.
-            Forked::Child => step::main(around, page, theirs),
+            Forked::Child => step::main(around, page, theirs, first),
             Forked::Parent(pid) => Ok(Self {
                 pid,
                 socket: Some(ours),
@@ -81,11 +81,8 @@ impl Guard {
                 Received::Nothing => return,
                 Received::Frame(InitNews::Up, _) => {}
                 Received::Frame(InitNews::Unable { reason }, _) => init.trouble = Some(reason),
-                Received::Frame(InitNews::Ended(report), _) => {
-                    init.reported = true;
-                    if let Some(id) = init.step {
-                        self.tell(News::Ended { id, report });
-                    }
+                Received::Frame(InitNews::Ended { report, again }, _) => {
+                    self.on_ended(index, report, again);
                 }
                 Received::End => init.socket = None,
                 Received::Malformed(_) => {
@@ -93,6 +90,23 @@ impl Guard {
                     init.kill();
                 }
             }
+        }
+    }
+
+    fn on_ended(&mut self, index: usize, report: Report, again: bool) {
+        let spares = self.inits.iter().filter(|init| init.is_spare()).count();
+        let Some(init) = self.inits.get_mut(index) else { return };
+        let step = init.step;
+        if again && spares < SPARES_MAX && matches!(self.mode, Mode::Serving) {
+            init.step = None;
+            init.kill_at = None;
+        } else {
+            init.reported = true;
+            // It was its last word, or will be: without its socket it exits.
+            init.socket = None;
+        }
+        if let Some(id) = step {
+            self.tell(News::Ended { id, report });
         }
     }
 
@@ -114,7 +128,8 @@ impl Guard {
         }
     }
 
-    /// Asks an init to kill its step; if it does not, it is killed after the grace.
+    /// Asks an init to kill its step, or a spare to exit; if it does not, it is killed after the
+    /// grace.
     pub(super) fn ask_to_end(&mut self, index: usize) {
         let grace = self.grace;
         let Some(init) = self.inits.get_mut(index) else { return };
@@ -122,10 +137,11 @@ impl Guard {
             return;
         }
         init.kill_at = Some(Instant::now() + grace);
-        let order = Order::Kill { id: init.step.unwrap_or(0) };
-        let told = init.socket.as_ref().map(|socket| socket.send(&order, &[]));
-        if !matches!(told, Some(Ok(()))) {
-            init.kill();
+        match (init.step, &init.socket) {
+            (Some(id), Some(socket)) if socket.send(&Order::Kill { id }, &[]).is_ok() => {}
+            (None, Some(_)) => init.socket = None,
+            (Some(_), _) if init.is_busy() => init.kill(),
+            _ => {}
         }
     }
 
@@ -166,7 +182,7 @@ impl Guard {
             return;
         }
         // Without one the next step forks its own, and says what is wrong if that fails too.
-        if let Ok(init) = Init::fork(&self.around, &self.page) {
+        if let Ok(init) = Init::fork(&self.around, &self.page, false) {
             self.inits.push(init);
         }
     }

@@ -25,6 +25,10 @@ use inits::Init;
 /// machine two processes.
 pub(crate) const STEPS_MAX: usize = 400;
 
+/// Most step inits that wait for a step. One is forked ahead of time, so that its set-up is not part
+/// of a step's start; more stay from times when there were more steps. Each takes some 300 KiB.
+const SPARES_MAX: usize = 16;
+
 /// Pause between two sweeps for processes whose step init was killed from outside.
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 

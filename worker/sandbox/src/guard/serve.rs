@@ -65,7 +65,7 @@ impl Guard {
         let index = match self.inits.iter().position(Init::is_spare) {
             Some(index) => index,
             None => {
-                let init = Init::fork(&self.around, &self.page)
+                let init = Init::fork(&self.around, &self.page, false)
                     .map_err(|errno| lost(format!("cannot fork: {}", errno.desc())))?;
                 self.inits.push(init);
                 self.inits.len() - 1

@@ -111,6 +111,8 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     prctl::set_child_subreaper(true).map_err(failed("child subreaper"))?;
 
     let (around, priority_raised, oom_protected) = raise(lock.as_raw_fd());
+    // Closed to other processes of the same user, which steps may be.
+    prctl::set_dumpable(false).map_err(failed("dumpable"))?;
     let memory_locked = sys::lock_memory().is_ok();
     let (around, spare, weaker_because) = contain(around, &page, hello.isolation)?;
     let containment = around.containment;
@@ -186,14 +188,15 @@ fn contain(
 }
 
 fn probe(around: &Surroundings, page: &Page) -> Result<Init, String> {
-    let mut init = Init::fork(around, page).map_err(|errno| format!("fork: {}", errno.desc()))?;
+    let forked = Init::fork(around, page, true);
+    let mut init = forked.map_err(|errno| format!("fork: {}", errno.desc()))?;
     let give_up = Instant::now() + Duration::from_millis(PROBE_MS_MAX.into());
     let news = loop {
         let Some(socket) = &init.socket else { break Err("no socket".to_owned()) };
         match socket.receive(false) {
             Received::Frame(InitNews::Up, _) => return Ok(init),
             Received::Frame(InitNews::Unable { reason }, _) => break Err(reason),
-            Received::Frame(InitNews::Ended(_), _) => break Err("it ended".into()),
+            Received::Frame(InitNews::Ended { .. }, _) => break Err("it ended".into()),
             Received::Malformed(why) => break Err(why),
             Received::End => break Err("it died".into()),
             Received::Nothing if Instant::now() > give_up => break Err("it is stuck".into()),

@@ -1,4 +1,4 @@
-//! The step init: one small process per command, forked by the guard, that runs it, holds its time
+//! The step init: a small process forked by the guard that runs one command at a time, holds its time
 //! limit and the shared deadline by itself, and leaves nothing behind.
 
 mod exec;
@@ -30,30 +30,61 @@ use crate::wire::{InitNews, Order, Report, SpawnOrder};
 use output::Output;
 pub(crate) use setup::Surroundings;
 
-/// The life of a step init, in the forked child. Waits for its step, runs it, reports, exits.
-pub(crate) fn main(around: &Surroundings, page: &Page, socket: Socket) -> ! {
+/// Most steps of one init, so that nothing that grows with each of them can grow for ever.
+const STEPS_PER_INIT: usize = 200;
+
+/// The life of a step init, in the forked child. Waits for a step, runs it, reports, and again, as
+/// long as it is as clean as at its start. That it is set up is said by the `first` only, as nobody
+/// waits for the others.
+pub(crate) fn main(around: &Surroundings, page: &Page, socket: Socket, first: bool) -> ! {
     // A panic must not unwind into the guard's stack frames, of which this process has a copy.
-    let ended = catch_unwind(AssertUnwindSafe(|| life(around, page, &socket)));
+    let ended = catch_unwind(AssertUnwindSafe(|| life(around, page, &socket, first)));
     exit_now(i32::from(ended.is_err()))
 }
 
-fn life(around: &Surroundings, page: &Page, socket: &Socket) {
-    let news = match setup::set_up(around, socket) {
-        Ok(()) => InitNews::Up,
-        Err(reason) => InitNews::Unable { reason },
+fn life(around: &Surroundings, page: &Page, socket: &Socket, first: bool) {
+    let set_up = setup::set_up(around, socket).and_then(|()| Station::new(around, page, socket));
+    // If something cannot be said, the guard is gone, which the next receive finds out.
+    let station = match set_up {
+        Ok(station) => station,
+        Err(reason) => return drop(socket.send(&InitNews::Unable { reason }, &[])),
     };
-    // If it cannot be said, the guard is gone, which the next receive finds out.
-    let _ = socket.send(&news, &[]);
-    if !matches!(news, InitNews::Up) {
-        return;
+    if first {
+        let _ = socket.send(&InitNews::Up, &[]);
     }
-    // Anything but a step, also the end of the socket, means that none will come.
-    let Received::Frame(Order::Spawn(order), fds) = socket.receive(true) else { return };
-    let report = match fds.into_iter().next() {
-        Some(file) => run(around.containment, page, socket, &order, file),
-        None => Report::bare(ExitKind::GuardLost, "the step came without its output file"),
-    };
-    let _ = socket.send(&InitNews::Ended(report), &[]);
+    for turn in 1..=STEPS_PER_INIT {
+        let Some((order, file)) = next_step(socket) else { return };
+        let report = station.run(&order, file);
+        let again = turn < STEPS_PER_INIT && station.is_clean();
+        let _ = socket.send(&InitNews::Ended { report, again }, &[]);
+        if !again {
+            return;
+        }
+    }
+}
+
+/// The next step; none: there will be none.
+fn next_step(socket: &Socket) -> Option<(SpawnOrder, OwnedFd)> {
+    loop {
+        match socket.receive(true) {
+            Received::Frame(Order::Spawn(order), fds) => {
+                return Some((order, fds.into_iter().next()?));
+            }
+            // For a step that has ended meanwhile.
+            Received::Frame(Order::Kill { .. }, _) | Received::Nothing => {}
+            _ => return None,
+        }
+    }
+}
+
+/// What an init has for all its steps.
+struct Station<'a> {
+    containment: Containment,
+    page: &'a Page,
+    socket: &'a Socket,
+    signals: SignalFd,
+    timer: TimerFd,
+    mounts: Option<File>,
 }
 
 /// Why a step ends before its command does.
@@ -62,83 +93,88 @@ enum Cut {
     Killed(&'static str),
 }
 
+impl<'a> Station<'a> {
+    fn new(around: &Surroundings, page: &'a Page, socket: &'a Socket) -> Result<Self, String> {
+        let failed = |what: &'static str| move |errno: nix::Error| format!("{what}: {errno}");
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags);
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags);
+        let containment = around.containment;
+        let mounts = containment.is_pid_namespace().then(|| File::open("/proc/self/mounts"));
+        Ok(Self {
+            containment,
+            page,
+            socket,
+            signals: signals.map_err(failed("signalfd"))?,
+            timer: timer.map_err(failed("timerfd"))?,
+            mounts: mounts.transpose().map_err(|error| format!("mount table: {error}"))?,
+        })
+    }
+
+    /// Runs one step to its end. Afterwards this process has no child.
+    fn run(&self, order: &SpawnOrder, file: OwnedFd) -> Report {
+        let refused = match self.page.permit() {
+            Permit::Until(_) => None,
+            Permit::None => Some("there is no deadline yet, so nothing may run"),
+            Permit::Over => Some("the deadline has passed"),
+        };
+        if let Some(why) = refused {
+            return Report::bare(ExitKind::Killed, why);
+        }
+        let begun = Instant::now();
+        let mut step = match Step::start(self, order, File::from(file)) {
+            Ok(step) => step,
+            Err(report) => return report,
+        };
+        let cut = step.watch();
+        // The wall time of the command, not of the clean-up behind it.
+        let wall = begun.elapsed();
+        let leftovers_killed = step.end();
+        step.output.drain();
+        let (exit, detail) = match cut {
+            Some(Cut::TimedOut) => (ExitKind::TimedOut, String::new()),
+            Some(Cut::Killed(why)) => (ExitKind::Killed, why.to_owned()),
+            None => (exit_kind(step.status), step.output.trouble()),
+        };
+        Report {
+            exit,
+            detail,
+            leftovers_killed,
+            output_bytes: step.output.kept(),
+            output_truncated: step.output.truncated(),
+            wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Whether nothing of a step is left that another could see: processes are not, as that is how
+    /// a step ends; but root may have changed the mounts of this namespace.
+    fn is_clean(&self) -> bool {
+        let Some(mounts) = &self.mounts else { return true };
+        let mut fds = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+}
+
+/// A command that runs.
 struct Step<'a> {
-    page: &'a Page,
-    socket: &'a Socket,
-    signals: SignalFd,
-    timer: TimerFd,
+    station: &'a Station<'a>,
+    id: u64,
     output: Output,
     main: Pid,
     status: Option<WaitStatus>,
     time_limit: BootInstant,
 }
 
-fn run(
-    containment: Containment,
-    page: &Page,
-    socket: &Socket,
-    order: &SpawnOrder,
-    file: OwnedFd,
-) -> Report {
-    let refused = match page.permit() {
-        Permit::Until(_) => None,
-        Permit::None => Some("there is no deadline yet, so nothing may run"),
-        Permit::Over => Some("the deadline has passed"),
-    };
-    if let Some(why) = refused {
-        return Report::bare(ExitKind::Killed, why);
-    }
-    let begun = Instant::now();
-    let mut step = match Step::start(page, socket, order, File::from(file)) {
-        Ok(step) => step,
-        Err(report) => return report,
-    };
-    let cut = step.watch();
-    // The wall time of the command, not of the clean-up behind it.
-    let wall = begun.elapsed();
-    let leftovers_killed = step.end(containment);
-    step.output.drain();
-    let (exit, detail) = match cut {
-        Some(Cut::TimedOut) => (ExitKind::TimedOut, String::new()),
-        Some(Cut::Killed(why)) => (ExitKind::Killed, why.to_owned()),
-        None => (exit_kind(step.status), step.output.trouble()),
-    };
-    Report {
-        exit,
-        detail,
-        leftovers_killed,
-        output_bytes: step.output.kept(),
-        output_truncated: step.output.truncated(),
-        wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
-    }
-}
-
 impl<'a> Step<'a> {
-    fn start(
-        page: &'a Page,
-        socket: &'a Socket,
-        order: &SpawnOrder,
-        file: File,
-    ) -> Result<Self, Report> {
-        let ours = |what: &str, errno: nix::Error| {
-            Report::bare(ExitKind::GuardLost, format!("{what}: {}", errno.desc()))
-        };
-        let signals = SignalFd::with_flags(
-            &SigSet::from(Signal::SIGCHLD),
-            SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-        )
-        .map_err(|errno| ours("signalfd", errno))?;
-        let timer = TimerFd::new(
-            ClockId::CLOCK_BOOTTIME,
-            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
-        )
-        .map_err(|errno| ours("timerfd", errno))?;
-        let (output, writer) = Output::new(file, order.output_bytes_max)
-            .map_err(|errno| ours("output pipe", errno))?;
+    fn start(station: &'a Station<'a>, order: &SpawnOrder, file: File) -> Result<Self, Report> {
+        let (output, writer) = Output::new(file, order.output_bytes_max).map_err(|errno| {
+            Report::bare(ExitKind::GuardLost, format!("output pipe: {}", errno.desc()))
+        })?;
         // The clock rounds down, so one more for the command never to get less than it was given.
         let time_limit = boottime() + Duration::from_millis(order.timeout_ms.saturating_add(1));
         let main = exec::start(order, writer)?;
-        Ok(Self { page, socket, signals, timer, output, main, status: None, time_limit })
+        Ok(Self { station, id: order.id, output, main, status: None, time_limit })
     }
 
     /// Until the command ends by itself, or something cuts it off.
@@ -150,9 +186,9 @@ impl<'a> Step<'a> {
             let readable = PollFlags::POLLIN;
             let output = self.output.pipe();
             let mut fds = vec![
-                PollFd::new(self.signals.as_fd(), readable),
-                PollFd::new(self.socket.as_fd(), readable),
-                PollFd::new(self.timer.as_fd(), readable),
+                PollFd::new(self.station.signals.as_fd(), readable),
+                PollFd::new(self.station.socket.as_fd(), readable),
+                PollFd::new(self.station.timer.as_fd(), readable),
             ];
             fds.extend(output.map(|pipe| PollFd::new(pipe, readable)));
             // An interrupted wait shows nothing ready, and every handler can take that.
@@ -175,7 +211,7 @@ impl<'a> Step<'a> {
 
     /// Reaps; true when the command itself has ended.
     fn on_child(&mut self) -> bool {
-        while let Ok(Some(_)) = self.signals.read_signal() {}
+        while let Ok(Some(_)) = self.station.signals.read_signal() {}
         let (main, status) = (self.main, &mut self.status);
         let left = reap_ready(|pid, how| {
             if pid == main {
@@ -187,9 +223,13 @@ impl<'a> Step<'a> {
     }
 
     fn on_order(&self) -> Option<Cut> {
-        match self.socket.receive::<Order>(false) {
+        match self.station.socket.receive::<Order>(false) {
             Received::Nothing => None,
-            Received::Frame(Order::Kill { .. }, _) => Some(Cut::Killed("asked for")),
+            Received::Frame(Order::Kill { id }, _) if id == self.id => {
+                Some(Cut::Killed("asked for"))
+            }
+            // For an earlier step, which had ended when it was sent.
+            Received::Frame(Order::Kill { .. }, _) => None,
             Received::Frame(..) | Received::Malformed(_) => Some(Cut::Killed("unknown order")),
             Received::End => Some(Cut::Killed("the guard is gone")),
         }
@@ -197,24 +237,24 @@ impl<'a> Step<'a> {
 
     /// Looks what is over and arms the timer for what comes next.
     fn on_timer(&self) -> Option<Cut> {
-        let _ = self.timer.wait();
-        let Permit::Until(deadline) = self.page.permit() else {
+        let _ = self.station.timer.wait();
+        let Permit::Until(deadline) = self.station.page.permit() else {
             return Some(Cut::Killed("the deadline has passed"));
         };
         if boottime() >= self.time_limit {
             return Some(Cut::TimedOut);
         }
         let next = Expiration::OneShot(timespec(deadline.min(self.time_limit)));
-        match self.timer.set(next, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
+        match self.station.timer.set(next, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
             Ok(()) => None,
             Err(_) => Some(Cut::Killed("the timer could not be armed")),
         }
     }
 
     /// Kills whatever is left; returns how many besides the command.
-    fn end(&mut self, containment: Containment) -> u32 {
-        let signals = &self.signals;
-        end_all(containment, Some(self.main), |pause| {
+    fn end(&self) -> u32 {
+        let signals = &self.station.signals;
+        end_all(self.station.containment, Some(self.main), |pause| {
             let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
             let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout);
             while let Ok(Some(_)) = signals.read_signal() {}

@@ -46,6 +46,8 @@ pub(super) fn set_up(around: &Surroundings, socket: &Socket) -> Result<(), Strin
     sys::close_all_but(&mut [socket.as_raw_fd(), around.lock]).map_err(failed("close_range"))?;
     setsid().map_err(failed("setsid"))?;
     if around.containment == Containment::UserPidNamespace {
+        // The guard is closed to its own user, and a process that is so cannot map its user.
+        prctl::set_dumpable(true).map_err(failed("dumpable"))?;
         map_user(around.user).map_err(|error| format!("user namespace: {error}"))?;
     }
     if around.containment.is_pid_namespace() {
@@ -60,6 +62,8 @@ pub(super) fn set_up(around: &Surroundings, socket: &Socket) -> Result<(), Strin
         fs::write("/proc/self/oom_score_adj", score)
             .map_err(|error| format!("oom_score_adj: {error}"))?;
     }
+    // The step must not look into us or change us, as it is what we say of it that counts.
+    prctl::set_dumpable(false).map_err(failed("dumpable"))?;
     // A descendant that could become another user could also become unkillable for this one.
     prctl::set_no_new_privs().map_err(failed("no_new_privs"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{Containment, Guard, GuardError, SpawnError};
 
-use crate::harness::{Bench, Test, this_as};
+use crate::harness::{Bench, Test, children_of, this_as};
 
 pub(crate) const TESTS: &[Test] = &[
     ("exit_codes", exit_codes),
@@ -17,6 +17,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_cannot_start", what_cannot_start),
     ("too_large_or_invalid_is_refused", too_large_or_invalid_is_refused),
     ("many_at_a_time", many_at_a_time),
+    ("inits_are_used_again", inits_are_used_again),
+    ("mounts_of_a_step_end_with_it", mounts_of_a_step_end_with_it),
     ("programs_that_are_no_guard", programs_that_are_no_guard),
     ("the_containment_is_told", the_containment_is_told),
 ];
@@ -160,6 +162,37 @@ fn many_at_a_time(bench: &Bench) {
     for (number, mut handle) in handles.into_iter().enumerate() {
         let end = bench.wait(handle.wait());
         assert_eq!(end.exit, ExitKind::Exited(i32::try_from(number).unwrap()));
+    }
+}
+
+fn inits_are_used_again(bench: &Bench) {
+    let guard = bench.guard();
+    bench.run(&guard, bench.step(&["true"]));
+    let before = children_of(guard.pid());
+    for _ in 0..10 {
+        bench.run(&guard, bench.step(&["true"]));
+    }
+    assert_eq!(children_of(guard.pid()), before);
+    // And replaced at some time.
+    for _ in 0..500 {
+        bench.run(&guard, bench.step(&["true"]));
+    }
+    let after = children_of(guard.pid());
+    assert_ne!(after, before);
+    assert!(after.len() <= 3, "{after:?}");
+}
+
+fn mounts_of_a_step_end_with_it(bench: &Bench) {
+    let guard = bench.guard();
+    if guard.abilities().containment != Containment::PidNamespace {
+        return;
+    }
+    let script = "mkdir -p on && mount -t tmpfs none on && touch on/trace && ls on";
+    bench.run(&guard, bench.shell(script));
+    assert_eq!(bench.output(), "trace\n");
+    for _ in 0..3 {
+        bench.run(&guard, bench.step(&["ls", "on"]));
+        assert_eq!(bench.output(), "");
     }
 }
 
