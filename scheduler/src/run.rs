@@ -126,7 +126,8 @@ async fn build(
     };
     tasks.spawn(feeder.run());
     until_listed(&core).await?;
-    let address = config.advertise.clone().or(addresses.first().cloned()).unwrap_or_default();
+    let address =
+        config.advertise.clone().or_else(|| addresses.first().cloned()).unwrap_or_default();
     let elector = Elector {
         store: store.clone(),
         record: LeaderRecord { id: config.id.clone(), address },

@@ -1,11 +1,13 @@
 //! The service `Events`: what is kept, oldest first, then every new one.
 
+use std::sync::Arc;
+
 use flyball_core::spec::DEFAULT_NAMESPACE;
 use flyball_proto::v1::events_server::Events;
 use flyball_proto::v1::{Event, ListEventsRequest};
 use flyball_store::{EventRecord, EventScope};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -42,25 +44,37 @@ impl Events for Api {
                     return;
                 }
             }
-            while request.follow {
-                let record = tokio::select! {
-                    record = news.recv() => record,
-                    () = sender.closed() => return,
-                };
-                match record {
-                    // What was listed may come by the watch as well.
-                    Ok(record) if is_new(&record, last.as_ref()) && takes(&request, &record) => {
-                        if sender.send(Ok(wire(&record))).await.is_err() {
-                            return;
-                        }
-                    }
-                    // Events are for people; those that a slow reader misses are not repeated.
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
-                }
+            if request.follow {
+                follow(&request, last.as_ref(), &mut news, &sender).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Sends every new event until the client or the scheduler is gone.
+async fn follow(
+    request: &ListEventsRequest,
+    last: Option<&EventRecord>,
+    news: &mut broadcast::Receiver<Arc<EventRecord>>,
+    sender: &mpsc::Sender<Result<Event, Status>>,
+) {
+    loop {
+        let record = tokio::select! {
+            record = news.recv() => record,
+            () = sender.closed() => return,
+        };
+        match record {
+            // What was listed may come by the watch as well.
+            Ok(record) if is_new(&record, last) && takes(request, &record) => {
+                if sender.send(Ok(wire(&record))).await.is_err() {
+                    return;
+                }
+            }
+            // Events are for people; those that a slow reader misses are not repeated.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

@@ -142,11 +142,15 @@ impl Loops for Api {
         let mut ttls = std::collections::BTreeMap::new();
         for view in views {
             let lease = view.claim.lease;
-            if !ttls.contains_key(&lease) {
-                let ttl = self.store.time_to_live(lease).await.ok().flatten();
-                ttls.insert(lease, ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()));
-            }
-            let ttl = ttls.get(&lease).copied().flatten().unwrap_or(-1);
+            let ttl = match ttls.get(&lease) {
+                Some(ttl) => *ttl,
+                None => {
+                    let ttl = self.store.time_to_live(lease).await.ok().flatten();
+                    let ttl = ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()).unwrap_or(-1);
+                    ttls.insert(lease, ttl);
+                    ttl
+                }
+            };
             claims.push(claim_info(view, ttl));
         }
         Ok(Response::new(ListClaimsResponse { claims }))

@@ -266,7 +266,8 @@ impl Reactor {
         let mut views = Vec::with_capacity(self.view.nodes.len());
         for (name, entry) in &self.view.nodes {
             let facts = entry.stream.as_ref().map(|stream| &stream.facts);
-            let Some(facts) = facts.or(entry.record.get().map(|record| &record.facts)) else {
+            let Some(facts) = facts.or_else(|| entry.record.get().map(|record| &record.facts))
+            else {
                 continue;
             };
             let (used, slots_used) = self.view.usage(name);

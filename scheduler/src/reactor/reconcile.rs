@@ -20,7 +20,7 @@ pub(super) enum Step {
     /// Write the status; with a token if only the owner's run may.
     Put { status: Box<LoopStatus>, token: Option<Token>, notice: Option<Notice> },
     /// Make the reports of the owner durable.
-    Reports(reports::Folded),
+    Reports(Box<reports::Folded>),
     /// Remove the loop.
     Remove,
     /// Remove a claim whose loop is gone.
@@ -47,7 +47,7 @@ impl Reactor {
                 self.effects.extend(notice.map(Effect::Emit));
                 self.put_status(key, *status, token);
             }
-            Some(Step::Reports(folded)) => self.commit_reports(key, folded, now),
+            Some(Step::Reports(folded)) => self.commit_reports(key, *folded, now),
             Some(Step::Remove) => self.remove_loop(key),
             Some(Step::Orphan) => self.remove_orphan(key),
         }
@@ -96,10 +96,7 @@ impl Reactor {
         }
         let session = stream.session;
         let told = entry.sent == Some((session, token));
-        let releasing = matches!(
-            entry.in_flight.as_ref().map(|in_flight| &in_flight.mutation),
-            Some(Mutation::Release(_))
-        );
+        let releasing = entry.is_releasing();
         if !told && !releasing && entry.uid() == Some(&claim.value.uid) {
             self.send_assignment(key);
         }
@@ -173,14 +170,15 @@ impl Reactor {
     fn stop_lost(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         let Some((session, token)) = entry.sent else { return };
-        if entry.token() == Some(token) {
+        // While a release is under way the watch may show the claim's end before the commit's answer.
+        if entry.token() == Some(token) || entry.is_releasing() {
             return;
         }
         entry.sent = None;
         if entry.released == Some(token) {
             return;
         }
-        let uid = entry.status.get().and(entry.record.get()).map(|record| record.uid.clone());
+        let uid = entry.record.get().map(|record| record.uid.clone());
         if let Some(uid) = uid {
             let message = ToNode::Stop { uid, token, reason: StopReason::Lost };
             self.effects.push(Effect::Send { session, message });
@@ -229,12 +227,12 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, proven: bool, now: Timestamp) -> 
         if claim.uid != record.uid {
             return Some(Step::Orphan);
         }
-        return reports::fold(entry).map(Step::Reports);
+        return reports::fold(entry).map(Box::new).map(Step::Reports);
     }
     if status.phase.is_owned() {
         // A scheduler that started after the claim vanished does not know its token. The revision of
         // the status stands for it: it is not lower, and lower than that of every later claim.
-        let token = entry.last_token.unwrap_or(Token(entry.status.mod_revision()));
+        let token = entry.last_token.unwrap_or_else(|| Token(entry.status.mod_revision()));
         return Some(lost_step(key, record, status, (!proven).then_some(token), now));
     }
     let unwanted = record.cancel.is_some() || record.delete;

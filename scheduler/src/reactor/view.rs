@@ -65,6 +65,12 @@ impl LoopEntry {
         self.claim.stored().map(|claim| Token(claim.create_revision))
     }
 
+    /// A release of its claim is under way.
+    pub(super) fn is_releasing(&self) -> bool {
+        let mutation = self.in_flight.as_ref().map(|in_flight| &in_flight.mutation);
+        matches!(mutation, Some(Mutation::Release(_)))
+    }
+
     /// The uid, if the record is known.
     pub(super) fn uid(&self) -> Option<&LoopUid> {
         self.record.get().map(|record| &record.uid)
