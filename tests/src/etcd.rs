@@ -1,0 +1,195 @@
+//! A real etcd for tests: found, or fetched from the distribution without root, and started on
+//! Unix sockets in a directory of its own, so that no port is ever fought over.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use etcd_client::{Channel, Client};
+use tempfile::TempDir;
+use tonic::transport::Endpoint;
+
+/// Names the `etcd` to use.
+pub const ETCD_VARIABLE: &str = "FLYBALL_TEST_ETCD";
+
+/// Bound on the start of a server; a loaded machine takes a second or two.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The `etcd` to test with: named by [`ETCD_VARIABLE`], found in `PATH`, or fetched once.
+///
+/// # Errors
+/// What was tried, if there is none.
+pub fn binary() -> Result<PathBuf, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(|| tool("etcd", "etcd-server", ETCD_VARIABLE)).clone()
+}
+
+/// The `etcdctl` to test with, found like [`binary`].
+///
+/// # Errors
+/// What was tried, if there is none.
+pub fn etcdctl() -> Result<PathBuf, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(|| tool("etcdctl", "etcd-client", "FLYBALL_TEST_ETCDCTL")).clone()
+}
+
+fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
+    if let Some(named) = std::env::var_os(variable) {
+        return Ok(named.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    match found {
+        Some(file) => Ok(file),
+        None => fetch(name, package),
+    }
+}
+
+/// Brings a package of the distribution into the build directory, without installing it.
+fn fetch(name: &str, package: &str) -> Result<PathBuf, String> {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(package);
+    let file = cache.join("usr/bin").join(name);
+    if file.is_file() {
+        return Ok(file);
+    }
+    let failed = |why: String| {
+        format!(
+            "no {name} in PATH, and fetching Debian's {package} failed: {why}; set {ETCD_VARIABLE}"
+        )
+    };
+    let tools = cache.parent().unwrap_or(&cache);
+    std::fs::create_dir_all(tools).map_err(|error| failed(error.to_string()))?;
+    let dir = TempDir::new_in(tools).map_err(|error| failed(error.to_string()))?;
+    let download = || run(dir.path(), "apt-get", &["download", package]);
+    if download().is_err() {
+        // Without package lists; refreshing them takes root, as in a container.
+        run(dir.path(), "apt-get", &["update"]).and_then(|()| download()).map_err(failed)?;
+    }
+    run(dir.path(), "sh", &["-c", "dpkg -x ./*.deb unpacked"]).map_err(failed)?;
+    // Another test process may have been faster; its result is as good.
+    let renamed = std::fs::rename(dir.path().join("unpacked"), &cache);
+    if file.is_file() { Ok(file) } else { Err(failed(format!("{renamed:?}"))) }
+}
+
+fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program} {}: {}", arguments.join(" "), said.trim()))
+}
+
+/// A running etcd of one member. It ends, with its data, when this is dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Etcd {
+    /// Starts a fresh server and waits until it answers.
+    ///
+    /// # Panics
+    /// If there is no etcd, or if it does not start.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Like [`Etcd::start`], with further arguments.
+    ///
+    /// # Panics
+    /// If there is no etcd, or if it does not start.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        // A short path: the names of Unix sockets are bounded at 107 bytes.
+        let dir = TempDir::with_prefix("fbe").expect("a directory for etcd");
+        let child = spawn(dir.path(), arguments);
+        let mut etcd = Self { child, dir };
+        etcd.wait_until_ready().await;
+        etcd
+    }
+
+    /// Kills the server, as a crash would, and starts it again on its data.
+    ///
+    /// # Panics
+    /// If it does not start again.
+    pub async fn crash_and_restart(&mut self) {
+        self.stop();
+        for socket in ["localhost:1", "localhost:2"] {
+            let _ = std::fs::remove_file(self.dir.path().join(socket));
+        }
+        self.child = spawn(self.dir.path(), &[]);
+        self.wait_until_ready().await;
+    }
+
+    /// Its address, for `--etcd` and `etcdctl --endpoints` run in any directory.
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.dir.path().join("localhost:1").display())
+    }
+
+    /// A channel to it.
+    ///
+    /// # Panics
+    /// Never: the address is well-formed.
+    pub fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.endpoint()).expect("a well-formed address");
+        Channel::Tonic(endpoint.connect_lazy())
+    }
+
+    /// Process id of the server, to stop and continue it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let begin = Instant::now();
+        while begin.elapsed() < START_TIMEOUT {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let log = std::fs::read_to_string(self.dir.path().join("log"));
+                panic!("etcd ended at once, {status}: {}", log.unwrap_or_default());
+            }
+            let client = Client::from_channel(self.channel(), None).await;
+            if let Ok(mut client) = client
+                && client.get("ready?", None).await.is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("etcd does not answer within {START_TIMEOUT:?}");
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(dir: &Path, arguments: &[&str]) -> Child {
+    let log = std::fs::File::options().append(true).create(true).open(dir.join("log"));
+    let (client, peer) = ("unix://localhost:1", "unix://localhost:2");
+    Command::new(binary().expect("an etcd to test with"))
+        .current_dir(dir) // where it makes its sockets
+        .args(["--data-dir", "data", "--log-level", "warn"])
+        .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log for etcd"))
+        .spawn()
+        .expect("etcd to start")
+}

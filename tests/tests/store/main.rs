@@ -1,0 +1,12 @@
+//! The store's behaviour on the servers it is used with: the embedded one and a real etcd.
+
+mod batches;
+mod commit;
+mod events;
+mod faults;
+mod loops;
+mod lost_answers;
+mod sessions;
+mod setup;
+mod snapshot;
+mod watch;

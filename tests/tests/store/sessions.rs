@@ -1,0 +1,102 @@
+//! Sessions and leases: one life of a node, its renewals and its end.
+
+use std::time::Duration;
+
+use flyball_store::{Adopt, Change, KeepAlive, OpenSession, WatchItem};
+
+use crate::on_both;
+use crate::setup::{Server, TTL, World, assign, exclusive, lead};
+
+on_both!(
+    a_second_life_is_refused_until_the_first_is_ended,
+    a_session_is_adopted_by_its_incarnation,
+    a_renewal_tells_alive_from_lost,
+    everything_of_a_life_ends_with_its_lease,
+    a_deposed_leader_opens_no_session,
+);
+
+async fn a_second_life_is_refused_until_the_first_is_ended(server: Server) {
+    let world = World::new(&server).await;
+    let first = world.session("n1").await;
+    let second = world
+        .store
+        .open_session(&world.leadership, &"n1".into(), &"n1-next".into(), TTL)
+        .await
+        .expect("open");
+    let OpenSession::Duplicate(found) = second else { panic!("{second:?}") };
+    assert_eq!((found.value.incarnation.as_str(), found.lease), ("n1-life", first.lease));
+    world.store.revoke(found.lease).await.expect("revoke");
+    world.store.revoke(found.lease).await.expect("revoking twice is no error");
+    let next = world.session("n1").await;
+    assert!(next.create_revision > first.create_revision);
+}
+
+async fn a_session_is_adopted_by_its_incarnation(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    let (node, life) = (&"n1".into(), &"n1-life".into());
+    let adopted = world.store.adopt_session(node, life, session.lease).await.expect("adopt");
+    assert_eq!(adopted, Adopt::Alive(session.clone()));
+    let other = world.store.adopt_session(node, &"x".into(), session.lease).await.expect("adopt");
+    assert!(matches!(other, Adopt::Replaced(_)));
+    let lease = world.store.adopt_session(node, life, session.lease + 1).await.expect("adopt");
+    assert_eq!(lease, Adopt::Lost);
+    world.store.revoke(session.lease).await.expect("revoke");
+    let gone = world.store.adopt_session(node, life, session.lease).await.expect("adopt");
+    assert_eq!(gone, Adopt::Lost);
+}
+
+async fn a_renewal_tells_alive_from_lost(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    assert_eq!(session.ttl, TTL);
+    for _ in 0..3 {
+        let renewed = world.store.keep_alive(session.lease).await.expect("renew");
+        assert_eq!(renewed, KeepAlive::Renewed { ttl: TTL });
+    }
+    let left = world.store.time_to_live(session.lease).await.expect("ttl").expect("alive");
+    assert!(left <= TTL && left > TTL / 2);
+    let leads = world.store.renew_leadership(&world.leadership).await.expect("renew");
+    assert_eq!(leads, KeepAlive::Renewed { ttl: TTL });
+    world.store.revoke(session.lease).await.expect("revoke");
+    let lost = world.store.keep_alive(session.lease).await.expect("renew");
+    assert_eq!(lost, KeepAlive::Lost);
+    assert_eq!(world.store.time_to_live(session.lease).await.expect("ttl"), None);
+}
+
+async fn everything_of_a_life_ends_with_its_lease(server: Server) {
+    let world = World::new(&server).await;
+    let ttl = Duration::from_secs(1);
+    let opened =
+        world.store.open_session(&world.leadership, &"n1".into(), &"n1-life".into(), ttl).await;
+    let Ok(OpenSession::Opened(session)) = opened else { panic!("{opened:?}") };
+    let revision = world.create("a").await;
+    let owners = exclusive(&["git/r/x", "git/r/y"]);
+    let token = world.committed(assign("a", "n1", &session, revision, owners)).await;
+    // Nobody renews. The end is one revision: session, claim and owner keys.
+    let mut watch = world.store.watch(token + 1);
+    let ended = loop {
+        match tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("no end") {
+            WatchItem::Changes { changes, .. } => break changes,
+            WatchItem::Progress { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ended.len(), 4, "{ended:?}");
+    assert!(ended.iter().any(|change| matches!(change, Change::Session(_, None))));
+    assert!(ended.iter().any(|change| matches!(change, Change::Claim(_, None))));
+    let owners = ended.iter().filter(|change| matches!(change, Change::Owner(_, None)));
+    assert_eq!(owners.count(), 2);
+}
+
+async fn a_deposed_leader_opens_no_session(server: Server) {
+    let old = World::new(&server).await;
+    old.store.revoke(old.leadership.lease).await.expect("revoke");
+    let other = server.store().await;
+    let new = World { leadership: lead(&other, "s2").await, store: other };
+    let (node, life) = ("n1".into(), "late".into());
+    let open = || old.store.open_session(&old.leadership, &node, &life, TTL);
+    assert_eq!(open().await.expect("open"), OpenSession::Fenced);
+    new.session("n1").await;
+    assert_eq!(open().await.expect("open"), OpenSession::Fenced);
+}
