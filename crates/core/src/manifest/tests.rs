@@ -351,3 +351,59 @@ fn every_field_has_a_description() {
         assert!(described, "{path}");
     }
 }
+
+/// Any JSON of small size.
+fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-1e9..1e9).prop_map(|number: f64| json!(number)),
+        ".{0,12}".prop_map(Value::from),
+        "(src/|[*]{1,2}|5m|libtest|read|exclusive|git:a/b/)".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let key = "(regex|libtest|name|run|git|url|resource|access|pass|[a-z]{1,3})";
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(key, inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    /// Whatever stands in any field: an answer, never a panic; what is accepted is accepted again
+    /// after a round trip, and every error names a place.
+    #[test]
+    fn any_value_in_any_field_is_judged(field in 0..200_usize, value in any_json()) {
+        let paths = super::explain::all_paths();
+        let path = paths[field % paths.len()].replace("[]", ".0").replace('.', "/");
+        let mut document = manifest();
+        if let Some(place) = document.pointer_mut(&format!("/{path}")) {
+            *place = value;
+        } else if let Some((parent, key)) = path.rsplit_once('/')
+            && let Some(Value::Object(parent)) = document.pointer_mut(&format!("/{parent}"))
+        {
+            parent.insert(key.to_owned(), value);
+        }
+        match parse_manifest(&document) {
+            Ok(parsed) => {
+                let again = serde_json::to_value(&parsed).unwrap();
+                proptest::prop_assert_eq!(parse_manifest(&again), Ok(parsed));
+            }
+            Err(errors) => {
+                proptest::prop_assert!(!errors.is_empty());
+                for error in errors {
+                    proptest::prop_assert!(!error.path.is_empty(), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_document_is_judged(value in any_json()) {
+        proptest::prop_assert!(parse_manifest(&value).is_err());
+    }
+}
