@@ -1,4 +1,9 @@
-//! What the suites share: servers to run against.
+//! The test harness: real processes of the built binary, real repositories, a real etcd where one is
+//! asked for.
 #![expect(clippy::expect_used, reason = "a test that cannot start its server should stop there")]
 
+pub mod binary;
+pub mod cluster;
 pub mod etcd;
+pub mod poll;
+pub mod repo;

@@ -1,4 +1,152 @@
-//! The worker role.
+//! The worker: keeps a session, holds a lease, and runs loops until their checks pass. It reaches
+//! the store only through schedulers.
+
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod config;
 pub mod git;
+mod heartbeat;
+mod incarnation;
+mod link;
+mod logs;
+mod run;
+mod runs;
+mod session;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entry point of the process that is parent of every run.
+pub use flyball_sandbox::guard_main;
+
+pub use config::{
+    Config, DRIFT_PPM_DEFAULT, KILL_BUDGET_DEFAULT, PASS_ENV_DEFAULT, REF_PREFIX_DEFAULT,
+    TTL_SECONDS_DEFAULT,
+};
+
+use crate::incarnation::{BeginError, Life, LifeEnd};
+use crate::runs::Stop;
+
+/// The worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its data directory or guard cannot be had.
+    #[error("{0}")]
+    CannotBegin(String),
+    /// Another live worker has this node's name.
+    #[error("another worker is registered as {node}: {message}; give each worker its own --node")]
+    Duplicate {
+        /// The node's name.
+        node: String,
+        /// What the scheduler said.
+        message: String,
+    },
+}
+
+impl From<BeginError> for WorkerError {
+    fn from(error: BeginError) -> Self {
+        Self::CannotBegin(error.to_string())
+    }
+}
+
+/// Longest wait for runs to stop at their iteration's edge when the process is asked to end.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+/// Pause before a new life, so that a guard that cannot stay up does not spin.
+const REBIRTH_PAUSE: Duration = Duration::from_millis(200);
+/// How long a name may be taken: an earlier incarnation's lease ends within its TTL.
+const DUPLICATE_LIVES_MAX: u32 = 100;
+
+/// Runs the worker until `shutdown` completes: then its runs stop at their iteration's edge.
+///
+/// # Errors
+/// [`WorkerError`] when the data directory or the guard cannot be had, or the node's name stays
+/// taken.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), WorkerError> {
+    let config = Arc::new(config);
+    let asked = Arc::new(tokio::sync::Notify::new());
+    tokio::spawn({
+        let asked = asked.clone();
+        async move {
+            shutdown.await;
+            asked.notify_one();
+        }
+    });
+    let mut duplicates = 0;
+    loop {
+        let life = Life::begin(config.clone()).await?;
+        match live(&life, &asked).await {
+            LifeEnd::Shutdown => return Ok(()),
+            LifeEnd::Duplicate(message) if duplicates >= DUPLICATE_LIVES_MAX => {
+                return Err(WorkerError::Duplicate { node: config.node.to_string(), message });
+            }
+            LifeEnd::Duplicate(message) => {
+                duplicates += 1;
+                tracing::warn!(node = %config.node, "the name is still taken: {message}");
+            }
+            end => {
+                duplicates = 0;
+                tracing::error!(node = %config.node, ?end, "lost everything; beginning anew");
+            }
+        }
+        drop(life);
+        tokio::time::sleep(REBIRTH_PAUSE).await;
+    }
+}
+
+async fn live(life: &Arc<Life>, asked: &tokio::sync::Notify) -> LifeEnd {
+    let session = tokio::spawn(session::keep(life.clone()));
+    let beats = tokio::spawn(beat_when_granted(life.clone()));
+    let guard = tokio::spawn({
+        let life = life.clone();
+        async move {
+            life.guard.lost().await;
+            life.finish(LifeEnd::GuardLost);
+        }
+    });
+    let end = tokio::select! {
+        end = life.ended() => end,
+        () = asked.notified() => {
+            hand_over(life).await;
+            life.finish(LifeEnd::Shutdown);
+            LifeEnd::Shutdown
+        }
+    };
+    // Order matters: nothing may be left of the runs before anybody hears that they are over.
+    life.runs.stop_all(Stop::Lost);
+    let gone = life.guard.shut_down().await;
+    if !gone.proven {
+        tracing::error!("nobody could prove that every process is gone: {}", gone.reason);
+    }
+    life.link.close();
+    life.runs.drained().await;
+    for task in [session, beats, guard] {
+        task.abort();
+        // Aborted or over; either way it is gone.
+        let _ = task.await;
+    }
+    end
+}
+
+async fn beat_when_granted(life: Arc<Life>) {
+    let mut grant = life.grant.subscribe();
+    let Ok(granted) = grant.wait_for(Option::is_some).await.map(|grant| grant.clone()) else {
+        return;
+    };
+    if let Some(granted) = granted
+        && let Err(error) = heartbeat::start(life.clone(), granted)
+    {
+        life.finish(LifeEnd::LeaseLost(format!("cannot start the heartbeat thread: {error}")));
+    }
+}
+
+/// Lets every run stop at its iteration's edge and report, bounded.
+async fn hand_over(life: &Life) {
+    life.runs.stop_all(Stop::Drain);
+    if tokio::time::timeout(SHUTDOWN_MAX, life.runs.drained()).await.is_err() {
+        tracing::warn!("runs did not reach their iteration's edge in time; they are killed");
+    }
+}

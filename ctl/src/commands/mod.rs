@@ -89,8 +89,6 @@ fn with_runtime(verb: Verb, context: &mut Context<'_>) -> Outcome {
         .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
     runtime.block_on(async {
         tokio::select! {
-            // The verb first: while it still reads standard input, Ctrl-C must end the process.
-            biased;
             outcome = online(verb, context) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
         }

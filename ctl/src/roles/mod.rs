@@ -1,20 +1,37 @@
-//! The roles of the binary: what runs as a process of its own.
+//! The roles of the binary: what runs as a process of its own, also under `up` and `demo`.
+
+mod demo;
+mod dirs;
+mod fleet;
+mod scheduler;
+mod signals;
+mod supervise;
+mod up;
+mod worker;
+
+use std::process::ExitCode;
+
+pub use demo::DemoArgs;
+use flyball_telemetry::{Options, Telemetry};
+pub use scheduler::SchedulerArgs;
+pub use up::UpArgs;
+pub use worker::WorkerArgs;
 
 use crate::args::Global;
-use crate::output::Out;
-use crate::{Failure, Outcome};
+use crate::output::{Format, Out};
+use crate::{Exit, Failure, Outcome};
 
 /// Commands that start a role.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Role {
     /// Run the control plane for one machine: scheduler, embedded store and workers.
-    Up,
+    Up(UpArgs),
     /// Watch five loops converge, wait, fail and flap on two example repositories.
-    Demo,
+    Demo(DemoArgs),
     /// Run a scheduler.
-    Scheduler,
+    Scheduler(SchedulerArgs),
     /// Run a worker.
-    Worker,
+    Worker(WorkerArgs),
     /// The process that is parent of every run and enforces its deadline.
     #[command(hide = true)]
     Guard,
@@ -23,8 +40,44 @@ pub enum Role {
 /// Runs a role until it ends.
 ///
 /// # Errors
-/// Always: the roles are not part of this build.
-pub fn run(role: Role, _global: &Global, _out: &mut Out) -> Outcome {
-    let name = format!("{role:?}").to_lowercase();
-    Err(Failure::new("unsupported", format!("this build has no role {name}")))
+/// What kept it from starting or going on, with what to do about it.
+pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
+    if matches!(role, Role::Guard) {
+        // No runtime and no telemetry: the guard is single-threaded when it forks.
+        let code = flyball_worker::guard_main();
+        return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("runtime", format!("cannot start threads: {error}")))?;
+    let json = matches!(global.output, Format::Json);
+    let ended = runtime.block_on(async {
+        let telemetry = start_telemetry(&role)?;
+        let ended = play(role, json, out).await;
+        telemetry.shutdown().await;
+        ended
+    });
+    ended.map(|()| Exit::Ok).map_err(|error| Failure::new("role", format!("{error:#}")))
+}
+
+async fn play(role: Role, json: bool, _out: &mut Out) -> anyhow::Result<()> {
+    match role {
+        Role::Up(args) => up::run(args).await,
+        Role::Demo(args) => demo::run(args, json).await,
+        Role::Scheduler(args) => scheduler::run(args).await,
+        Role::Worker(args) => worker::run(args).await,
+        Role::Guard => Ok(()),
+    }
+}
+
+fn start_telemetry(role: &Role) -> anyhow::Result<Telemetry> {
+    let (service, default_filter) = match role {
+        Role::Up(_) => ("flyball-up", "warn"),
+        Role::Demo(_) => ("flyball-demo", "warn"),
+        Role::Scheduler(_) => ("flyball-scheduler", "info"),
+        Role::Worker(_) | Role::Guard => ("flyball-worker", "info"),
+    };
+    let instance = uuid::Uuid::new_v4().to_string();
+    Ok(flyball_telemetry::init(&Options { service, instance, default_filter })?)
 }

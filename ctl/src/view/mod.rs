@@ -13,3 +13,5 @@ pub(crate) mod loops;
 pub(crate) mod nodes;
 mod sheet;
 mod words;
+
+pub(crate) use words::tint;

@@ -110,7 +110,7 @@ pub(super) fn reason(reason: Reason) -> String {
 }
 
 /// The colour of a phase.
-pub(super) fn tint(phase: Phase) -> Tint {
+pub(crate) fn tint(phase: Phase) -> Tint {
     match phase {
         Phase::Converged => Tint::Good,
         Phase::Assigned | Phase::Running => Tint::Busy,

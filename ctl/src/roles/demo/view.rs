@@ -1,0 +1,118 @@
+//! The demo's table and summary as text: a pure function of the board.
+
+use flyball_core::quantity::Distance;
+use flyball_core::status::Phase;
+
+use super::board::{Board, Row};
+use crate::output::{Cell, Table};
+use crate::view;
+
+/// How to draw.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    /// Columns of the terminal.
+    pub(super) width: u16,
+    pub(super) color: bool,
+}
+
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Distances shown per loop; the newest.
+const SPARK_MAX: usize = 12;
+
+/// The course of the distance: one bar per measurement, a dot for zero.
+fn sparkline(distances: &[Distance]) -> String {
+    let shown = &distances[distances.len().saturating_sub(SPARK_MAX)..];
+    let most = shown.iter().map(|distance| distance.0).max().unwrap_or(0).max(1);
+    let bar = |distance: &Distance| {
+        if distance.is_zero() {
+            return '·';
+        }
+        let step = distance.0.saturating_mul(BARS.len() as u64 - 1) / most;
+        BARS[usize::try_from(step).unwrap_or(0).min(BARS.len() - 1)]
+    };
+    shown.iter().map(bar).collect()
+}
+
+/// The live table.
+pub(super) fn table(board: &Board, now_ms: u64, style: Style) -> String {
+    let mut table =
+        Table::new(["LOOP", "PHASE", "NODE", "ITER", "DISTANCE", "FAILING", "TIME", "LAST EVENT"]);
+    let rows = board.order.iter().filter_map(|name| Some((name, board.rows.get(name)?)));
+    for (name, row) in rows {
+        table.row(cells(name, row, now_ms, style));
+    }
+    table.take(style.color, true)
+}
+
+/// Columns that the last event leaves to the others.
+const OTHER_COLUMNS: usize = 92;
+
+fn cells(name: &str, row: &Row, now_ms: u64, style: Style) -> [Cell; 8] {
+    let progress = &row.status.progress;
+    let node = row.status.node.as_ref().filter(|_| row.status.phase.is_owned());
+    let distance = progress.distance.map_or_else(String::new, |distance| distance.to_string());
+    let seconds = row.ended_ms.unwrap_or(now_ms).saturating_sub(row.applied_ms) / 1000;
+    let room = usize::from(style.width).saturating_sub(OTHER_COLUMNS).max(16);
+    [
+        name.into(),
+        Cell::tinted(row.status.phase.to_string(), view::tint(row.status.phase)),
+        node.map_or("", |node| node.as_str()).into(),
+        progress.iterations.to_string().into(),
+        format!("{} {distance}", sparkline(&row.distances)).into(),
+        shorten(&progress.failing.join(","), 16).into(),
+        format!("{seconds}s").into(),
+        shorten(&row.last_event, room).into(),
+    ]
+}
+
+fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// What happened to each loop, and what it shows.
+pub(super) fn summary(board: &Board) -> String {
+    let mut text = String::new();
+    for (name, row) in board.order.iter().filter_map(|name| Some((name, board.rows.get(name)?))) {
+        let status = &row.status;
+        let reason = match status.phase {
+            Phase::Converged => String::new(),
+            _ => format!(" ({:?})", status.reason),
+        };
+        let nodes: Vec<_> = row.nodes.iter().map(|node| node.as_str()).collect();
+        text += &format!(
+            "{name}: {}{reason} after {} iterations, {} kept, on {}\n",
+            status.phase,
+            status.progress.iterations,
+            status.progress.accepted,
+            nodes.join(" then "),
+        );
+        if let Some(waited) = &row.waited_for {
+            text += &format!("    waited: {waited}\n");
+        }
+        for line in status.evidence.iter().take(4) {
+            text += &format!("    {}\n", shorten(line, 110));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_course_of_distances_is_drawn_in_bars() {
+        let course = [4, 3, 2, 1, 0].map(|n| Distance(n * 1_000_000));
+        assert_eq!(sparkline(&course), "█▆▄▂·");
+        assert_eq!(sparkline(&[]), "");
+    }
+
+    #[test]
+    fn long_texts_are_shortened_at_characters() {
+        assert_eq!(shorten("äöü", 2), "ä…");
+        assert_eq!(shorten("äöü", 3), "äöü");
+    }
+}

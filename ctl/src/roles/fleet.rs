@@ -1,0 +1,150 @@
+//! A scheduler and workers on this machine, as child processes: what `up` and `demo` share.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use flyball_proto::transport::{self, Address, Connection, Credential};
+use flyball_proto::v1::server_client::ServerClient;
+use flyball_proto::v1::{InfoRequest, InfoResponse};
+
+use super::dirs;
+use super::supervise::{ChildSpec, Role, log_tail};
+use crate::paths;
+
+/// Longest wait for the scheduler to answer; an embedded store opens in milliseconds, a leader
+/// that crashed holds its leadership for its TTL.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// Pause between looks while waiting.
+const READY_POLL: Duration = Duration::from_millis(30);
+
+/// What to bring up.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) data_dir: PathBuf,
+    pub(super) workers: u32,
+    pub(super) slots: u32,
+    pub(super) ttl_seconds: i64,
+    pub(super) etcd: Vec<String>,
+    /// Further addresses for the scheduler to listen on, with the token file they require.
+    pub(super) listen: Vec<Address>,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+/// The running processes.
+pub(super) struct Fleet {
+    pub(super) plan: Plan,
+    pub(super) scheduler: Role,
+    pub(super) workers: Vec<Role>,
+}
+
+impl Plan {
+    /// The socket that clients find by themselves.
+    pub(super) fn socket(&self) -> Address {
+        Address::Unix(paths::scheduler_socket(&self.data_dir))
+    }
+
+    /// Where the children's logs are.
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.data_dir.join("processes")
+    }
+
+    fn scheduler(&self) -> ChildSpec {
+        let mut args = vec![
+            "scheduler".to_owned(),
+            format!("--data-dir={}", self.data_dir.display()),
+            format!("--listen={}", self.socket()),
+            format!("--session-ttl={}", self.ttl_seconds),
+        ];
+        if !self.etcd.is_empty() {
+            args.push(format!("--etcd={}", self.etcd.join(",")));
+        }
+        args.extend(self.listen.iter().map(|address| format!("--listen={address}")));
+        args.extend(self.token_file.iter().map(|f| format!("--token-file={}", f.display())));
+        ChildSpec { name: "scheduler".to_owned(), args }
+    }
+
+    fn worker(&self, number: u32) -> ChildSpec {
+        let name = format!("worker-{number}");
+        let args = vec![
+            "worker".to_owned(),
+            format!("--scheduler={}", self.socket()),
+            format!("--node={name}"),
+            format!("--data-dir={}", self.data_dir.join("nodes").join(&name).display()),
+            format!("--slots={}", self.slots),
+            format!("--ttl={}", self.ttl_seconds),
+        ];
+        ChildSpec { name, args }
+    }
+}
+
+impl Fleet {
+    /// Starts everything and waits until the scheduler leads.
+    pub(super) async fn start(plan: Plan) -> anyhow::Result<Self> {
+        dirs::private_dir(&plan.data_dir)?;
+        dirs::private_dir(&plan.log_dir())?;
+        let scheduler = Role::start(plan.scheduler(), &plan.log_dir())?;
+        let mut fleet = Self { plan, scheduler, workers: Vec::new() };
+        if let Err(error) = fleet.bring_up().await {
+            fleet.stop().await;
+            return Err(error);
+        }
+        Ok(fleet)
+    }
+
+    async fn bring_up(&mut self) -> anyhow::Result<()> {
+        for number in 1..=self.plan.workers {
+            self.workers.push(Role::start(self.plan.worker(number), &self.plan.log_dir())?);
+        }
+        self.ready().await.map(drop)
+    }
+
+    /// A connection to the scheduler.
+    pub(super) async fn connect(&self) -> anyhow::Result<Connection> {
+        let address = self.plan.socket();
+        transport::connect(&address, Credential::none())
+            .await
+            .with_context(|| format!("cannot connect to {address}"))
+    }
+
+    /// Waits until the scheduler answers and leads.
+    pub(super) async fn ready(&mut self) -> anyhow::Result<InfoResponse> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Ok(connection) = self.connect().await
+                && let Ok(info) = ServerClient::new(connection).info(InfoRequest {}).await
+                && info.get_ref().leader
+            {
+                return Ok(info.into_inner());
+            }
+            let log_dir = self.plan.log_dir();
+            if let Some(status) = self.scheduler.ended() {
+                bail!("the scheduler ended ({status}):\n{}", log_tail(&log_dir, "scheduler"));
+            }
+            if begun.elapsed() > READY_MAX {
+                bail!(
+                    "the scheduler does not lead after {} s; its log ends with:\n{}",
+                    READY_MAX.as_secs(),
+                    log_tail(&log_dir, "scheduler")
+                );
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Starts a child that has ended anew, in its place.
+    pub(super) fn restart(log_dir: &Path, role: &mut Role) -> anyhow::Result<()> {
+        *role = Role::start(role.spec.clone(), log_dir)?;
+        Ok(())
+    }
+
+    /// Workers first, so that they can still hand over; then the scheduler.
+    pub(super) async fn stop(&mut self) {
+        let mut workers = tokio::task::JoinSet::new();
+        for mut worker in self.workers.drain(..) {
+            workers.spawn(async move { worker.stop().await });
+        }
+        workers.join_all().await;
+        self.scheduler.stop().await;
+    }
+}

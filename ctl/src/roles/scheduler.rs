@@ -1,0 +1,97 @@
+//! `flyball scheduler`: the control plane's API and leader, on its own store or on etcd.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use flyball_proto::transport::Address;
+use flyball_scheduler::{Config, Listen, StoreChoice};
+
+use super::{dirs, signals};
+use crate::paths;
+
+/// Options of `flyball scheduler`.
+#[derive(Debug, Clone, Args)]
+pub struct SchedulerArgs {
+    /// Endpoints of an etcd cluster; without it the scheduler brings its own store
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    etcd: Vec<String>,
+    /// Where the embedded store and the default socket are
+    #[arg(long, value_name = "DIR", env = "FLYBALL_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Addresses to listen on: unix:///path or http://host:port (TCP requires --token-file)
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<Address>,
+    /// File with the token that TCP clients must show
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Address that workers are sent to; the first of --listen if absent
+    #[arg(long, value_name = "ADDRESS")]
+    advertise: Option<Address>,
+    /// Name of this scheduler among others; random if absent
+    #[arg(long)]
+    id: Option<String>,
+    /// Time to live of workers' leases in seconds, 2 to 300
+    #[arg(long, value_name = "SECONDS", default_value_t = flyball_worker::TTL_SECONDS_DEFAULT, value_parser = clap::value_parser!(i64).range(2..=300))]
+    session_ttl: i64,
+    /// Time to live of the leadership in seconds, 2 to 300
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(i64).range(2..=300))]
+    election_ttl: i64,
+    /// End when standard input closes
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+/// Runs the scheduler until it is asked to end.
+pub(super) async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
+    let shutdown = signals::shutdown(args.until_stdin_closes);
+    let config = config(args)?;
+    flyball_scheduler::run(config, shutdown, |bound| {
+        tracing::info!(addresses = bound.addresses.join(", "), "listening");
+    })
+    .await
+    .context("scheduler")
+}
+
+fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
+    let token = args.token_file.as_deref().map(dirs::read_token).transpose()?;
+    let mut addresses = args.listen;
+    let mut data_dir = None;
+    if args.etcd.is_empty() || addresses.is_empty() {
+        let dir = dirs::data_dir(args.data_dir)?;
+        if addresses.is_empty() {
+            addresses.push(Address::Unix(paths::scheduler_socket(&dir)));
+        }
+        data_dir = Some(dir);
+    }
+    let store = match data_dir {
+        Some(dir) if args.etcd.is_empty() => StoreChoice::Embedded { dir: dir.join("store") },
+        _ => StoreChoice::Etcd { endpoints: args.etcd },
+    };
+    let listen = addresses.iter().map(|address| listen(address, token.as_deref()));
+    Ok(Config {
+        store,
+        listen: listen.collect::<anyhow::Result<_>>()?,
+        id: args.id.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string()),
+        advertise: args.advertise.map(|address| address.to_string()),
+        session_ttl: Duration::from_secs(args.session_ttl.unsigned_abs()),
+        election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
+    })
+}
+
+fn listen(address: &Address, token: Option<&str>) -> anyhow::Result<Listen> {
+    match address {
+        Address::Unix(path) => Ok(Listen::Unix(path.clone())),
+        Address::Http(url) => {
+            let token = token.with_context(|| {
+                format!("listening on {url} requires --token-file: nothing listens without it")
+            })?;
+            let addr = url.trim_start_matches("http://");
+            let addr = addr.parse().with_context(|| {
+                format!("--listen {url}: give an IP address and a port, e.g. http://127.0.0.1:7420")
+            })?;
+            Ok(Listen::Tcp { addr, token: token.to_owned() })
+        }
+    }
+}

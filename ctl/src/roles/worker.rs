@@ -1,0 +1,169 @@
+//! `flyball worker`: a node that runs loops.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use flyball_core::ids::{NodeName, check_name};
+use flyball_core::node::{NodeFacts, Resources};
+use flyball_core::quantity::{ByteSize, CpuMillis};
+use flyball_proto::transport::{Address, Credential};
+use flyball_worker as worker;
+
+use super::{dirs, signals};
+use crate::paths;
+
+/// Options of `flyball worker`.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Schedulers to register with: unix:///path or http://host:port
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    scheduler: Vec<Address>,
+    /// File with the token to show to schedulers on TCP
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Name of this node; the host name if absent
+    #[arg(long)]
+    node: Option<String>,
+    /// Where the node keeps clones, output and its lock
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Labels that loops can require
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Processors offered; all of this machine if absent
+    #[arg(long)]
+    cpu: Option<CpuMillis>,
+    /// Memory offered; all of this machine if absent
+    #[arg(long)]
+    memory: Option<ByteSize>,
+    /// Disk offered
+    #[arg(long, default_value = "100Gi")]
+    disk: ByteSize,
+    /// Other countable resources offered
+    #[arg(long, value_name = "NAME=COUNT")]
+    resource: Vec<String>,
+    /// Most runs at a time
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    slots: u32,
+    /// Time to live of the node's lease in seconds, 2 to 300
+    #[arg(long, value_name = "SECONDS", default_value_t = worker::TTL_SECONDS_DEFAULT, value_parser = clap::value_parser!(i64).range(2..=300))]
+    ttl: i64,
+    /// Variables of this process that agents and checks may see, beside PATH and locale
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pass_env: Vec<String>,
+    /// First part of the names of journal and run refs
+    #[arg(long, default_value = worker::REF_PREFIX_DEFAULT)]
+    ref_prefix: String,
+    /// End when standard input closes
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+/// Runs the worker until it is asked to end.
+pub(super) async fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    let shutdown = signals::shutdown(args.until_stdin_closes);
+    worker::run(config(args)?, shutdown).await.context("worker")
+}
+
+fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
+    let node = args.node.map_or_else(host_name, Ok)?;
+    check_name(&node).context("--node")?;
+    let data_dir = match args.data_dir {
+        Some(dir) => dirs::data_dir(Some(dir))?,
+        None => dirs::data_dir(None)?.join("nodes").join(&node),
+    };
+    dirs::private_dir(&data_dir)?;
+    let schedulers = if args.scheduler.is_empty() {
+        vec![Address::Unix(paths::scheduler_socket(&dirs::data_dir(None)?))]
+    } else {
+        args.scheduler
+    };
+    let credential = match &args.token_file {
+        Some(path) => Credential::bearer(&dirs::read_token(path)?)?,
+        None => Credential::none(),
+    };
+    let capacity = Resources {
+        cpu: args.cpu.unwrap_or_else(all_cpus),
+        memory: args.memory.unwrap_or_else(all_memory),
+        disk: args.disk,
+        custom: counts(&args.resource)?,
+    };
+    let mut pass_env: Vec<String> = worker::PASS_ENV_DEFAULT.map(str::to_owned).to_vec();
+    pass_env.extend(args.pass_env);
+    Ok(worker::Config {
+        node: NodeName(node),
+        data_dir,
+        schedulers,
+        credential,
+        facts: NodeFacts {
+            labels: labels(&args.label)?,
+            capacity,
+            slots: args.slots,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        guard_command: guard_command()?,
+        ttl_seconds: args.ttl,
+        drift_ppm: worker::DRIFT_PPM_DEFAULT,
+        kill_budget: kill_budget(args.ttl),
+        pass_env,
+        ref_prefix: args.ref_prefix,
+    })
+}
+
+/// The default, or less where it would eat more than an eighth of a short lease.
+fn kill_budget(ttl_seconds: i64) -> Duration {
+    worker::KILL_BUDGET_DEFAULT.min(Duration::from_secs(ttl_seconds.unsigned_abs()) / 8)
+}
+
+fn guard_command() -> anyhow::Result<Vec<String>> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program.to_str().context("this program's path is not UTF-8")?.to_owned();
+    Ok(vec![program, "guard".to_owned()])
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("no host name; give --node")?;
+    let name = name.to_string_lossy().to_lowercase();
+    Ok(name.split('.').next().unwrap_or(&name).to_owned())
+}
+
+fn all_cpus() -> CpuMillis {
+    CpuMillis(std::thread::available_parallelism().map_or(1, |n| n.get() as u64) * 1000)
+}
+
+fn all_memory() -> ByteSize {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    // Where the size cannot be read nothing is promised; the operator can give --memory.
+    ByteSize(kib.unwrap_or(0) * 1024)
+}
+
+fn pair<'a>(flag: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+    text.split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .with_context(|| format!("{flag} {text:?}: write NAME=VALUE"))
+}
+
+fn labels(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    texts
+        .iter()
+        .map(|text| pair("--label", text).map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .collect()
+}
+
+fn counts(texts: &[String]) -> anyhow::Result<BTreeMap<String, u64>> {
+    texts
+        .iter()
+        .map(|text| {
+            let (key, value) = pair("--resource", text)?;
+            let count = value.parse().with_context(|| format!("--resource {text:?}: a count"))?;
+            Ok((key.to_owned(), count))
+        })
+        .collect()
+}

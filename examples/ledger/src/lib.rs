@@ -1,0 +1,3 @@
+//! A small expense ledger: reads `date,category,amount` lines and totals them.
+
+pub mod core;

@@ -1,0 +1,33 @@
+//! The `flyball` binary under test, built once per test process.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Path of the binary. `cargo test` of one package does not build another package's binaries, so
+/// this asks cargo, which answers at once when it is fresh.
+///
+/// # Panics
+/// When it cannot be built: no test can go on then.
+pub fn flyball() -> &'static PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let mut dir = std::env::current_exe().expect("a test knows its own file");
+        dir.pop();
+        if dir.ends_with("deps") {
+            dir.pop();
+        }
+        let release = dir.ends_with("release");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "flyball", "--bin", "flyball"]);
+        build.arg("--target-dir").arg(dir.parent().expect("a profile has a directory"));
+        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if release {
+            build.arg("--release");
+        }
+        let status = build.status().expect("cargo can be started");
+        assert!(status.success(), "the binary cannot be built: {status}");
+        dir.join("flyball")
+    })
+}

@@ -1,0 +1,47 @@
+//! What a worker is told at start: who it is, where the schedulers are, what it offers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flyball_core::ids::NodeName;
+use flyball_core::node::NodeFacts;
+use flyball_proto::transport::{Address, Credential};
+
+/// Configuration of one worker process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name, stable over restarts.
+    pub node: NodeName,
+    /// Where the node keeps clones, logs and its lock. One worker at a time.
+    pub data_dir: PathBuf,
+    /// Schedulers to try, in order, at least one.
+    pub schedulers: Vec<Address>,
+    /// What to show them.
+    pub credential: Credential,
+    /// Labels, capacity and slots.
+    pub facts: NodeFacts,
+    /// Program and arguments that start the guard.
+    pub guard_command: Vec<String>,
+    /// Lease time to live to ask for, seconds; 2 is the least that etcd grants by default.
+    pub ttl_seconds: i64,
+    /// Share of the TTL kept back for clocks that run at different speeds, in millionths.
+    pub drift_ppm: u32,
+    /// Time kept back to kill everything before the lease can end.
+    pub kill_budget: Duration,
+    /// Names of variables of the worker's environment that agents and checks may see.
+    pub pass_env: Vec<String>,
+    /// First part of the names of journal and run refs, `refs/flyball` unless a server forbids it.
+    pub ref_prefix: String,
+}
+
+/// Default lease time to live. Three missed heartbeats at TTL/3 of 2 s each ride out a scheduler's
+/// restart; a lost node is noticed in about six seconds.
+pub const TTL_SECONDS_DEFAULT: i64 = 6;
+/// Default drift bound: 2 % is far beyond any working clock's rate error.
+pub const DRIFT_PPM_DEFAULT: u32 = 20_000;
+/// Default kill budget; killing takes milliseconds, this covers a machine that is busy.
+pub const KILL_BUDGET_DEFAULT: Duration = Duration::from_millis(500);
+/// Variables passed by default: what tool chains need to be found, and nothing secret.
+pub const PASS_ENV_DEFAULT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "RUSTUP_TOOLCHAIN"];
+/// Default first part of ref names.
+pub const REF_PREFIX_DEFAULT: &str = "refs/flyball";

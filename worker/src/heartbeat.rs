@@ -1,0 +1,127 @@
+//! Heartbeats: a thread of their own with a runtime and a connection of their own, so that no load
+//! of agents or streams delays them. Every answer moves the guard's deadline, counted from the
+//! moment the heartbeat was sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_core::lease::{Answer, LeaseClock, Renewal};
+use flyball_proto::transport::{self, Connection};
+use flyball_proto::v1::HeartbeatRequest;
+use flyball_proto::v1::sessions_client::SessionsClient;
+use flyball_sandbox::{Extender, boottime};
+
+use crate::incarnation::{Grant, Life, LifeEnd};
+
+/// Starts the thread once the lease is granted. It ends with the life.
+pub(crate) fn start(life: Arc<Life>, grant: Grant) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let mut ended = life.end.subscribe();
+            let mut heart = Heart::new(&life, grant);
+            tokio::select! {
+                _ = ended.wait_for(Option::is_some) => {}
+                end = heart.beat() => life.finish(end),
+            }
+        });
+    })?;
+    Ok(())
+}
+
+struct Heart<'a> {
+    life: &'a Life,
+    lease: i64,
+    ttl: Duration,
+    extender: Extender,
+    clock: LeaseClock,
+    tries: u64,
+    /// Which of the schedulers is used; moves on when one does not answer.
+    at: usize,
+    connection: Option<SessionsClient<Connection>>,
+}
+
+impl<'a> Heart<'a> {
+    fn new(life: &'a Life, grant: Grant) -> Self {
+        let ttl = Duration::from_secs(u64::try_from(grant.ttl_seconds).unwrap_or(0));
+        Self {
+            life,
+            lease: grant.lease,
+            ttl,
+            extender: life.guard.extender(),
+            clock: grant.clock,
+            tries: 0,
+            at: 0,
+            connection: None,
+        }
+    }
+
+    async fn beat(&mut self) -> LifeEnd {
+        loop {
+            let sent = boottime();
+            if let Some(ended) = self.clock.on_time(sent) {
+                return LifeEnd::LeaseLost(ended.to_string());
+            }
+            self.tries += 1;
+            self.clock.on_sent(self.tries, sent);
+            let answer = self.ask().await;
+            match self.clock.on_answer(self.tries, answer, boottime()) {
+                Renewal::Extended(deadline) if !self.extender.extend(deadline) => {
+                    return LifeEnd::LeaseLost("the guard's deadline had passed".to_owned());
+                }
+                Renewal::Extended(_) => {}
+                Renewal::Kept(_) => {}
+                Renewal::Ended(ended) => return LifeEnd::LeaseLost(ended.to_string()),
+            }
+            tokio::time::sleep(boottime().until(self.next(sent, answer))).await;
+        }
+    }
+
+    /// After a renewal a third of the TTL; after a failure sooner, on another scheduler.
+    fn next(
+        &self,
+        sent: flyball_core::lease::BootInstant,
+        answer: Answer,
+    ) -> flyball_core::lease::BootInstant {
+        match answer {
+            Answer::Renewed { .. } => LeaseClock::next_try(sent, self.ttl),
+            Answer::Lost | Answer::Unknown => boottime() + self.ttl / 20,
+        }
+    }
+
+    /// One try, bounded by a third of the TTL, so that two more fit before the deadline.
+    async fn ask(&mut self) -> Answer {
+        let answer = tokio::time::timeout(self.ttl / 3, self.ask_once()).await;
+        match answer.unwrap_or(Answer::Unknown) {
+            Answer::Unknown => {
+                self.connection = None;
+                self.at += 1;
+                Answer::Unknown
+            }
+            sure => sure,
+        }
+    }
+
+    async fn ask_once(&mut self) -> Answer {
+        let config = &self.life.config;
+        if self.connection.is_none() {
+            let address = &config.schedulers[self.at % config.schedulers.len()];
+            match transport::connect(address, config.credential.clone()).await {
+                Ok(connection) => self.connection = Some(SessionsClient::new(connection)),
+                Err(_) => return Answer::Unknown,
+            }
+        }
+        let Some(connection) = &mut self.connection else { return Answer::Unknown };
+        let request = HeartbeatRequest {
+            node: config.node.to_string(),
+            incarnation: self.life.id.to_string(),
+            lease_id: self.lease,
+        };
+        match connection.heartbeat(request).await {
+            Ok(answer) => Answer::Renewed { ttl_seconds: answer.into_inner().ttl_seconds },
+            // Only the store's own word that the lease is gone comes as NOT_FOUND.
+            Err(status) if status.code() == tonic::Code::NotFound => Answer::Lost,
+            Err(_) => Answer::Unknown,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One life of the worker: one lease, one guard, one set of runs. When its lease is lost everything
+//! in it ends, and a new life begins with a new identity.
+
+use std::sync::Arc;
+
+use flyball_core::ids::Incarnation;
+use flyball_core::lease::LeaseClock;
+use flyball_sandbox::{Guard, GuardConfig, GuardError, acquire_state_dir};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::link::Link;
+use crate::runs::Runs;
+
+/// Why a life ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LifeEnd {
+    /// The process was asked to end, and every run has been stopped.
+    Shutdown,
+    /// The lease is gone, or its deadline passed before a renewal came through.
+    LeaseLost(String),
+    /// The guard is gone; without it nothing may run.
+    GuardLost,
+    /// Another incarnation of this node is alive elsewhere.
+    Duplicate(String),
+}
+
+/// What a scheduler granted at the first registration.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    pub(crate) lease: i64,
+    pub(crate) ttl_seconds: i64,
+    /// Runs since the registration was sent.
+    pub(crate) clock: LeaseClock,
+}
+
+/// The parts of one life, shared by its tasks.
+pub(crate) struct Life {
+    pub(crate) config: Arc<Config>,
+    pub(crate) id: Incarnation,
+    /// An earlier incarnation of which nothing is left.
+    pub(crate) replaces: Option<Incarnation>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) runs: Arc<Runs>,
+    /// The grant, once there is one.
+    pub(crate) grant: watch::Sender<Option<Grant>>,
+    /// Set once, by whoever sees the end first.
+    pub(crate) end: watch::Sender<Option<LifeEnd>>,
+}
+
+/// The life cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    #[error("another worker uses the data directory {dir}: {message}")]
+    Busy { dir: String, message: String },
+    #[error("cannot use the data directory {dir}: {source}")]
+    DataDir { dir: String, source: std::io::Error },
+    #[error("no guard, no work: {0}")]
+    Guard(#[from] GuardError),
+    #[error("git: {0}")]
+    Git(#[from] crate::git::GitError),
+}
+
+/// Longest wait for an earlier life's guard to finish killing.
+const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Life {
+    /// Takes the data directory, which an earlier life's guard holds until nothing of it is left,
+    /// and starts the guard.
+    pub(crate) async fn begin(config: Arc<Config>) -> Result<Arc<Self>, BeginError> {
+        let dir = config.data_dir.display().to_string();
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|source| BeginError::DataDir { dir: dir.clone(), source })?;
+        let lock = acquire_state_dir(&config.data_dir, LOCK_WAIT_MAX)
+            .await
+            .map_err(|error| BeginError::Busy { dir: dir.clone(), message: error.to_string() })?;
+        let id = Incarnation(uuid::Uuid::new_v4().simple().to_string());
+        let replaces =
+            remember(&config, &id).map_err(|source| BeginError::DataDir { dir, source })?;
+        let guard = GuardConfig {
+            kill_budget: config.kill_budget,
+            ..GuardConfig::new(config.guard_command.clone(), &config.data_dir)
+        };
+        let guard = Arc::new(Guard::start_with(lock, guard).await?);
+        let link = Arc::new(Link::default());
+        let runs = Arc::new(Runs::new(config.clone(), guard.clone(), link.clone())?);
+        let (grant, end) = (watch::Sender::new(None), watch::Sender::new(None));
+        Ok(Arc::new(Self { config, id, replaces, guard, link, runs, grant, end }))
+    }
+
+    /// Ends the life; the first reason stays.
+    pub(crate) fn finish(&self, end: LifeEnd) {
+        self.end.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(end);
+            }
+            first
+        });
+    }
+
+    /// Returns when the life has ended.
+    pub(crate) async fn ended(&self) -> LifeEnd {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(end)) => end.clone(),
+            _ => LifeEnd::Shutdown,
+        }
+    }
+}
+
+/// Writes this life's id beside the lock and returns the one that was there. Under the lock, so
+/// that nothing of the earlier one is left.
+fn remember(config: &Config, id: &Incarnation) -> std::io::Result<Option<Incarnation>> {
+    let path = config.data_dir.join("incarnation");
+    let earlier = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(Incarnation(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let fresh = config.data_dir.join("incarnation.new");
+    std::fs::write(&fresh, format!("{id}\n"))?;
+    std::fs::rename(&fresh, &path)?;
+    Ok(earlier.filter(|earlier| !earlier.as_str().is_empty()))
+}

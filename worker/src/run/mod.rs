@@ -1,0 +1,216 @@
+//! A run: one tenure of a loop on this node under one token, from taking over to its outcome.
+
+mod agent;
+mod brief;
+mod checks;
+mod halt;
+mod iteration;
+mod progress;
+mod proof;
+mod repository;
+mod scratch;
+mod steps;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_core::governor::Governor;
+use flyball_core::ids::InstallationId;
+use flyball_core::lease::BootInstant;
+use flyball_core::score::CaseMemory;
+use flyball_core::spec::LoopSpec;
+use flyball_core::status::{Outcome, Phase, Progress, Reason, Unsealed};
+use flyball_sandbox::{Guard, boottime};
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use self::halt::Halt;
+use crate::config::Config;
+use crate::git::Caches;
+use crate::link::{Link, RunId};
+use crate::logs::LogDir;
+use crate::runs::{Assignment, Stop};
+
+/// What a run needs of its worker.
+pub(crate) struct RunContext {
+    pub(crate) config: Arc<Config>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) logs: LogDir,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) installation: InstallationId,
+    pub(crate) stop: watch::Receiver<Stop>,
+}
+
+/// The state of one run.
+struct Run {
+    context: RunContext,
+    id: RunId,
+    spec: LoopSpec,
+    unsealed: Vec<Unsealed>,
+    progress: Progress,
+    governor: Governor,
+    /// Test cases seen, part of the loop's memory.
+    cases: CaseMemory,
+    /// The run's own directory, removed at its end.
+    dir: PathBuf,
+    began: BootInstant,
+    /// Time in earlier runs, milliseconds.
+    earlier_ms: u64,
+    traceparent: String,
+}
+
+/// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
+pub(crate) async fn execute(context: RunContext, assignment: Assignment) {
+    let span = tracing::info_span!(
+        "run",
+        otel.name = "run",
+        flyball.r#loop = %assignment.id.key,
+        flyball.token = assignment.id.token.0,
+        flyball.node = %context.config.node,
+    );
+    flyball_telemetry::continue_trace(&span, &assignment.traceparent);
+    async {
+        let mut run = Run::new(context, assignment);
+        let end = run.drive().await;
+        run.finish(end).await;
+    }
+    .instrument(span)
+    .await;
+}
+
+impl Run {
+    fn new(context: RunContext, assignment: Assignment) -> Self {
+        let Assignment { id, spec, progress, unsealed, traceparent, previous_node } = assignment;
+        tracing::info!(run = %id.key, token = %id.token, from = previous_node, "takes over");
+        let (memory, cases) = progress::restore_memory(&progress);
+        Self {
+            governor: Governor::restore(&spec.governor, &memory),
+            cases,
+            dir: context.config.data_dir.join("runs").join(format!("{}-{}", id.uid, id.token)),
+            began: boottime(),
+            earlier_ms: progress.run_ms,
+            context,
+            id,
+            spec,
+            unsealed,
+            progress,
+            traceparent,
+        }
+    }
+
+    async fn drive(&mut self) -> Result<Outcome, Halt> {
+        self.make_dirs()?;
+        match self.spec.workspace.clone() {
+            Some(workspace) => {
+                let source = repository::Source::of(&workspace.git, &self.spec, &self.id.key.name)?;
+                repository::drive(self, source).await
+            }
+            None => scratch::drive(self).await,
+        }
+    }
+
+    fn make_dirs(&self) -> Result<(), Halt> {
+        for dir in [self.dir.clone(), self.home(), self.temp()] {
+            std::fs::create_dir_all(&dir).map_err(|error| {
+                Halt::node_fault(&format!("cannot make {}: {error}", dir.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn home(&self) -> PathBuf {
+        self.dir.join("home")
+    }
+
+    fn temp(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// Milliseconds in runs, this one included.
+    fn run_ms(&self) -> u64 {
+        let here = self.began.until(boottime()).as_millis();
+        self.earlier_ms.saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
+    }
+
+    /// Time left until the wall-time bound.
+    fn time_left(&self) -> Duration {
+        let used = Duration::from_millis(self.run_ms());
+        self.spec.governor.wall_time.0.saturating_sub(used)
+    }
+
+    /// What this run is asked to do now.
+    fn stop(&self) -> Stop {
+        *self.context.stop.borrow()
+    }
+
+    /// Halts when asked to stop at an iteration's edge.
+    fn at_edge(&self) -> Result<(), Halt> {
+        match self.stop() {
+            Stop::No => Ok(()),
+            stop => Err(Halt::stopped(stop)),
+        }
+    }
+
+    /// Waits, or halts as soon as a stop is asked for.
+    async fn pause(&mut self, pause: Duration) -> Result<(), Halt> {
+        if !pause.is_zero() {
+            let mut stop = self.context.stop.clone();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = async { let _ = stop.wait_for(|stop| *stop != Stop::No).await; } => {}
+            }
+        }
+        self.at_edge()
+    }
+
+    /// Makes progress durable; halts silently when this worker is not the owner any more.
+    async fn report(&mut self, event: String) -> Result<(), Halt> {
+        self.progress.run_ms = self.run_ms();
+        progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
+        let report = self.context.link.update(&self.id, &self.progress, event);
+        report.await.map_err(|refused| Halt::Silent(refused.to_string()))
+    }
+
+    async fn finish(mut self, end: Result<Outcome, Halt>) {
+        let outcome = match end {
+            Ok(outcome) | Err(Halt::End(outcome)) => outcome,
+            Err(Halt::Silent(why)) => {
+                tracing::warn!(run = %self.id.key, token = %self.id.token, "ends silently: {why}");
+                self.remove_dir();
+                return;
+            }
+        };
+        tracing::info!(
+            run = %self.id.key, token = %self.id.token, phase = %outcome.phase,
+            reason = ?outcome.reason, "ends: {}", outcome.message
+        );
+        self.progress.activity.clear();
+        self.progress.run_ms = self.run_ms();
+        progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
+        self.remove_dir();
+        // Every step has ended and was proven gone before its handle answered.
+        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, true).await;
+        if let Err(refused) = ended {
+            tracing::warn!(run = %self.id.key, "its end was refused: {refused}");
+        }
+    }
+
+    fn remove_dir(&self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.dir.display(), "cannot remove the run's directory: {error}");
+        }
+    }
+}
+
+/// A converged outcome.
+fn converged(message: String) -> Outcome {
+    outcome(Phase::Converged, Reason::None, message)
+}
+
+fn outcome(phase: Phase, reason: Reason, message: String) -> Outcome {
+    Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0 }
+}

@@ -1,0 +1,118 @@
+//! Running a command of the loop's under the guard, with its output in a bounded file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flyball_sandbox::{Step, StepEnd};
+
+use super::Run;
+use super::halt::Halt;
+use crate::logs::STREAM_BYTES_MAX;
+use crate::runs::Stop;
+
+/// A command to run.
+pub(super) struct StepRequest {
+    /// Name of the output stream: `agent`, `check/<name>`, `proof/<name>`.
+    pub(super) stream: String,
+    pub(super) iteration: u32,
+    pub(super) argv: Vec<String>,
+    pub(super) cwd: PathBuf,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) timeout: Duration,
+}
+
+/// A command that has ended, with everything it started.
+pub(super) struct StepResult {
+    pub(super) end: StepEnd,
+    pub(super) output: String,
+}
+
+impl Run {
+    /// Runs a command to its end. A stop that cannot wait kills it.
+    pub(super) async fn step(&mut self, request: StepRequest) -> Result<StepResult, Halt> {
+        let logs = &self.context.logs;
+        let output = logs
+            .file(self.id.uid.as_str(), request.iteration, &request.stream)
+            .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
+        let step = Step {
+            argv: request.argv,
+            cwd: request.cwd,
+            env: request.env,
+            output: output.clone(),
+            output_bytes_max: STREAM_BYTES_MAX,
+            timeout: request.timeout,
+            label: format!("{} {}", self.id.key, request.stream),
+        };
+        let mut handle = self.context.guard.spawn(step).map_err(|error| {
+            Halt::node_fault(&format!("the guard cannot start a step: {error}"))
+        })?;
+        let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
+        let mut wait = std::pin::pin!(handle.wait());
+        let end = tokio::select! {
+            end = &mut wait => end,
+            () = urgent(&mut stop) => {
+                killer.kill();
+                wait.await
+            }
+        };
+        if self.stop() >= Stop::Cancel {
+            return Err(Halt::stopped(self.stop()));
+        }
+        if end.exit == flyball_core::score::ExitKind::GuardLost {
+            return Err(Halt::Silent("the guard is gone".to_owned()));
+        }
+        Ok(StepResult { end, output: read_output(&output) })
+    }
+
+    /// The environment of every command: what the operator passes on, private directories, and who
+    /// and where it is.
+    pub(super) fn base_env(&self, iteration: u32) -> Vec<(String, String)> {
+        let config = &self.context.config;
+        let mut env: Vec<(String, String)> = config
+            .pass_env
+            .iter()
+            .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+            .collect();
+        env.extend(tool_homes());
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let span = tracing::Span::current();
+        let trace = flyball_telemetry::current_traceparent(&span);
+        env.extend([
+            ("HOME".to_owned(), text(self.home())),
+            ("TMPDIR".to_owned(), text(self.temp())),
+            ("FLYBALL_LOOP".to_owned(), self.id.key.to_string()),
+            ("FLYBALL_ITERATION".to_owned(), iteration.to_string()),
+            ("TRACEPARENT".to_owned(), trace.unwrap_or_else(|| self.traceparent.clone())),
+        ]);
+        env
+    }
+}
+
+/// Returns when a stop is asked for that cannot wait for the iteration's edge.
+async fn urgent(stop: &mut tokio::sync::watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop >= Stop::Cancel).await.is_err() {
+        // Nobody can ask any more.
+        std::future::pending().await
+    }
+}
+
+/// Where Rust's tools keep tool chains and downloads: a run has a home of its own, and without
+/// these it would find none.
+fn tool_homes() -> Vec<(String, String)> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let mut found = Vec::new();
+    for (name, dir) in [("RUSTUP_HOME", ".rustup"), ("CARGO_HOME", ".cargo")] {
+        let path = std::env::var(name).unwrap_or_else(|_| format!("{home}/{dir}"));
+        if Path::new(&path).is_dir() {
+            found.push((name.to_owned(), path));
+        }
+    }
+    found
+}
+
+/// The output as text; what is not UTF-8 is replaced.
+fn read_output(path: &Path) -> String {
+    // A file that cannot be read shows as no output; the exit still decides.
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

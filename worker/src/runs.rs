@@ -1,0 +1,227 @@
+//! The runs of one incarnation: at most one per loop, each an actor of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use flyball_core::ids::{InstallationId, LoopKey, LoopUid, Token};
+use flyball_core::spec::LoopSpec;
+use flyball_core::status::{Progress, Unsealed};
+use flyball_proto::v1::{Assign, LiveRun, LogRequest, StopRun};
+use flyball_sandbox::Guard;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::git::{Caches, Git, GitError, GitSettings};
+use crate::link::{Link, RunId};
+use crate::logs::{self, LogDir};
+use crate::run::{self, RunContext};
+
+/// What a run is asked to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// Go on.
+    #[default]
+    No,
+    /// Stop at the iteration's edge and hand over.
+    Drain,
+    /// End now as cancelled.
+    Cancel,
+    /// End now and report nothing: not the owner any more.
+    Lost,
+}
+
+/// A decoded assignment.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) id: RunId,
+    pub(crate) spec: LoopSpec,
+    pub(crate) progress: Progress,
+    pub(crate) unsealed: Vec<Unsealed>,
+    pub(crate) traceparent: String,
+    pub(crate) previous_node: String,
+}
+
+impl Assignment {
+    /// Reads the wire form.
+    pub(crate) fn read(assign: Assign) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            id: RunId {
+                key: LoopKey::new(assign.namespace, assign.name),
+                uid: LoopUid(assign.uid),
+                token: Token(assign.token),
+            },
+            spec: serde_json::from_slice(&assign.spec_json)?,
+            progress: optional(&assign.progress_json)?,
+            unsealed: optional(&assign.unsealed_json)?,
+            traceparent: assign.traceparent,
+            previous_node: assign.previous_node,
+        })
+    }
+}
+
+fn optional<T: Default + serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
+    if json.is_empty() { Ok(T::default()) } else { serde_json::from_slice(json) }
+}
+
+struct Live {
+    id: RunId,
+    stop: watch::Sender<Stop>,
+    /// An assignment under a later token that waits for this run to be gone.
+    next: Option<Assignment>,
+}
+
+/// The runs, by loop.
+pub(crate) struct Runs {
+    config: Arc<Config>,
+    guard: Arc<Guard>,
+    link: Arc<Link>,
+    logs: LogDir,
+    caches: Arc<Caches>,
+    installation: OnceLock<InstallationId>,
+    live: Mutex<BTreeMap<LoopUid, Live>>,
+    /// Counts the runs, so that their end can be awaited.
+    count: watch::Sender<usize>,
+}
+
+impl Runs {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        guard: Arc<Guard>,
+        link: Arc<Link>,
+    ) -> Result<Self, GitError> {
+        let logs = LogDir::new(&config.data_dir);
+        let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
+        let caches = Arc::new(Caches::new(git, config.data_dir.join("cache"))?);
+        Ok(Self {
+            config,
+            guard,
+            link,
+            logs,
+            caches,
+            installation: OnceLock::new(),
+            live: Mutex::default(),
+            count: watch::Sender::new(0),
+        })
+    }
+
+    pub(crate) fn set_installation(&self, id: InstallationId) {
+        // It never changes within one life; a second call brings the same value.
+        let _ = self.installation.set(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LoopUid, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a run. The same assignment again changes nothing; one under a later token ends the
+    /// run that is there first.
+    pub(crate) fn assign(self: &Arc<Self>, assignment: Assignment) {
+        let mut live = self.lock();
+        match live.get_mut(&assignment.id.uid) {
+            Some(there) if there.id.token >= assignment.id.token => {}
+            Some(there) => {
+                raise(&there.stop, Stop::Lost);
+                there.next = Some(assignment);
+            }
+            None => {
+                let stop = watch::Sender::new(Stop::No);
+                let entry = Live { id: assignment.id.clone(), stop: stop.clone(), next: None };
+                live.insert(assignment.id.uid.clone(), entry);
+                self.count.send_replace(live.len());
+                drop(live);
+                self.start(assignment, &stop);
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, assignment: Assignment, stop: &watch::Sender<Stop>) {
+        let runs = self.clone();
+        let context = RunContext {
+            config: self.config.clone(),
+            guard: self.guard.clone(),
+            link: self.link.clone(),
+            logs: self.logs.clone(),
+            caches: self.caches.clone(),
+            installation: self.installation.get().cloned().unwrap_or_default(),
+            stop: stop.subscribe(),
+        };
+        tokio::spawn(async move {
+            let uid = assignment.id.uid.clone();
+            run::execute(context, assignment).await;
+            runs.on_run_over(&uid);
+        });
+    }
+
+    fn on_run_over(self: &Arc<Self>, uid: &LoopUid) {
+        let mut live = self.lock();
+        let next = live.remove(uid).and_then(|over| over.next);
+        self.count.send_replace(live.len());
+        drop(live);
+        if let Some(next) = next {
+            self.assign(next);
+        }
+    }
+
+    /// Passes a stop on to the run it names; others are not touched.
+    pub(crate) fn stop(&self, stop: &StopRun) {
+        let wish = match stop.reason.as_str() {
+            "cancel" => Stop::Cancel,
+            "lost" => Stop::Lost,
+            // "drain" and reasons of newer schedulers: the gentlest that makes room.
+            _ => Stop::Drain,
+        };
+        if let Some(live) = self.lock().get(&LoopUid(stop.uid.clone()))
+            && live.id.token.0 == stop.token
+        {
+            raise(&live.stop, wish);
+        }
+    }
+
+    /// Asks every run to stop.
+    pub(crate) fn stop_all(&self, wish: Stop) {
+        for live in self.lock().values() {
+            raise(&live.stop, wish);
+        }
+    }
+
+    /// Returns when no run is left.
+    pub(crate) async fn drained(&self) {
+        let mut count = self.count.subscribe();
+        // The sender lives as long as `self`.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// What is alive, for a registration.
+    pub(crate) fn live(&self) -> Vec<LiveRun> {
+        let run = |live: &Live| LiveRun {
+            namespace: live.id.key.namespace.clone(),
+            r#loop: live.id.key.name.clone(),
+            uid: live.id.uid.to_string(),
+            token: live.id.token.0,
+        };
+        self.lock().values().map(run).collect()
+    }
+
+    /// Streams output to a client in a task of its own.
+    pub(crate) fn serve_logs(self: &Arc<Self>, request: LogRequest) {
+        if request.stop {
+            // A client that went away is noticed by the scheduler, which drops later chunks.
+            return;
+        }
+        let (runs, uid) = (self.clone(), LoopUid(request.uid.clone()));
+        tokio::spawn(logs::serve(self.logs.clone(), self.link.clone(), request, move || {
+            runs.lock().contains_key(&uid)
+        }));
+    }
+}
+
+/// Stops only ever get stronger.
+fn raise(stop: &watch::Sender<Stop>, wish: Stop) {
+    stop.send_if_modified(|current| {
+        let stronger = wish > *current;
+        if stronger {
+            *current = wish;
+        }
+        stronger
+    });
+}

@@ -1,0 +1,203 @@
+//! The session: one stream to the leader, kept up for as long as the incarnation lives. A stream
+//! that breaks changes nothing about ownership; runs go on and are adopted on the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_core::ids::InstallationId;
+use flyball_core::lease::{BootInstant, LeaseClock, Margins};
+use flyball_proto::transport::{self, Address};
+use flyball_proto::v1::sessions_client::SessionsClient;
+use flyball_proto::v1::{
+    NodeMessage, Refused, Register, Registered, SchedulerMessage, node_message, scheduler_message,
+};
+use flyball_sandbox::boottime;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::incarnation::{Grant, Life, LifeEnd};
+use crate::link::OUTBOX_MESSAGES_MAX;
+use crate::runs::Assignment;
+
+/// First pause between tries to reach a scheduler; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(50);
+/// Longest pause: a worker must find a new leader well within the default lease.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to a registration.
+const REGISTER_MAX: Duration = Duration::from_secs(5);
+
+/// Why a stream did not come up or went down.
+#[derive(Debug, thiserror::Error)]
+enum StreamEnd {
+    #[error("cannot connect to {address}: {message}")]
+    Connect { address: String, message: String },
+    #[error("the stream to {address} ended: {message}")]
+    Closed { address: String, message: String },
+    #[error("{address} does not lead")]
+    NotLeader { address: String, leader: Option<Address> },
+    #[error("refused for good: {0:?}")]
+    Final(LifeEnd),
+}
+
+/// Keeps a session up until the life ends.
+pub(crate) async fn keep(life: Arc<Life>) {
+    let mut pause = RETRY_MIN;
+    let mut next: Vec<Address> = Vec::new();
+    loop {
+        let address = next.pop().unwrap_or_else(|| {
+            next = life.config.schedulers.iter().rev().cloned().collect();
+            // At least one address is required by the configuration.
+            next.pop().unwrap_or_else(|| Address::Http(String::new()))
+        });
+        let started = boottime();
+        let end = attach(&life, &address).await;
+        life.link.detach();
+        if started.until(boottime()) > RETRY_MAX {
+            pause = RETRY_MIN;
+        }
+        match end {
+            StreamEnd::Final(end) => return life.finish(end),
+            StreamEnd::NotLeader { leader: Some(leader), .. } if leader != address => {
+                next.push(leader);
+            }
+            other => tracing::debug!("session: {other}"),
+        }
+        let jitter = rand::random_range(0.5..1.0);
+        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn attach(life: &Arc<Life>, address: &Address) -> StreamEnd {
+    let closed = |message: String| StreamEnd::Closed { address: address.to_string(), message };
+    let (outbox, stream) = mpsc::channel::<NodeMessage>(OUTBOX_MESSAGES_MAX);
+    // The lease's clock starts at the scheduler after this moment, never before it.
+    let sent = boottime();
+    let mut inbound = match open(life, address, &outbox, stream).await {
+        Ok(inbound) => inbound,
+        Err(end) => return end,
+    };
+    let first = match tokio::time::timeout(REGISTER_MAX, inbound.message()).await {
+        Ok(Ok(Some(message))) => message,
+        Ok(Ok(None)) => return closed("no answer to the registration".to_owned()),
+        Ok(Err(status)) => return closed(status.to_string()),
+        Err(_) => return closed("no answer to the registration in time".to_owned()),
+    };
+    match first.message {
+        Some(scheduler_message::Message::Registered(registered)) => {
+            on_registered(life, &registered, sent);
+        }
+        Some(scheduler_message::Message::Refused(refused)) => return on_refused(address, refused),
+        _ => return closed("the first answer was neither Registered nor Refused".to_owned()),
+    }
+    tracing::info!(%address, node = %life.config.node, "session is up");
+    life.link.attach(outbox);
+    receive(life, &mut inbound, closed).await
+}
+
+async fn open(
+    life: &Life,
+    address: &Address,
+    outbox: &mpsc::Sender<NodeMessage>,
+    stream: mpsc::Receiver<NodeMessage>,
+) -> Result<Streaming<SchedulerMessage>, StreamEnd> {
+    let failed = |message: String| StreamEnd::Connect { address: address.to_string(), message };
+    let connection = transport::connect(address, life.config.credential.clone())
+        .await
+        .map_err(|error| failed(chain(&error)))?;
+    let register = NodeMessage { message: Some(node_message::Message::Register(register(life))) };
+    // The channel is new and empty.
+    let _ = outbox.try_send(register);
+    let answer = SessionsClient::new(connection).attach(ReceiverStream::new(stream)).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| failed(status.to_string()))
+}
+
+/// An error with its causes: the transport's own text says only "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn register(life: &Life) -> Register {
+    let grant = life.grant.borrow().clone();
+    Register {
+        node: life.config.node.to_string(),
+        incarnation: life.id.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        // Plain data; serialising it cannot fail.
+        facts_json: serde_json::to_vec(&life.config.facts).unwrap_or_default().into(),
+        lease_id: grant.map_or(0, |grant| grant.lease),
+        ttl_seconds: life.config.ttl_seconds,
+        runs: life.runs.live(),
+        replaces: life.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// The first registration of a life grants its lease; later ones find it as it is.
+fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
+    if life.grant.borrow().is_some() {
+        return;
+    }
+    let margins =
+        Margins { drift_ppm: life.config.drift_ppm, kill_budget: life.config.kill_budget };
+    let clock = LeaseClock::granted(margins, sent, registered.ttl_seconds, boottime());
+    if !life.guard.extender().extend(clock.deadline()) {
+        // An answer that came too late to be of use; the clock says so to the heartbeats.
+        tracing::warn!("the lease was granted too late");
+    }
+    let installation = InstallationId(registered.installation.clone());
+    life.runs.set_installation(installation);
+    life.grant.send_replace(Some(Grant {
+        lease: registered.lease_id,
+        ttl_seconds: registered.ttl_seconds,
+        clock,
+    }));
+}
+
+fn on_refused(address: &Address, refused: Refused) -> StreamEnd {
+    match refused.reason.as_str() {
+        "not-leader" => StreamEnd::NotLeader {
+            address: address.to_string(),
+            leader: refused.leader.parse().ok(),
+        },
+        "lost" => StreamEnd::Final(LifeEnd::LeaseLost(refused.message)),
+        "duplicate" => StreamEnd::Final(LifeEnd::Duplicate(refused.message)),
+        other => StreamEnd::Closed {
+            address: address.to_string(),
+            message: format!("refused: {other}: {}", refused.message),
+        },
+    }
+}
+
+async fn receive(
+    life: &Arc<Life>,
+    inbound: &mut Streaming<SchedulerMessage>,
+    closed: impl Fn(String) -> StreamEnd,
+) -> StreamEnd {
+    loop {
+        let message = match inbound.message().await {
+            Ok(Some(message)) => message.message,
+            Ok(None) => return closed("closed by the scheduler".to_owned()),
+            Err(status) => return closed(status.to_string()),
+        };
+        match message {
+            Some(scheduler_message::Message::Assign(assign)) => match Assignment::read(assign) {
+                Ok(assignment) => life.runs.assign(assignment),
+                Err(error) => tracing::error!("unreadable assignment: {error}"),
+            },
+            Some(scheduler_message::Message::StopRun(stop)) => life.runs.stop(&stop),
+            Some(scheduler_message::Message::Ack(ack)) => life.link.on_ack(ack),
+            Some(scheduler_message::Message::LogRequest(request)) => life.runs.serve_logs(request),
+            Some(scheduler_message::Message::Refused(refused)) => {
+                return on_refused(&Address::Http(String::new()), refused);
+            }
+            Some(scheduler_message::Message::Registered(_)) | None => {}
+        }
+    }
+}
