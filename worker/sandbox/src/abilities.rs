@@ -10,19 +10,17 @@ pub struct Isolation {
     pub pid_namespace: bool,
     /// A user namespace per step if a PID namespace cannot be had without one.
     pub user_namespace: bool,
-    /// A cgroup per step where there is no PID namespace.
-    pub cgroup: bool,
 }
 
 impl Default for Isolation {
     fn default() -> Self {
-        Self { pid_namespace: true, user_namespace: true, cgroup: true }
+        Self { pid_namespace: true, user_namespace: true }
     }
 }
 
 impl Isolation {
     /// Nothing but a child subreaper: the weakest form, which works everywhere.
-    pub const PLAIN: Self = Self { pid_namespace: false, user_namespace: false, cgroup: false };
+    pub const PLAIN: Self = Self { pid_namespace: false, user_namespace: false };
 }
 
 /// How the processes of a step are held together, strongest first.
@@ -33,8 +31,6 @@ pub enum Containment {
     PidNamespace,
     /// The same, inside a user namespace, as an ordinary user.
     UserPidNamespace,
-    /// A cgroup that the kernel kills as a whole.
-    Cgroup,
     /// The step init is the parent of all orphans and kills descendants until none is left.
     Subreaper,
 }
@@ -50,7 +46,6 @@ impl Containment {
         match self {
             Self::PidNamespace => "pid-namespace",
             Self::UserPidNamespace => "user-pid-namespace",
-            Self::Cgroup => "cgroup",
             Self::Subreaper => "subreaper",
         }
     }

@@ -141,7 +141,8 @@ impl Guard {
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
+            // Not waiting: should somebody have put a named pipe there, it is an error.
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(&step.output)
             .map_err(|source| SpawnError::Output { path: step.output.clone(), source })?;
         let id = self.line.next_id.fetch_add(1, Ordering::Relaxed);

@@ -102,8 +102,8 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     }
     std::env::set_current_dir("/").map_err(|error| format!("chdir /: {error}"))?;
     sys::reset_ignored_signals();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&deaf()), None).map_err(failed("signal mask"))?;
     let children = SigSet::from(Signal::SIGCHLD);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&children), None).map_err(failed("signal mask"))?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&children, flags).map_err(failed("signalfd"))?;
     let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
@@ -121,6 +121,18 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     // A fifth of the budget for the step inits' own way; the rest for ours.
     let grace = Duration::from_millis(hello.kill_budget_ms / 5);
     Ok((Parts { lock, page, grace, signals, timer, around, spare }, abilities))
+}
+
+/// Nobody but the worker ends a guard: a service manager that signals all processes of a service
+/// must not take it away from a worker that is finishing its runs. Only faults of our own get
+/// through. Step inits inherit this; commands are started with nothing blocked.
+fn deaf() -> SigSet {
+    let mut all = SigSet::all();
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
+    {
+        all.remove(fault);
+    }
+    all
 }
 
 fn receive_hello(worker: &Socket) -> Result<(Hello, OwnedFd, Page), String> {

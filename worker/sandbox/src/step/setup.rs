@@ -34,7 +34,7 @@ impl Surroundings {
         match self.containment {
             Containment::PidNamespace => own,
             Containment::UserPidNamespace => own | CloneFlags::CLONE_NEWUSER,
-            Containment::Cgroup | Containment::Subreaper => CloneFlags::empty(),
+            Containment::Subreaper => CloneFlags::empty(),
         }
     }
 }

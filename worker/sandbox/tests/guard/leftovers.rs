@@ -41,7 +41,8 @@ fn a_chain_of_forks(bench: &Bench) {
     let mut lives = bench.lives();
     // Each of them starts its successor and ends, so its number is old before it is read.
     std::fs::write(bench.file("chain"), "touch up; sh ./chain & exit").unwrap();
-    let script = "exec 9>lives; sh ./chain & while [ ! -e up ]; do sleep 0.01; done; exit 0";
+    let script = "exec 9>lives; for n in 1 2 3 4 5 6 7 8; do sh ./chain & done
+        while [ ! -e up ]; do sleep 0.01; done; exit 0";
     let end = bench.run(&bench.guard(), bench.shell(script));
     assert_eq!(end.exit, ExitKind::Exited(0));
     assert!(!lives.any());

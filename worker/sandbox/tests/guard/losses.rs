@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_killed_guard", a_killed_guard),
     ("a_killed_step_init", a_killed_step_init),
     ("a_stopped_step_init", a_stopped_step_init),
+    ("a_signal_to_all", a_signal_to_all),
     ("one_guard_per_state_dir", one_guard_per_state_dir),
     ("a_malformed_frame", a_malformed_frame),
 ];
@@ -160,6 +161,26 @@ fn a_stopped_step_init(bench: &Bench) {
     // It cannot do it, so the guard does.
     assert_eq!(bench.wait(handle.wait()).exit, ExitKind::GuardLost);
     assert!(!lives.any());
+}
+
+fn a_signal_to_all(bench: &Bench) {
+    let mut lives = bench.lives();
+    let guard = bench.guard();
+    let script = "exec 9>lives; echo up >&9; while [ ! -e go ]; do sleep 0.01; done; exit 6";
+    let mut handle = guard.spawn(bench.shell(script)).unwrap();
+    lives.wait_for("up");
+    // As a service manager does it, but for the command itself.
+    let inits = children_of(guard.pid());
+    for name in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        signal(guard.pid(), name);
+        for init in &inits {
+            kill(Pid::from_raw(*init), name).unwrap();
+        }
+    }
+    std::fs::write(bench.file("go"), "").unwrap();
+    assert_eq!(bench.wait(handle.wait()).exit, ExitKind::Exited(6));
+    let after = children_of(guard.pid());
+    assert!(inits.iter().all(|init| after.contains(init)), "{inits:?} {after:?}");
 }
 
 fn one_guard_per_state_dir(bench: &Bench) {
