@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flyball_proto::v1::{LoopChange, LoopObject, WatchLoopsRequest};
+use flyball_proto::v1::{GetLoopRequest, LoopChange, LoopObject, WatchLoopsRequest};
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
@@ -76,6 +76,21 @@ impl LoopWatch {
                 }
                 Err(status) => self.pause_after(status).await?,
             }
+        }
+    }
+
+    /// Whether a loop exists in the store, whatever the scheduler's view has seen of it: what was
+    /// just written may not have reached the view that the watch is told from.
+    ///
+    /// # Errors
+    /// When the scheduler cannot say.
+    pub(crate) async fn exists(&mut self, name: &str) -> Result<bool, Failure> {
+        let namespace = self.request.namespace.clone();
+        let request = GetLoopRequest { namespace, name: name.to_owned() };
+        match self.clients.loops.get(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(status.into()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flyball_core::node::{NodeRecord, Resources};
 use flyball_core::spec::LoopSpec;
-use flyball_core::status::LoopStatus;
+use flyball_core::status::{LoopStatus, Phase};
 use flyball_proto::v1::{LoopObject, NodeObject};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -33,6 +33,8 @@ pub(crate) struct ObjectMetadata {
     pub(crate) uid: String,
     pub(crate) generation: u64,
     pub(crate) creation_timestamp: Option<Timestamp>,
+    /// Its deletion was asked for and waits for its run to stop.
+    pub(crate) deleting: bool,
 }
 
 /// A node as users see it.
@@ -69,6 +71,13 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Value, Failure> {
 }
 
 impl LoopDocument {
+    /// Whether the status speaks of the newest spec. One that was cancelled stays so, whatever its
+    /// spec.
+    pub(crate) fn is_current(&self) -> bool {
+        let status = &self.status;
+        status.observed_generation >= self.metadata.generation || status.phase == Phase::Cancelled
+    }
+
     /// Reads the document of an answer.
     ///
     /// # Errors

@@ -405,10 +405,10 @@ fn init_writes_a_manifest_that_is_valid_and_never_replaces_one() {
             regex:
               pass: '^\s*--- PASS: (?P<name>\S+)'
               fail: '^\s*--- FAIL: (?P<name>\S+)'
-      # The program that makes one change per iteration; it finds its brief in the file
-      # $FLYBALL_BRIEF. Without an agent the loop only measures.
+      # The program that makes one change per iteration; it finds its brief as text in the
+      # file $FLYBALL_BRIEF_TEXT, as JSON in $FLYBALL_BRIEF. Without one the loop only measures.
       # agent:
-      #   command: my-agent --task-file "$FLYBALL_BRIEF"
+      #   command: my-agent --task-file "$FLYBALL_BRIEF_TEXT"
       #   timeout: 30m
       governor:
         iterations: 20

@@ -147,6 +147,9 @@ async fn follow(context: &mut Context<'_>, clients: &Clients, document: &Documen
 /// How to end, if the loop will not go on by itself.
 fn verdict(document: &LoopDocument) -> Option<Exit> {
     let status = &document.status;
+    if !document.is_current() {
+        return None;
+    }
     match (status.phase, status.reason) {
         (Phase::Converged, _) => Some(Exit::Ok),
         (phase, _) if phase.is_terminal() => Some(Exit::Unsuccessful),

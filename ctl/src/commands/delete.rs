@@ -74,13 +74,13 @@ impl Delete {
 }
 
 async fn gone(clients: &Clients, namespace: String, name: String) -> Result<(), Failure> {
-    let request = WatchLoopsRequest { namespace, name, labels: Default::default() };
+    let request = WatchLoopsRequest { namespace, name: name.clone(), labels: Default::default() };
     let mut watch = LoopWatch::new(clients, request);
     let mut found = false;
     loop {
         match watch.next().await? {
             Seen::Object(_) => found = true,
-            Seen::Synced if found => {}
+            Seen::Synced if found || watch.exists(&name).await? => {}
             Seen::Deleted(_) | Seen::Synced => return Ok(()),
         }
     }

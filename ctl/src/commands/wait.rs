@@ -102,6 +102,9 @@ impl Goal {
                 status.conditions.iter().any(|one| one.kind == *kind && one.status == *wanted)
             }
         };
+        if !document.is_current() {
+            return None;
+        }
         match (met, status.phase.is_terminal()) {
             (true, _) => Some(Exit::Ok),
             // It has ended another way and cannot get there any more.
@@ -162,14 +165,14 @@ impl Wait {
                     context.out.line(format!("loop/{name} deleted"))?;
                     return Ok(Exit::Ok);
                 }
-                (Seen::Synced, Goal::Delete) if !found => {
+                (Seen::Synced, Goal::Delete) if !found && !watch.exists(name).await? => {
                     context.out.line(format!("loop/{name} deleted"))?;
                     return Ok(Exit::Ok);
                 }
                 (Seen::Deleted(_), _) => {
                     return Err(Failure::new("not-found", format!("loop/{name} was deleted")));
                 }
-                (Seen::Synced, _) if !found => {
+                (Seen::Synced, _) if !found && !watch.exists(name).await? => {
                     return Err(Failure::new("not-found", format!("there is no loop {name}")));
                 }
                 (Seen::Synced, _) => {}

@@ -19,6 +19,7 @@ pub(crate) fn page(document: &LoopDocument, newest: &[Event], now: Timestamp) ->
     sheet.field("UID", &metadata.uid);
     sheet.field("Generation", generation(metadata.generation, status));
     sheet.field("Created", words::moment(metadata.creation_timestamp, now));
+    sheet.field("Deleting", if metadata.deleting { "when it has stopped" } else { "" });
     sheet.section("Status", |sheet| state(sheet, status, now));
     sheet.section("Progress", |sheet| progress(sheet, document));
     sheet.section("Spec", |sheet| spec(sheet, &document.spec));

@@ -43,7 +43,10 @@ pub(crate) fn row(document: &LoopDocument, columns: Columns, now: Timestamp) -> 
     cells.extend([
         metadata.name.as_str().into(),
         Cell::tinted(status.phase.to_string(), words::tint(status.phase)),
-        words::reason(status.reason).into(),
+        match metadata.deleting {
+            true => "Deleting".into(),
+            false => words::reason(status.reason).into(),
+        },
         status.node.as_ref().map_or("", |node| node.as_str()).into(),
         iterations.into(),
         words::distance(status).into(),

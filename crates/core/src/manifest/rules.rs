@@ -8,6 +8,7 @@ use super::gitnames::{check_branch, check_reference, check_repository_url};
 use crate::ids::check_name;
 use crate::quantity::Span;
 use crate::resource::{EntryError, EntryProblem, PinSet, RepoId, ResourceSet, canonical_repo_id};
+use crate::score::compile_one;
 use crate::spec::{
     AgentSpec, Backoff, CheckSpec, Command, GitWorkspace, GovernorSpec, LoopSpec, Manifest,
     Metadata, Score,
@@ -205,25 +206,19 @@ impl Errors {
             self.command(&format!("{path}.run"), &check.run);
             self.span(&format!("{path}.timeout"), check.timeout, SPAN_MIN, TIMEOUT_MAX);
             if let Some(Score::Regex(score)) = &check.score {
-                self.pattern(&format!("{path}.score.regex.pass"), &score.pass);
-                self.pattern(&format!("{path}.score.regex.fail"), &score.fail);
+                self.pattern(&path, "pass", &score.pass);
+                self.pattern(&path, "fail", &score.fail);
             }
         }
     }
 
-    fn pattern(&mut self, path: &str, pattern: &str) {
-        // Bounds the memory of one compiled pattern; a counting pattern needs a few KiB.
-        let compiled = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
-        let problem = match compiled {
+    fn pattern(&mut self, path: &str, field: &'static str, pattern: &str) {
+        let problem = match compile_one(field, pattern) {
             Ok(regex) if regex.is_match("") => "must not match the empty line".to_owned(),
             Ok(_) => return,
-            Err(error) => {
-                let text = error.to_string();
-                let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                format!("is not a valid regular expression: {last}")
-            }
+            Err(invalid) => format!("is not a valid regular expression: {}", invalid.message),
         };
-        self.add(path, problem, format!("{pattern:?}"));
+        self.add(format!("{path}.score.regex.{field}"), problem, format!("{pattern:?}"));
     }
 
     fn command(&mut self, path: &str, command: &Command) {

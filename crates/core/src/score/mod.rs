@@ -29,6 +29,7 @@ use crate::spec::{CheckSpec, Score};
 
 pub use cases::{CASE_NAME_BYTES_MAX, CASES_MAX, CaseMemory};
 pub use exit::ExitKind;
+pub(crate) use pattern::one as compile_one;
 pub use pattern::{InvalidPattern, Patterns, compile};
 
 use cases::{Cases, Difference};

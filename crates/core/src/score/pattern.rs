@@ -34,7 +34,8 @@ pub fn compile(score: &RegexScore) -> Result<Patterns, InvalidPattern> {
     Ok(Patterns { pass: one("pass", &score.pass)?, fail: one("fail", &score.fail)? })
 }
 
-fn one(field: &'static str, text: &str) -> Result<Regex, InvalidPattern> {
+/// Checks and compiles one expression; `field` says in the error which.
+pub(crate) fn one(field: &'static str, text: &str) -> Result<Regex, InvalidPattern> {
     RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
         // The library draws the expression with a caret; its last line says what is wrong.
         let all = error.to_string();

@@ -42,7 +42,7 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
                 }
             }
             Seen::Deleted(_) => return Ok(Exit::Ok),
-            Seen::Synced if found => {}
+            Seen::Synced if found || watch.exists(&name).await? => {}
             Seen::Synced => {
                 return Err(Failure::new("not-found", format!("there is no loop {name}")));
             }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use flyball_proto::v1::{ListLoopsRequest, LoopObject, WatchLoopsRequest};
+use flyball_proto::v1::{GetLoopRequest, ListLoopsRequest, LoopObject, WatchLoopsRequest};
 
-use super::{Context, Get, Item, print_change, print_items, select};
+use super::{Context, Get, Item, print_change, print_items};
 use crate::commands::target;
 use crate::follow::{LoopWatch, Seen};
 use crate::objects::{self, LoopDocument};
@@ -20,6 +20,9 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
     let wide = context.format() == Format::Wide;
     let columns = Columns { wide, namespace: get.all_namespaces };
     let namespace = context.namespaces(get.all_namespaces);
+    if !names.is_empty() && !labels.is_empty() {
+        return Err(Failure::usage("a loop is named or selected by labels, not both"));
+    }
     match get.watch {
         true => watch(context, namespace, names, labels, columns).await,
         false => list(context, namespace, names, labels, columns).await,
@@ -34,9 +37,18 @@ async fn list(
     columns: Columns,
 ) -> Outcome {
     let mut clients = context.clients().await?;
-    let answer = clients.loops.list(ListLoopsRequest { namespace, labels }).await?.into_inner();
-    let items = answer.loops.iter().map(|object| item(context, object, columns));
-    let items = select(items.collect::<Result<_, _>>()?, &names, "loop")?;
+    let mut objects = Vec::new();
+    for name in &names {
+        // By name they come from the store itself: what was just applied is there.
+        let request = GetLoopRequest { namespace: namespace.clone(), name: name.clone() };
+        objects.push(clients.loops.get(request).await?.into_inner());
+    }
+    if names.is_empty() {
+        let request = ListLoopsRequest { namespace, labels };
+        objects = clients.loops.list(request).await?.into_inner().loops;
+    }
+    let items = objects.iter().map(|object| item(context, object, columns));
+    let items = items.collect::<Result<_, _>>()?;
     print_items(context, table(columns), items, &names)?;
     Ok(Exit::Ok)
 }

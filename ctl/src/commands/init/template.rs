@@ -108,10 +108,12 @@ fn scoring(project: Project, line: &mut impl FnMut(&str)) {
 }
 
 fn agent(line: &mut impl FnMut(&str)) {
-    line("  # The program that makes one change per iteration; it finds its brief in the file");
-    line("  # $FLYBALL_BRIEF. Without an agent the loop only measures.");
+    line("  # The program that makes one change per iteration; it finds its brief as text in the");
+    line(
+        "  # file $FLYBALL_BRIEF_TEXT, as JSON in $FLYBALL_BRIEF. Without one the loop only measures.",
+    );
     line("  # agent:");
-    line("  #   command: my-agent --task-file \"$FLYBALL_BRIEF\"");
+    line("  #   command: my-agent --task-file \"$FLYBALL_BRIEF_TEXT\"");
     line("  #   timeout: 30m");
 }
 
@@ -212,10 +214,10 @@ mod tests {
               timeout: 10m
               score:
                 libtest: {}
-          # The program that makes one change per iteration; it finds its brief in the file
-          # $FLYBALL_BRIEF. Without an agent the loop only measures.
+          # The program that makes one change per iteration; it finds its brief as text in the
+          # file $FLYBALL_BRIEF_TEXT, as JSON in $FLYBALL_BRIEF. Without one the loop only measures.
           # agent:
-          #   command: my-agent --task-file "$FLYBALL_BRIEF"
+          #   command: my-agent --task-file "$FLYBALL_BRIEF_TEXT"
           #   timeout: 30m
           governor:
             iterations: 20
