@@ -1,7 +1,9 @@
 //! Opening the store that was chosen: an embedded one or a real etcd cluster.
 
+use std::path::Path;
 use std::time::Duration;
 
+use flyball_embedded::{Options, Server};
 use flyball_store::{Store, StoreError};
 
 use crate::config::{RunError, StoreChoice};
@@ -16,11 +18,20 @@ pub(crate) struct Opened {
     pub(crate) store: Store,
     /// `embedded` or `etcd <version>`.
     pub(crate) name: String,
+    /// The embedded server, kept alive with what is open; it ends after its last commit.
+    server: Option<Server>,
 }
 
 impl Opened {
     /// Ends an embedded store after its last commit.
-    pub(crate) async fn close(self) {}
+    pub(crate) async fn close(self) {
+        drop(self.store);
+        // Ending waits for the disk.
+        let ended = tokio::task::spawn_blocking(|| drop(self.server)).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the embedded store did not end cleanly");
+        }
+    }
 }
 
 /// Opens or connects.
@@ -36,12 +47,22 @@ pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
                      alone, use 3.5.28 or 3.6.9 and later where you can"
                 );
             }
-            Ok(Opened { store, name: format!("etcd {version}") })
+            Ok(Opened { store, name: format!("etcd {version}"), server: None })
         }
-        StoreChoice::Embedded { .. } | StoreChoice::Memory => {
-            Err(RunError::Config("there is no embedded store yet".to_owned()))
-        }
+        StoreChoice::Embedded { dir } => embedded(Options::at(dir), dir).await,
+        StoreChoice::Memory => embedded(Options::in_memory(), Path::new("memory")).await,
     }
+}
+
+async fn embedded(options: Options, dir: &Path) -> Result<Opened, RunError> {
+    let failed = |message: String| RunError::Embedded { dir: dir.to_owned(), message };
+    // Opening reads the whole store from the disk.
+    let opened = tokio::task::spawn_blocking(|| Server::open(options)).await;
+    let server = opened
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))?;
+    let store = Store::from_channel(server.channel()).await?;
+    Ok(Opened { store, name: "embedded".to_owned(), server: Some(server) })
 }
 
 /// The server's version, waited for a while.

@@ -45,7 +45,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("opentelemetry*", &["flyball-telemetry"]),
     ("tracing-opentelemetry", &["flyball-telemetry"]),
     ("tracing-subscriber", &["flyball-telemetry"]),
-    ("prost*", &["flyball-proto", "flyball-store"]),
+    ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded"]),
     ("tonic-prost*", &["flyball-proto", "flyball-store"]),
     ("protox", &["flyball-proto"]),
     ("nix", &["flyball-sandbox", "flyball-worker", "flyball", SUITES]),
