@@ -18,7 +18,7 @@ pub struct GuardConfig {
     /// The program that calls [`crate::guard_main`], with its arguments, e.g.
     /// `["/usr/bin/flyball", "guard"]`. Must be of the same build as the caller.
     pub command: Vec<String>,
-    /// Directory that at most one worker uses; see [`acquire_state_dir`].
+    /// Directory that at most one worker uses; see [`crate::acquire_state_dir`].
     pub state_dir: PathBuf,
     /// Longest time from the deadline until everything must be dead; the guard's own patience with
     /// a step init is a fifth of it.
@@ -96,7 +96,7 @@ pub struct Step {
 /// Why a step was not handed to the guard; nothing of it ran.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// No deadline was set yet. Retryable after the first [`Extender::extend`].
+    /// No deadline was set yet. Retryable after the first [`crate::Extender::extend`].
     #[error("no deadline was set yet: without a lease nothing may run")]
     NoDeadline,
     /// The deadline has passed. Never retryable with this guard.

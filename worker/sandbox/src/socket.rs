@@ -1,6 +1,7 @@
 //! Frames over a Unix seqpacket socket, with file descriptors. A packet arrives whole or not at all,
 //! so there is no framing to get wrong.
 
+use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -15,6 +16,12 @@ use serde::de::DeserializeOwned;
 
 use crate::sys::own_received;
 use crate::wire::FRAME_BYTES_MAX;
+
+thread_local! {
+    /// Room for one frame. Kept, as a fresh one would be mapped and unmapped for every frame; of its
+    /// pages only those exist that were ever written.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; FRAME_BYTES_MAX]);
+}
 
 /// One end of the socket.
 #[derive(Debug)]
@@ -101,8 +108,10 @@ impl Socket {
 
     /// Receives one frame; waits for it if `wait`.
     pub(crate) fn receive<T: DeserializeOwned>(&self, wait: bool) -> Received<T> {
-        // Not on the stack: small children are forked with a copy of it.
-        let mut buffer = vec![0_u8; FRAME_BYTES_MAX];
+        BUFFER.with_borrow_mut(|buffer| self.receive_into(buffer, wait))
+    }
+
+    fn receive_into<T: DeserializeOwned>(&self, buffer: &mut [u8], wait: bool) -> Received<T> {
         // Two descriptors is the most that a frame carries (Hello).
         let mut control = cmsg_space!([RawFd; 2]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -110,7 +119,7 @@ impl Socket {
             flags |= MsgFlags::MSG_DONTWAIT;
         }
         let (length, fds, cut) = loop {
-            let mut iov = [IoSliceMut::new(&mut buffer)];
+            let mut iov = [IoSliceMut::new(buffer)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut control), flags) {
                 Ok(message) => {
                     let mut fds = Vec::new();
@@ -131,12 +140,12 @@ impl Socket {
         if cut {
             return Received::Malformed("a frame or its descriptors were cut off".into());
         }
-        if length == 0 {
-            return Received::End;
-        }
-        match serde_json::from_slice(&buffer[..length]) {
-            Ok(frame) => Received::Frame(frame, fds),
-            Err(error) => Received::Malformed(error.to_string()),
+        match buffer.get(..length) {
+            None | Some([]) => Received::End,
+            Some(bytes) => match serde_json::from_slice(bytes) {
+                Ok(frame) => Received::Frame(frame, fds),
+                Err(error) => Received::Malformed(error.to_string()),
+            },
         }
     }
 

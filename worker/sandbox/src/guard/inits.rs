@@ -123,7 +123,13 @@ impl Guard {
             if init.is_busy() {
                 self.sweeping = true;
                 let why = init.trouble.unwrap_or_else(|| format!("the step init died: {status:?}"));
-                self.lost.extend(init.step.map(|id| (id, why)));
+                // One that was asked to kill its step and was too slow, on a loaded machine, has
+                // been killed by us; the step is no less killed for that.
+                let exit = match init.kill_at {
+                    Some(_) => ExitKind::Killed,
+                    None => ExitKind::GuardLost,
+                };
+                self.lost.extend(init.step.map(|id| (id, Report::bare(exit, why))));
             }
         }
     }
@@ -171,8 +177,8 @@ impl Guard {
         // What was found by the last pass and is dead now has been reaped as an orphan or will be;
         // it does nothing any more.
         self.sweeping = false;
-        for (id, why) in std::mem::take(&mut self.lost) {
-            self.tell(News::Ended { id, report: Report::bare(ExitKind::GuardLost, why) });
+        for (id, report) in std::mem::take(&mut self.lost) {
+            self.tell(News::Ended { id, report });
         }
     }
 

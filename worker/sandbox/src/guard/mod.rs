@@ -17,7 +17,7 @@ use nix::sys::timerfd::TimerFd;
 use crate::page::Page;
 use crate::socket::Socket;
 use crate::step::Surroundings;
-use crate::wire::News;
+use crate::wire::{News, Report};
 
 use inits::Init;
 
@@ -73,7 +73,7 @@ struct Guard {
     /// Set when step inits died without a report: their processes are ours now.
     sweeping: bool,
     /// Steps whose end is told when the sweep is done.
-    lost: Vec<(u64, String)>,
+    lost: Vec<(u64, Report)>,
     /// News that the worker's socket had no room for. No order is read while there are any, and
     /// orders are the only source of steps, so this holds a few per step at most.
     outbox: VecDeque<News>,

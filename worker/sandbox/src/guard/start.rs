@@ -18,14 +18,14 @@ use crate::abilities::{Abilities, Containment, Isolation};
 use crate::page::Page;
 use crate::proctree::process_table_matches;
 use crate::socket::{Received, Socket};
-use crate::step::Surroundings;
+use crate::step::{NICE, Surroundings};
 use crate::sys;
 use crate::wire::{Hello, InitNews, News, Order, PROTOCOL};
 
 /// Longest wait for the first step init to say that it is set up; it takes about a millisecond.
 const PROBE_MS_MAX: u16 = 3000;
-/// What the guard gives itself over ordinary processes, if it may.
-const NICE: i32 = -10;
+/// Least time for a step init to kill its step by itself, whatever the budget.
+const GRACE_MIN: Duration = Duration::from_millis(10);
 /// Out-of-memory score: nearly the last to be killed. Not -1000, so that a machine whose guard runs
 /// wild still recovers.
 const OOM_SCORE_ADJ: &str = "-900";
@@ -119,7 +119,7 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     let abilities =
         Abilities { containment, memory_locked, priority_raised, oom_protected, weaker_because };
     // A fifth of the budget for the step inits' own way; the rest for ours.
-    let grace = Duration::from_millis(hello.kill_budget_ms / 5);
+    let grace = Duration::from_millis(hello.kill_budget_ms / 5).max(GRACE_MIN);
     Ok((Parts { lock, page, grace, signals, timer, around, spare }, abilities))
 }
 

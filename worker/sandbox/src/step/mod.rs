@@ -24,12 +24,14 @@ use crate::clock::{boottime, timespec};
 use crate::page::{Page, Permit};
 use crate::proctree::{Reaped, end_all, reap_ready};
 use crate::socket::{Received, Socket};
-use crate::sys::exit_now;
+use crate::sys::{self, exit_now};
 use crate::wire::{InitNews, Order, Report, SpawnOrder};
 
 use output::Output;
 pub(crate) use setup::Surroundings;
 
+/// The nice value of the guard, and of a step init while it kills, where that is allowed.
+pub(crate) const NICE: i32 = -10;
 /// Most steps of one init, so that nothing that grows with each of them can grow for ever.
 const STEPS_PER_INIT: usize = 200;
 
@@ -85,6 +87,8 @@ struct Station<'a> {
     signals: SignalFd,
     timer: TimerFd,
     mounts: Option<File>,
+    /// The nice value of steps, if a higher priority may be had.
+    nice: Option<i32>,
 }
 
 /// Why a step ends before its command does.
@@ -109,6 +113,7 @@ impl<'a> Station<'a> {
             signals: signals.map_err(failed("signalfd"))?,
             timer: timer.map_err(failed("timerfd"))?,
             mounts: mounts.transpose().map_err(|error| format!("mount table: {error}"))?,
+            nice: around.nice,
         })
     }
 
@@ -130,7 +135,13 @@ impl<'a> Station<'a> {
         let cut = step.watch();
         // The wall time of the command, not of the clean-up behind it.
         let wall = begun.elapsed();
+        // A step that has to be killed may be what keeps the machine busy.
+        let raised = cut.is_some() && self.nice.is_some() && sys::set_nice(NICE).is_ok();
         let leftovers_killed = step.end();
+        if let (true, Some(nice)) = (raised, self.nice) {
+            // If that fails, the priority shows it, and this init is not used again.
+            let _ = sys::set_nice(nice);
+        }
         step.output.drain();
         let (exit, detail) = match cut {
             Some(Cut::TimedOut) => (ExitKind::TimedOut, String::new()),
@@ -150,6 +161,9 @@ impl<'a> Station<'a> {
     /// Whether nothing of a step is left that another could see: processes are not, as that is how
     /// a step ends; but root may have changed the mounts of this namespace.
     fn is_clean(&self) -> bool {
+        if self.nice.is_some_and(|nice| sys::nice() != nice) {
+            return false;
+        }
         let Some(mounts) = &self.mounts else { return true };
         let mut fds = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))

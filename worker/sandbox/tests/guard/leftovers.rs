@@ -8,6 +8,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_background_child_with_the_pipe", a_background_child_with_the_pipe),
     ("a_daemon_that_ignores_signals", a_daemon_that_ignores_signals),
     ("a_chain_of_forks", a_chain_of_forks),
+    ("a_tree_that_grows", a_tree_that_grows),
     ("kill_ends_the_tree", kill_ends_the_tree),
     ("a_dropped_handle_kills", a_dropped_handle_kills),
     ("kill_all_is_proven", kill_all_is_proven),
@@ -45,6 +46,18 @@ fn a_chain_of_forks(bench: &Bench) {
         while [ ! -e up ]; do sleep 0.01; done; exit 0";
     let end = bench.run(&bench.guard(), bench.shell(script));
     assert_eq!(end.exit, ExitKind::Exited(0));
+    assert!(!lives.any());
+}
+
+fn a_tree_that_grows(bench: &Bench) {
+    let mut lives = bench.lives();
+    // Twice as many every time, 127 in the end; killed when the first one is as deep as they go.
+    let script = r#"exec 9>lives
+        grow() { if [ $1 = 0 ]; then touch up; sleep 1000; else grow $(($1-1)) & grow $(($1-1)) & wait; fi; }
+        grow 6 & while [ ! -e up ]; do sleep 0.01; done; exit 9"#;
+    let end = bench.run(&bench.guard(), bench.shell(script));
+    assert_eq!(end.exit, ExitKind::Exited(9));
+    assert!(end.leftovers_killed >= 7, "{end:?}");
     assert!(!lives.any());
 }
 

@@ -159,7 +159,7 @@ fn a_stopped_step_init(bench: &Bench) {
     kill(Pid::from_raw(busy_init(guard.pid())), Signal::SIGSTOP).unwrap();
     handle.kill();
     // It cannot do it, so the guard does.
-    assert_eq!(bench.wait(handle.wait()).exit, ExitKind::GuardLost);
+    assert_eq!(bench.wait(handle.wait()).exit, ExitKind::Killed);
     assert!(!lives.any());
 }
 
