@@ -1,5 +1,6 @@
 //! What cargo knows about our packages and theirs, and rules about how manifests are written.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -134,23 +135,25 @@ fn section<'a>(text: &'a str, title: &'a str) -> impl Iterator<Item = (usize, &'
         .take_while(|(_, line)| !line.starts_with('['))
 }
 
-/// Direct dependencies that the section "Dependencies" of the architecture document does not name in backticks.
+/// Direct dependencies that the table "Dependencies" of the architecture document does not name in the first
+/// cell of a row, and names there that are no direct dependency any more.
 pub(crate) fn unexplained(packages: &[Package], document: &str) -> Vec<Offence> {
+    let all = packages.iter().flat_map(|package| &package.dependencies);
+    let used: BTreeSet<&str> = all.filter(|d| !d.ours).map(|d| d.name.as_str()).collect();
+    let explained = explained_names(document);
+    let missing = used.difference(&explained).map(|name| format!("no row says why {name} is here"));
+    let stale = explained.difference(&used).map(|name| format!("{name} is not a dependency"));
+    missing.chain(stale).map(|message| Offence::new(EXPLAINED_IN, 0, message)).collect()
+}
+
+fn explained_names(document: &str) -> BTreeSet<&str> {
     let is_title = |line: &&str| line.starts_with('#') && line.contains("Dependencies");
     let part = document.lines().skip_while(|line| !is_title(line)).skip(1);
-    let lines: Vec<&str> = part.take_while(|line| !line.starts_with("## ")).collect();
-    let mut names: Vec<&str> = packages
-        .iter()
-        .flat_map(|package| &package.dependencies)
-        .filter(|dependency| !dependency.ours)
-        .map(|dependency| dependency.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .filter(|name| !lines.iter().any(|line| line.contains(&format!("`{name}`"))))
-        .map(|name| Offence::new(EXPLAINED_IN, 0, format!("no line says why `{name}` is here")))
+    part.take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix('|')?.split('|').next())
+        .skip(2) // the head of the table and the line under it
+        .flat_map(|cell| cell.split([',', ' ', '`']))
+        .filter(|name| !name.is_empty())
         .collect()
 }
 
@@ -172,8 +175,10 @@ fn a_version_outside_the_root_is_found() {
 
 #[test]
 fn an_unexplained_dependency_is_found() {
-    let packages = [Package::sample("flyball-core", &["flyball-x"], &["regex", "serde"])];
-    let document = "# A\n`regex` here does not count\n## Dependencies\n| `serde` | documents |\n## End\n`regex`\n";
+    let packages = [Package::sample("flyball-core", &["flyball-x"], &["regex", "serde", "nix"])];
+    let document = "# A\nregex here does not count\n## Dependencies\n\n| library | for |\n|---|---|\n\
+        | serde, `nix` | regex in another cell |\n| gone | x |\n## End\n| regex | |\n";
     let found = unexplained(&packages, document);
-    assert_eq!(found, [Offence::new(EXPLAINED_IN, 0, "no line says why `regex` is here")]);
+    let expected = ["no row says why regex is here", "gone is not a dependency"];
+    assert_eq!(found, expected.map(|message| Offence::new(EXPLAINED_IN, 0, message)));
 }

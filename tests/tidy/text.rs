@@ -7,7 +7,7 @@ use crate::tree::File;
 
 /// Files written by programs that end lines as they like, recorded output included.
 fn is_generated(file: &File) -> bool {
-    let by_name = [".snap", "Cargo.lock"].iter().any(|end| file.path.ends_with(end));
+    let by_name = [".snap", ".patch", "Cargo.lock"].iter().any(|end| file.path.ends_with(end));
     by_name || file.path.contains("/fixtures/")
 }
 

@@ -50,7 +50,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("protox", &["flyball-proto"]),
     ("nix", &["flyball-sandbox", "flyball-worker", "flyball", SUITES]),
     ("clap*", &["flyball"]),
-    ("comfy-table", &["flyball"]),
     ("crossterm", &["flyball"]),
     ("serde-saphyr", &["flyball"]),
     ("anyhow", &["flyball", SUITES]),
