@@ -150,14 +150,7 @@ impl Work {
             record.checkpoint = Some(commit.to_string());
             kept = Some(commit);
         }
-        let event = format!(
-            "iteration {} {:?}: distance {} -> {}{}",
-            record.number,
-            record.decision,
-            record.distance_before,
-            record.distance_after,
-            if record.reason.is_empty() { String::new() } else { format!(", {}", record.reason) }
-        );
+        let event = format!("iteration {} {:?}: {}", record.number, record.decision, record.reason);
         progress::count(&mut run.progress, &record, self.owner.token, &self.owner.node);
         let entry = JournalEntry::Iteration(Box::new(record));
         match kept {
