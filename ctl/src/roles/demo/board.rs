@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flyball_core::ids::NodeName;
 use flyball_core::quantity::Distance;
-use flyball_core::status::{LoopStatus, Phase, Reason};
+use flyball_core::status::{LoopStatus, Phase};
 use serde::Deserialize;
 
 /// A loop as the demo shows it.
@@ -79,22 +79,18 @@ impl Board {
 fn describe(before: &LoopStatus, now: &LoopStatus) -> Option<String> {
     let node = now.node.as_ref().map(ToString::to_string).unwrap_or_default();
     if before.phase != now.phase {
-        let reason =
-            if now.reason == Reason::None { String::new() } else { format!(" ({:?})", now.reason) };
-        let wher = if now.phase.is_owned() { format!(" on {node}") } else { String::new() };
-        let why = if now.message.is_empty() { String::new() } else { format!(": {}", now.message) };
-        return Some(format!("{}{reason}{wher}{why}", now.phase));
+        let place = if now.phase.is_owned() { format!(" on {node}") } else { String::new() };
+        // An owned loop's message repeats its phase and node.
+        let why = match &*now.message {
+            "" => String::new(),
+            _ if now.phase.is_owned() => String::new(),
+            message => format!(": {message}"),
+        };
+        return Some(format!("{}{place}{why}", now.phase));
     }
     let (old, new) = (before.progress.recent.last(), now.progress.recent.last());
     if let Some(new) = new.filter(|new| old.is_none_or(|old| old.number < new.number)) {
-        return Some(format!(
-            "iteration {} {:?}: distance {} -> {}{}",
-            new.number,
-            new.decision,
-            new.before,
-            new.after,
-            if new.reason.is_empty() { String::new() } else { format!(", {}", new.reason) }
-        ));
+        return Some(format!("iteration {} {:?}: {}", new.number, new.decision, new.reason));
     }
     (now.phase == Phase::Pending && before.message != now.message && !now.message.is_empty())
         .then(|| format!("waits: {}", now.message))

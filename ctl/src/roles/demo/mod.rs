@@ -70,11 +70,17 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         listen: Vec::new(),
         token_file: None,
     };
+    // A shared etcd may hold other loops, also of other demos.
+    let namespace = match plan.etcd.as_slice() {
+        [] => DEFAULT_NAMESPACE.to_owned(),
+        _ => format!("demo-{}", std::process::id()),
+    };
     let mut screen = Screen::new(json);
     screen.line("starting one scheduler and two workers …")?;
     let mut demo = Demo {
         fleet: Fleet::start(plan).await?,
         board: Board::default(),
+        namespace,
         begun: Instant::now(),
         killed: None,
     };
@@ -96,6 +102,7 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
 
 struct Demo {
     fleet: Fleet,
+    namespace: String,
     board: Board,
     begun: Instant,
     /// The worker that was killed, and when.
@@ -111,7 +118,7 @@ impl Demo {
         let connection = self.fleet.connect().await?;
         let mut loops = LoopsClient::new(connection.clone());
         let watch = WatchLoopsRequest {
-            namespace: DEFAULT_NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
             labels: [("demo".to_owned(), "true".to_owned())].into(),
             ..WatchLoopsRequest::default()
         };
@@ -142,8 +149,9 @@ impl Demo {
         manifest: &str,
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
-        let document: serde_json::Value =
+        let mut document: serde_json::Value =
             serde_saphyr::from_str(manifest).context("the demo's own manifest")?;
+        document["metadata"]["namespace"] = self.namespace.clone().into();
         let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.board.on_applied(&name, self.now_ms());
         let request = ApplyRequest {
@@ -198,8 +206,7 @@ impl Demo {
             board.rows.get(WAITER).is_some_and(|row| !row.status.message.is_empty())
         })
         .await?;
-        let request =
-            GetLoopRequest { namespace: DEFAULT_NAMESPACE.to_owned(), name: WAITER.to_owned() };
+        let request = GetLoopRequest { namespace: self.namespace.clone(), name: WAITER.to_owned() };
         let answer = LoopsClient::new(connection.clone()).explain(request).await?.into_inner();
         let finding = answer.findings.first().cloned().unwrap_or(answer.headline);
         screen.event(self.now_ms(), WAITER, &format!("explain: {finding}"))?;
@@ -234,6 +241,7 @@ impl Demo {
             elapsed_ms: self.now_ms(),
             missed: &missed,
             plan: &self.fleet.plan,
+            namespace: &self.namespace,
             ledger: &material.ledger,
             keep,
         };

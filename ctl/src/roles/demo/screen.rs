@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
+use flyball_core::spec::DEFAULT_NAMESPACE;
 use serde_json::json;
 
 use super::board::Board;
@@ -31,6 +32,7 @@ pub(super) struct Report<'a> {
     pub(super) elapsed_ms: u64,
     pub(super) missed: &'a [String],
     pub(super) plan: &'a Plan,
+    pub(super) namespace: &'a str,
     pub(super) ledger: &'a Path,
     pub(super) keep: bool,
 }
@@ -118,10 +120,16 @@ fn closing(report: &Report<'_>) -> String {
     let dir = report.plan.data_dir.display();
     text += "\nLook closer:\n";
     if !report.keep {
-        text +=
-            &format!("  flyball up --data-dir {dir}    # bring its control plane back, then:\n");
+        let etcd = match report.plan.etcd.as_slice() {
+            [] => String::new(),
+            urls => format!(" --etcd {}", urls.join(",")),
+        };
+        text += &format!("  flyball up --data-dir {dir}{etcd}    # brings it back, then:\n");
     }
-    let addr = format!("--addr {}", report.plan.socket());
+    let mut addr = format!("--addr {}", report.plan.socket());
+    if report.namespace != DEFAULT_NAMESPACE {
+        addr += &format!(" -n {}", report.namespace);
+    }
     text += &format!(
         "  flyball {addr} get loops -o wide\n  \
          flyball {addr} explain beat-physics\n  \
