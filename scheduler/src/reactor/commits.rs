@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use flyball_core::ids::{AttemptId, LoopKey, NodeName};
 use flyball_core::status::LoopStatus;
-use flyball_store::{Assign, Change, Mutation, PutNode, PutStatus, Release, RemoveLoop, Stored};
+use flyball_store::{
+    Assign, Change, Found, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop,
+    RemoveOrphan, Stored,
+};
 use jiff::Timestamp;
 
-use super::event::{CommitId, CommitResult, Effect, Report};
+use super::event::{CommitId, CommitResult, Effect, Notice, Report};
 use super::view::InFlight;
 use super::{RETRY_AFTER, Reactor, Role};
 
@@ -32,11 +35,18 @@ impl Reactor {
     }
 
     /// Starts a commit for a loop; no other one may be under way for it.
-    pub(super) fn commit_loop(&mut self, key: &LoopKey, mutation: Mutation, reports: Vec<Report>) {
+    pub(super) fn commit_loop(
+        &mut self,
+        key: &LoopKey,
+        mutation: Mutation,
+        reports: Vec<Report>,
+        notices: Vec<Notice>,
+    ) {
         let commit = self.next_commit();
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         let copy = mutation.clone();
-        entry.in_flight = Some(InFlight { commit, mutation: copy, reports, unresolved: false });
+        entry.in_flight =
+            Some(InFlight { commit, mutation: copy, reports, notices, unresolved: false });
         entry.retry_at = None;
         self.commits.insert(commit, Subject::Loop(key.clone()));
         self.effects.push(Effect::Commit { commit, mutation });
@@ -47,8 +57,9 @@ impl Reactor {
         let commit = self.next_commit();
         let Some(entry) = self.view.nodes.get_mut(name) else { return };
         let copy = mutation.clone();
-        let reports = Vec::new();
-        entry.in_flight = Some(InFlight { commit, mutation: copy, reports, unresolved: false });
+        let (reports, notices) = (Vec::new(), Vec::new());
+        entry.in_flight =
+            Some(InFlight { commit, mutation: copy, reports, notices, unresolved: false });
         self.commits.insert(commit, Subject::Node(name.clone()));
         self.effects.push(Effect::Commit { commit, mutation });
     }
@@ -69,6 +80,9 @@ impl Reactor {
             CommitResult::Refused { found } => {
                 tracing::debug!(?subject, %found, "commit refused; planned again");
                 self.on_not_done(&subject, in_flight, now);
+                if let Subject::Loop(key) = &subject {
+                    self.remove_orphan_owner(key, found);
+                }
             }
             CommitResult::Unavailable => self.on_not_done(&subject, in_flight, now),
             CommitResult::Invalid { message } => {
@@ -105,6 +119,7 @@ impl Reactor {
                 self.view.apply(change, revision);
             }
         }
+        self.effects.extend(in_flight.notices.into_iter().map(Effect::Emit));
         for report in in_flight.reports {
             self.ack(report.session, report.sequence, "");
         }
@@ -120,6 +135,25 @@ impl Reactor {
         }
         entry.retry_at = now.checked_add(RETRY_AFTER).ok();
         self.wake_all = true;
+    }
+
+    /// An assignment was refused because of an owner key that belongs to no claim: somebody deleted
+    /// the claim by hand, or put the key without its lease. It is removed, or its resource would be
+    /// blocked for as long as its lease lives, or for ever.
+    fn remove_orphan_owner(&mut self, key: &LoopKey, found: Found) {
+        let Found::Owned { owner, by, revision, .. } = found else { return };
+        // Claim and owner keys come and go by the same revision, so a view that has passed the
+        // owner key's revision knows the claim if there is one.
+        let claimed = by.and_then(|by| self.view.loops.get(&by)).and_then(|other| {
+            let settled = other.claim.revision() <= self.view.revision;
+            if settled { other.token().map(|token| token.0) } else { Some(revision) }
+        });
+        if claimed == Some(revision) || self.view.revision < revision {
+            return;
+        }
+        tracing::warn!(%key, resource = owner.resource(), "an owner key without a claim is removed");
+        let remove = RemoveOrphan { orphan: OrphanKey::Owner(owner), revision };
+        self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new(), Vec::new());
     }
 
     /// Nobody knows: it is read back, and until then its resources stay blocked.

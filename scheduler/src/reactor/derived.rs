@@ -11,7 +11,7 @@ use flyball_core::spec::Access;
 use flyball_core::status::Phase;
 use flyball_store::{ClaimRecord, LoopRecord, Mutation};
 
-use super::view::{LoopEntry, View};
+use super::view::{InFlight, LoopEntry, View};
 
 /// Position in the queue: create revision first, so earlier submissions come first.
 pub(super) type QueueKey = (i64, LoopKey);
@@ -168,7 +168,9 @@ impl Derived {
     }
 }
 
-/// What a loop holds: its claim, or the assignment under way (its token is not known yet: 0).
+/// What a loop holds: its claim, or the assignment under way (its token is not known yet: 0), or
+/// what its lost run held until its status says so. The latter keeps its place in the queue: nobody
+/// who came later gets the resources between the loss and the moment it waits for them again.
 fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
     let needs = entry.record.get().map(|record| record.spec.needs.clone()).unwrap_or_default();
     let from = |claim: &ClaimRecord, token: Token| {
@@ -178,10 +180,13 @@ fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
     if let Some(claim) = entry.claim.stored() {
         return Some(from(&claim.value, Token(claim.create_revision)));
     }
-    match entry.in_flight.as_ref().map(|in_flight| &in_flight.mutation) {
-        Some(Mutation::Assign(assign)) => Some(from(&assign.claim, Token(0))),
-        _ => None,
+    if let Some(InFlight { mutation: Mutation::Assign(assign), .. }) = &entry.in_flight {
+        return Some(from(&assign.claim, Token(0)));
     }
+    let (record, status) = (entry.record.get()?, entry.status.get()?);
+    let node = status.node.clone().filter(|_| status.phase.is_owned())?;
+    let (uid, token) = (record.uid.clone(), entry.last_token.unwrap_or_default());
+    Some((Held { uid, token, node, needs: record.spec.needs.clone() }, entry.set.clone()))
 }
 
 /// A loop waits for an assignment if it is `Pending`, nobody asked for its end, it has no claim and

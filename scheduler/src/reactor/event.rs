@@ -6,7 +6,7 @@ use flyball_core::ids::{AttemptId, Incarnation, LoopKey, LoopUid, NodeName, Toke
 use flyball_core::node::NodeFacts;
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Outcome, Progress, Unsealed};
-use flyball_store::{Change, Mutation, Snapshot};
+use flyball_store::{Change, Found, Mutation, Snapshot};
 
 /// One stream of one worker; unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,8 +113,8 @@ pub enum CommitResult {
     },
     /// A precondition did not hold: the view was behind. Nothing was written.
     Refused {
-        /// What was found instead, for people.
-        found: String,
+        /// What was found instead.
+        found: Found,
     },
     /// Not known: it may have been written or not, or be written later.
     Unknown,

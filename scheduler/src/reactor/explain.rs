@@ -135,6 +135,8 @@ impl Reactor {
                 "its resources are free, but {first} was passed over {} times and goes first",
                 super::PASSED_OVER_MAX
             ));
+            told.next_steps.push(format!("flyball explain {first}"));
+            return;
         }
         let nodes = self.node_views();
         if nodes.is_empty() {

@@ -20,7 +20,7 @@ use flyball_store::{Assign, ClaimRecord, Mutation};
 use jiff::Timestamp;
 
 use super::derived::QueueKey;
-use super::event::{Effect, Notice};
+use super::event::Notice;
 use super::{PASSED_OVER_MAX, Reactor, status};
 
 /// Most blockers kept per waiting loop, for display; there may be as many as claims.
@@ -220,8 +220,7 @@ impl Reactor {
             Notice { key: key.clone(), reason: "Assigned", message, node: Some(node.clone()) };
         entry.waiting = None;
         entry.passed_over = 0;
-        self.commit_loop(key, mutation, Vec::new());
-        self.effects.push(Effect::Emit(notice));
+        self.commit_loop(key, mutation, Vec::new(), vec![notice]);
         self.refresh(key);
         self.changed.insert(key.clone());
     }

@@ -44,8 +44,7 @@ impl Reactor {
         match next_step(key, entry, self.proven_of(entry), now) {
             None => {}
             Some(Step::Put { status, token, notice }) => {
-                self.effects.extend(notice.map(Effect::Emit));
-                self.put_status(key, *status, token);
+                self.put_status(key, *status, token, notice);
             }
             Some(Step::Reports(folded)) => self.commit_reports(key, *folded, now),
             Some(Step::Remove) => self.remove_loop(key),
@@ -59,18 +58,25 @@ impl Reactor {
         incarnation.is_some_and(|incarnation| self.proven.contains(incarnation))
     }
 
-    fn put_status(&mut self, key: &LoopKey, status: LoopStatus, token: Option<Token>) {
+    fn put_status(
+        &mut self,
+        key: &LoopKey,
+        status: LoopStatus,
+        token: Option<Token>,
+        notice: Option<Notice>,
+    ) {
         let Some(entry) = self.view.loops.get(key) else { return };
         let status_revision = entry.status.mod_revision();
         let put = PutStatus { key: key.clone(), status: Arc::new(status), status_revision, token };
-        self.commit_loop(key, Mutation::PutStatus(put), Vec::new());
+        let notices = notice.into_iter().collect();
+        self.commit_loop(key, Mutation::PutStatus(put), Vec::new(), notices);
     }
 
     fn remove_loop(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get(key) else { return };
         let loop_revision = entry.record.mod_revision();
         let remove = RemoveLoop { key: key.clone(), loop_revision };
-        self.commit_loop(key, Mutation::RemoveLoop(remove), Vec::new());
+        self.commit_loop(key, Mutation::RemoveLoop(remove), Vec::new(), Vec::new());
     }
 
     /// A claim without its loop: somebody removed keys by hand, or re-created the loop under a
@@ -79,7 +85,7 @@ impl Reactor {
         let Some(entry) = self.view.loops.get(key) else { return };
         let revision = entry.claim.mod_revision();
         let remove = RemoveOrphan { orphan: OrphanKey::Claim(key.clone()), revision };
-        self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new());
+        self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new(), Vec::new());
     }
 
     /// Sends what the loop's node should know: the assignment if it has not been told in this

@@ -107,10 +107,10 @@ impl Reactor {
         let count = count.min(entry.reports.len());
         let reports: Vec<Report> = entry.reports.drain(..count).collect();
         let Some(old) = entry.status.get().cloned() else { return };
-        for message in events {
-            let (reason, node) = ("Progress", old.node.clone());
-            self.effects.push(Effect::Emit(Notice { key: key.clone(), reason, message, node }));
-        }
+        let mut notices: Vec<Notice> = events
+            .into_iter()
+            .map(|message| reconcile::notice(key, "Progress", &message, &old))
+            .collect();
         let mutation = match &last.body {
             ReportBody::Update { .. } => {
                 self.note_sealed(key);
@@ -124,7 +124,8 @@ impl Reactor {
             }
         };
         if let Some(mutation) = mutation {
-            self.commit_loop(key, mutation, reports);
+            notices.extend(phase_notice(key, old.phase, &mutation));
+            self.commit_loop(key, mutation, reports, notices);
         }
     }
 
@@ -149,10 +150,6 @@ impl Reactor {
     ) -> Option<Mutation> {
         let entry = self.view.loops.get(key)?;
         let status = status::progressed(old, &last.progress, now);
-        if old.phase != status.phase {
-            let message = status.message.clone();
-            self.effects.push(Effect::Emit(reconcile::notice(key, "Running", &message, &status)));
-        }
         Some(Mutation::PutStatus(PutStatus {
             key: key.clone(),
             status: Arc::new(status),
@@ -179,9 +176,6 @@ impl Reactor {
         let began = verdict(outcome.phase) && old.phase == Phase::Assigned;
         let old = if began { &status::progressed(old, &last.progress, now) } else { old };
         let status = status::ended(old, &last.progress, outcome, unsealed, cancel, now);
-        let reason = phase_name(status.phase);
-        let message = status.message.clone();
-        self.effects.push(Effect::Emit(reconcile::notice(key, reason, &message, &status)));
         let claim = entry.claim.get()?;
         Some(Mutation::Release(Release {
             key: key.clone(),
@@ -197,6 +191,17 @@ impl Reactor {
 /// Phases that only a run which has really begun can end in.
 fn verdict(phase: Phase) -> bool {
     matches!(phase, Phase::Converged | Phase::Unreachable | Phase::Exhausted)
+}
+
+/// What users are told of the phase that a mutation leads to, if it is a new one.
+fn phase_notice(key: &LoopKey, old: Phase, mutation: &Mutation) -> Option<Notice> {
+    let status = match mutation {
+        Mutation::PutStatus(put) => &put.status,
+        Mutation::Release(release) => &release.status,
+        _ => return None,
+    };
+    let reason = phase_name(status.phase);
+    (status.phase != old).then(|| reconcile::notice(key, reason, &status.message, status))
 }
 
 /// The event code for a loop that reached a phase.

@@ -12,7 +12,7 @@ use flyball_store::Snapshot;
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
 
 use super::derived::{Derived, set_of};
-use super::event::{CommitId, Report, SessionId, StopReason};
+use super::event::{CommitId, Notice, Report, SessionId, StopReason};
 use super::placement::Waiting;
 use super::slot::Slot;
 
@@ -55,6 +55,8 @@ pub(super) struct InFlight {
     pub(super) mutation: Mutation,
     /// Reports that this commit makes durable, to be acknowledged then.
     pub(super) reports: Vec<Report>,
+    /// What users are told once it is durable.
+    pub(super) notices: Vec<Notice>,
     /// Its answer was "unknown": it is being read back.
     pub(super) unresolved: bool,
 }

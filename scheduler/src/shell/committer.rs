@@ -106,8 +106,7 @@ async fn resolve(
                 return Some(CommitResult::Committed { revision });
             }
             Ok(Resolution::NotApplied { .. }) => {
-                let found = "read back: it was not written".to_owned();
-                return Some(CommitResult::Refused { found });
+                return Some(CommitResult::Unavailable);
             }
             // It may be repeated as it is: planned again, it is the same.
             Ok(Resolution::CommitAgain) => return Some(CommitResult::Unavailable),
@@ -127,7 +126,7 @@ async fn resolve(
 fn result_of(result: MutationResult) -> CommitResult {
     match result {
         MutationResult::Committed { revision } => CommitResult::Committed { revision },
-        MutationResult::Refused(found) => CommitResult::Refused { found: found.to_string() },
+        MutationResult::Refused(found) => CommitResult::Refused { found },
         MutationResult::NotApplied => CommitResult::Unavailable,
         MutationResult::Unknown => CommitResult::Unknown,
         MutationResult::TooLarge { why } => CommitResult::Invalid { message: why },

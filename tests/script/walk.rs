@@ -1,0 +1,1 @@
+//! Random walks over the same stage.
