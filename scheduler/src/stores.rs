@@ -62,6 +62,11 @@ async fn embedded(options: Options, dir: &Path) -> Result<Opened, RunError> {
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| failed(error.to_string()))?;
     let store = Store::from_channel(server.channel()).await?;
+    // Whoever led on this store was the process that had its file open, and that was exclusive: it
+    // is gone, so there is no need to wait for its lease to end.
+    if let Some(leader) = store.leader().await? {
+        store.revoke(leader.lease).await?;
+    }
     Ok(Opened { store, name: "embedded".to_owned(), server: Some(server) })
 }
 
