@@ -5,5 +5,6 @@
 pub mod binary;
 pub mod cluster;
 pub mod etcd;
+pub mod measure;
 pub mod poll;
 pub mod repo;
