@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 use flyball_proto::v1::{Event, ListEventsRequest};
+use jiff::Timestamp;
 use tonic::Code;
 
 use super::context::Context;
 use super::target::{Noun, name_of};
 use crate::output::{Format, Table};
+use crate::view::events::When;
 use crate::{Exit, Failure, Outcome, view};
 
 /// Pause before a broken stream is opened again, and how often in a row: longer in all than a
@@ -37,7 +39,7 @@ impl Events {
             r#loop: name.unwrap_or_default(),
             follow: self.watch,
         };
-        let mut printer = Printer::new(&self);
+        let mut printer = Printer::new(&self, context.now());
         let mut failures = 0;
         loop {
             let failure = match self.stream(context, &request, &mut printer).await {
@@ -81,6 +83,7 @@ impl Events {
 struct Printer {
     table: Table,
     namespace: bool,
+    when: When,
     watch: bool,
     /// The newest moment told and the events of that moment: after a break the list comes again.
     told: (i64, Vec<Event>),
@@ -88,10 +91,21 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(events: &Events) -> Self {
+    fn new(events: &Events, now: Timestamp) -> Self {
         let namespace = events.all_namespaces;
-        let (table, watch) = (view::events::table(namespace), events.watch);
-        Self { table, namespace, watch, told: (i64::MIN, Vec::new()), fresh: false }
+        let when = match events.watch {
+            true => When::Clock,
+            false => When::Age(now),
+        };
+        let table = view::events::table(namespace, when);
+        Self {
+            table,
+            namespace,
+            when,
+            watch: events.watch,
+            told: (i64::MIN, Vec::new()),
+            fresh: false,
+        }
     }
 
     fn event(&mut self, context: &mut Context<'_>, event: Event) -> Result<(), Failure> {
@@ -106,7 +120,7 @@ impl Printer {
             Format::Name => return context.out.line(format!("loop/{}", event.r#loop)),
             Format::Table | Format::Wide => {}
         }
-        self.table.row(view::events::row(&event, self.namespace, context.now()));
+        self.table.row(view::events::row(&event, self.namespace, self.when));
         if self.watch { context.out.table(&mut self.table) } else { Ok(()) }
     }
 
@@ -136,7 +150,7 @@ mod tests {
     #[test]
     fn what_comes_again_after_a_break_is_told_once() {
         let events = Events { name: None, watch: true, all_namespaces: false };
-        let mut printer = Printer::new(&events);
+        let mut printer = Printer::new(&events, Timestamp::UNIX_EPOCH);
         let event =
             |unix_ms, reason: &str| Event { unix_ms, reason: reason.into(), ..Event::default() };
         let seen = [event(1, "a"), event(2, "b"), event(1, "a"), event(2, "b"), event(2, "c")];

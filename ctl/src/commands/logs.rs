@@ -1,13 +1,24 @@
 //! `flyball logs`: what the agent and the checks of an iteration wrote.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::Args;
-use flyball_proto::v1::{LogData, ReadLogsRequest};
+use flyball_proto::v1::{GetLoopRequest, LogData, ReadLogsRequest};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::target::{Noun, name_of};
+use crate::client::Clients;
+use crate::objects::LoopDocument;
 use crate::output::Format;
 use crate::{Exit, Failure, Outcome};
+
+/// Pause before a stream that has ended is opened again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a scheduler may be away before following gives up: longer than a restart takes.
+const AWAY_MAX: Duration = Duration::from_secs(30);
 
 /// Arguments of `logs`.
 #[derive(Debug, Clone, Args)]
@@ -15,7 +26,7 @@ pub struct Logs {
     /// The loop.
     #[arg(value_name = "LOOP")]
     name: String,
-    /// Go on while more is written.
+    /// Go on until the loop has finished, from iteration to iteration and node to node.
     #[arg(short, long)]
     follow: bool,
     /// Iteration, from 1 [default: the newest].
@@ -39,47 +50,150 @@ fn stream(text: &str) -> Result<String, String> {
 
 impl Logs {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
-        let request = ReadLogsRequest {
-            namespace: context.namespace(),
-            r#loop: name_of(Noun::Loops, &self.name)?,
-            iteration: self.iteration.unwrap_or(0),
-            stream: self.stream.clone().unwrap_or_default(),
-            follow: self.follow,
-            tail_bytes: self.tail_bytes.unwrap_or(0),
+        let name = name_of(Noun::Loops, &self.name)?;
+        let mut source = Source {
+            clients: context.clients().await?,
+            request: ReadLogsRequest {
+                namespace: context.namespace(),
+                r#loop: name.clone(),
+                iteration: self.iteration.unwrap_or(0),
+                stream: self.stream.clone().unwrap_or_default(),
+                follow: self.follow,
+                tail_bytes: self.tail_bytes.unwrap_or(0),
+            },
         };
-        let mut clients = context.clients().await?;
-        let mut chunks = clients.logs.read(request).await?.into_inner();
         let mut printer = Printer { headings: self.stream.is_none(), ..Printer::default() };
-        while let Some(chunk) = chunks.message().await? {
-            printer.print(context, &chunk)?;
+        if self.follow && self.iteration.is_none() {
+            return source.follow(context, &mut printer).await;
         }
-        Ok(Exit::Ok)
+        match source.read(context, &mut printer).await {
+            Ok(()) => Ok(Exit::Ok),
+            Err(failure) if failure.code == "not-found" && !self.follow => {
+                Err(failure.hint(format!("wait for output: flyball logs -f {name}")))
+            }
+            Err(failure) => Err(failure),
+        }
     }
+}
+
+/// Where output comes from.
+struct Source {
+    clients: Clients,
+    request: ReadLogsRequest,
+}
+
+impl Source {
+    /// Reads one stream to its end.
+    async fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        printer: &mut Printer,
+    ) -> Result<(), Failure> {
+        printer.begin_stream();
+        let mut chunks = self.clients.logs.read(self.request.clone()).await?.into_inner();
+        while let Some(chunk) = chunks.message().await? {
+            printer.take(context, chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the loop from run to run and from node to node, until it has finished. A stream ends
+    /// with the run it comes from; there is none before the first run has begun.
+    async fn follow(&mut self, context: &mut Context<'_>, printer: &mut Printer) -> Outcome {
+        let mut away_since = None;
+        loop {
+            // Asked before reading: what was written until the end is read then.
+            let asked = self.state().await;
+            if let Ok((_, node)) = &asked {
+                printer.on_node(node);
+            }
+            let read = self.read(context, printer).await;
+            match (asked, read) {
+                (Ok((true, _)), read) => return read.map(|()| Exit::Ok),
+                (Ok((false, _)), Ok(())) => away_since = None,
+                (Ok((false, _)), Err(failure)) if is_passing(&failure) => away_since = None,
+                (Ok((false, _)), Err(failure)) => return Err(failure),
+                (Err(failure), _) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if failure.code != "unavailable" || since.elapsed() > AWAY_MAX {
+                        return Err(failure);
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether the loop has finished, and which node has it or had it last.
+    async fn state(&mut self) -> Result<(bool, String), Failure> {
+        let (namespace, name) = (self.request.namespace.clone(), self.request.r#loop.clone());
+        let object = self.clients.loops.get(GetLoopRequest { namespace, name }).await?;
+        let document = LoopDocument::read(&object.into_inner())?;
+        let node = document.status.node.as_ref().map(ToString::to_string).unwrap_or_default();
+        Ok((document.status.phase.is_terminal() && document.is_current(), node))
+    }
+}
+
+/// Failures that pass when the loop begins, goes on elsewhere or the scheduler is back.
+fn is_passing(failure: &Failure) -> bool {
+    ["not-found", "not-now", "unavailable", "internal"].contains(&failure.code)
 }
 
 /// Prints chunks as they are, with a heading wherever another stream begins.
 #[derive(Debug, Default)]
 struct Printer {
     headings: bool,
-    current: Option<(u32, String)>,
+    current: Option<Key>,
     mid_line: bool,
+    node: String,
+    /// Bytes printed of each stream of the node.
+    printed: BTreeMap<Key, u64>,
+    /// Bytes still to pass over in a stream that comes once more from its start.
+    repeated: BTreeMap<Key, u64>,
 }
 
+/// Iteration and name of a stream.
+type Key = (u32, String);
+
 impl Printer {
-    fn print(&mut self, context: &mut Context<'_>, chunk: &LogData) -> Result<(), Failure> {
+    /// Another node writes other streams, though iterations may have the same numbers.
+    fn on_node(&mut self, node: &str) {
+        if self.node != node {
+            node.clone_into(&mut self.node);
+            self.printed.clear();
+            self.current = None;
+        }
+    }
+
+    fn begin_stream(&mut self) {
+        self.repeated = self.printed.clone();
+    }
+
+    fn take(&mut self, context: &mut Context<'_>, mut chunk: LogData) -> Result<(), Failure> {
+        self.drop_repeated(&mut chunk);
+        if chunk.data.is_empty() {
+            return Ok(());
+        }
         if context.format() == Format::Json {
             let text = String::from_utf8_lossy(&chunk.data);
             return context.out.stream_document(&json!({
                 "iteration": chunk.iteration, "stream": chunk.stream, "text": text,
             }));
         }
-        if chunk.data.is_empty() {
-            return Ok(());
-        }
-        let heading = self.heading(chunk);
+        let heading = self.heading(&chunk);
         context.out.raw(heading.as_bytes())?;
         self.mid_line = !chunk.data.ends_with(b"\n");
         context.out.raw(&chunk.data)
+    }
+
+    /// Cuts off what was printed before the stream was opened again.
+    fn drop_repeated(&mut self, chunk: &mut LogData) {
+        let key = (chunk.iteration, chunk.stream.clone());
+        let repeated = self.repeated.entry(key.clone()).or_default();
+        let known = usize::try_from(*repeated).unwrap_or(usize::MAX).min(chunk.data.len());
+        *repeated -= known as u64;
+        chunk.data = chunk.data.slice(known..);
+        *self.printed.entry(key).or_default() += chunk.data.len() as u64;
     }
 
     /// In the manner of tail: `==> iteration 3, check/test <==`.
@@ -106,6 +220,23 @@ mod tests {
     fn streams_are_agent_or_a_check() {
         assert!(stream("agent").is_ok() && stream("check/test").is_ok());
         assert!(stream("check/").is_err() && stream("stderr").is_err());
+    }
+
+    #[test]
+    fn what_comes_again_is_passed_over_unless_another_node_wrote_it() {
+        let mut printer = Printer::default();
+        let mut printed = |node: &str, text: &str| {
+            printer.on_node(node);
+            printer.begin_stream();
+            let data = text.to_owned().into();
+            let mut chunk = LogData { stream: "agent".to_owned(), data, iteration: 1 };
+            printer.drop_repeated(&mut chunk);
+            String::from_utf8(chunk.data.to_vec()).unwrap()
+        };
+        assert_eq!(printed("a", "one"), "one");
+        assert_eq!(printed("a", "one two"), " two");
+        assert_eq!(printed("a", "one"), "");
+        assert_eq!(printed("b", "one"), "one");
     }
 
     #[test]

@@ -86,6 +86,13 @@ impl Table {
         Self { headers: headers.into_iter().collect(), ..Self::default() }
     }
 
+    /// With columns at least this wide, for tables whose later rows are not known yet.
+    #[must_use]
+    pub fn at_least(mut self, widths: impl IntoIterator<Item = usize>) -> Self {
+        self.widths = widths.into_iter().collect();
+        self
+    }
+
     /// Adds a row, one cell per column.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());

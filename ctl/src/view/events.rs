@@ -7,19 +7,41 @@ use serde_json::{Value, json};
 use super::words;
 use crate::output::{Cell, Table};
 
+/// How an event says when it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When {
+    /// How long before this moment.
+    Age(Timestamp),
+    /// The time of day (UTC): rows of a watch stay on the screen, where an age would soon be wrong.
+    Clock,
+}
+
 /// An empty table of events.
-pub(crate) fn table(namespace: bool) -> Table {
-    let mut headers = vec!["AGE"];
+pub(crate) fn table(namespace: bool, when: When) -> Table {
+    let (when, width) = match when {
+        When::Age(_) => ("AGE", 0),
+        When::Clock => ("TIME", 9),
+    };
+    let (mut headers, mut widths) = (vec![when], vec![width]);
     if namespace {
         headers.push("NAMESPACE");
+        widths.push(10);
     }
     headers.extend(["LOOP", "REASON", "NODE", "MESSAGE"]);
-    Table::new(headers)
+    widths.extend([12, 14, 10]);
+    match width {
+        0 => Table::new(headers),
+        _ => Table::new(headers).at_least(widths),
+    }
 }
 
 /// The row of one event.
-pub(crate) fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<Cell> {
-    let mut cells: Vec<Cell> = vec![words::age(at(event), now).into()];
+pub(crate) fn row(event: &Event, namespace: bool, when: When) -> Vec<Cell> {
+    let time = match when {
+        When::Age(now) => words::age(at(event), now),
+        When::Clock => at(event).map(|at| at.strftime("%H:%M:%SZ").to_string()).unwrap_or_default(),
+    };
+    let mut cells: Vec<Cell> = vec![time.into()];
     if namespace {
         cells.push(event.namespace.as_str().into());
     }
@@ -30,9 +52,10 @@ pub(crate) fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<Cell> {
 
 /// The table of these events.
 pub(crate) fn of(events: &[Event], namespace: bool, now: Timestamp) -> Table {
-    let mut table = table(namespace);
+    let when = When::Age(now);
+    let mut table = table(namespace, when);
     for event in events {
-        table.row(row(event, namespace, now));
+        table.row(row(event, namespace, when));
     }
     table
 }

@@ -31,6 +31,13 @@ pub(crate) fn table(columns: Columns) -> Table {
     Table::new(headers)
 }
 
+/// An empty table for a watch, wide enough for what usually comes later.
+pub(crate) fn watched_table(columns: Columns) -> Table {
+    let usual = [12, 11, 14, 10, 5, 8, 12];
+    let namespace = columns.namespace.then_some(10);
+    table(columns).at_least(namespace.into_iter().chain(usual))
+}
+
 /// The row of one loop.
 pub(crate) fn row(document: &LoopDocument, columns: Columns, now: Timestamp) -> Vec<Cell> {
     let (metadata, status) = (&document.metadata, &document.status);

@@ -27,13 +27,13 @@ pub(crate) fn row(document: &NodeDocument, wide: bool, now: Timestamp) -> Vec<Ce
         Cell::tinted(text, tint),
         of(status.runs.len().to_string(), node.facts.slots.to_string()),
         of(status.used.cpu.to_string(), capacity.cpu.to_string()),
-        of(status.used.memory.to_string(), capacity.memory.to_string()),
+        of(words::size(status.used.memory), words::size(capacity.memory)),
         node.facts.version.as_str().into(),
         if status.online { "now".into() } else { words::age(node.seen_at, now).into() },
     ];
     if wide {
         cells.extend([
-            of(status.used.disk.to_string(), capacity.disk.to_string()),
+            of(words::size(status.used.disk), words::size(capacity.disk)),
             node.incarnation.as_str().into(),
             words::labels(&node.facts.labels).into(),
             node.mark_reason.as_str().into(),

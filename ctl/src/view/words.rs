@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flyball_core::node::Resources;
-use flyball_core::quantity::Distance;
+use flyball_core::quantity::{ByteSize, Distance};
 use flyball_core::status::{LoopStatus, Phase, Reason};
 use jiff::Timestamp;
 
@@ -84,6 +84,20 @@ pub(super) fn short(commit: Option<&str>) -> String {
     commit.map_or_else(|| "-".to_owned(), |commit| commit.chars().take(10).collect())
 }
 
+/// A size in the largest unit that keeps three digits: `23.5Gi`. Exact ones stay as they are.
+pub(super) fn size(size: ByteSize) -> String {
+    let exact = size.to_string();
+    let units = [("Ti", 40_u32), ("Gi", 30), ("Mi", 20)];
+    let unit = units.into_iter().find(|(_, shift)| size.0 >> shift > 0);
+    match unit {
+        Some((unit, shift)) if exact.len() > 6 => {
+            let tenths = (u128::from(size.0) * 10) >> shift;
+            format!("{}.{}{unit}", tenths / 10, tenths % 10)
+        }
+        _ => exact,
+    }
+}
+
 /// `cpu 2, memory 4Gi, gpu 1`; `nothing` when all are zero.
 pub(super) fn resources(resources: &Resources) -> String {
     let mut parts = Vec::new();
@@ -93,8 +107,8 @@ pub(super) fn resources(resources: &Resources) -> String {
         }
     };
     add("cpu", resources.cpu.to_string());
-    add("memory", resources.memory.to_string());
-    add("disk", resources.disk.to_string());
+    add("memory", size(resources.memory));
+    add("disk", size(resources.disk));
     for (name, amount) in &resources.custom {
         add(name, amount.to_string());
     }
@@ -136,6 +150,13 @@ mod tests {
         let now = Timestamp::from_second(100).unwrap();
         assert_eq!(age(Timestamp::from_second(200).ok(), now), "0s");
         assert_eq!(age(None, now), "-");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 4096, 24_684_092 * 1024, 16 << 30, 1_500_000_000];
+        let texts = sizes.map(|bytes| size(ByteSize(bytes)));
+        assert_eq!(texts, ["0", "4Ki", "23.5Gi", "16Gi", "1.3Gi"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::commands::target;
 use crate::follow::{LoopWatch, Seen};
 use crate::objects::{self, LoopDocument};
 use crate::output::Format;
-use crate::view::loops::{Columns, row, table};
+use crate::view::loops::{Columns, row, table, watched_table};
 use crate::{Exit, Failure, Outcome};
 
 pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>) -> Outcome {
@@ -66,7 +66,7 @@ async fn watch(
         _ => String::new(),
     };
     let mut watch = LoopWatch::new(&clients, WatchLoopsRequest { namespace, name, labels });
-    let mut table = table(columns);
+    let mut table = watched_table(columns);
     loop {
         match watch.next().await? {
             Seen::Object(object) if names.is_empty() || names.contains(&object.name) => {
