@@ -161,7 +161,8 @@ impl Printer {
         if self.node != node {
             node.clone_into(&mut self.node);
             self.printed.clear();
-            self.current = None;
+            // No stream has this key: the next one gets a heading.
+            self.current = self.current.take().map(|_| Key::default());
         }
     }
 

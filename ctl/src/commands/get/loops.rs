@@ -1,8 +1,10 @@
 //! `get loops`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use flyball_proto::v1::{GetLoopRequest, ListLoopsRequest, LoopObject, WatchLoopsRequest};
+
+use jiff::Timestamp;
 
 use super::{Context, Get, Item, print_change, print_items};
 use crate::commands::target;
@@ -67,14 +69,26 @@ async fn watch(
     };
     let mut watch = LoopWatch::new(&clients, WatchLoopsRequest { namespace, name, labels });
     let mut table = watched_table(columns);
+    // The last row of each loop, as it would look at one and the same moment: what changed only in
+    // fields that the table has no column for is no news in a table.
+    let mut shown = BTreeMap::new();
     loop {
         match watch.next().await? {
             Seen::Object(object) if names.is_empty() || names.contains(&object.name) => {
                 let item = item(context, &object, columns)?;
-                print_change(context, &mut table, item)?;
+                let mut news = true;
+                if !item.cells.is_empty() {
+                    let cells = row(&LoopDocument::read(&object)?, columns, Timestamp::UNIX_EPOCH);
+                    let key = (object.namespace.clone(), object.name.clone());
+                    news = shown.insert(key, cells.clone()) != Some(cells);
+                }
+                if news {
+                    print_change(context, &mut table, item)?;
+                }
             }
             Seen::Deleted(object) if names.is_empty() || names.contains(&object.name) => {
                 context.out.note(format!("loop/{} deleted", object.name));
+                shown.remove(&(object.namespace, object.name));
             }
             Seen::Object(_) | Seen::Deleted(_) | Seen::Synced => {}
         }
