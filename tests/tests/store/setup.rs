@@ -7,6 +7,7 @@ use etcd_client::Channel;
 use flyball_core::ids::{LoopKey, Token};
 use flyball_core::spec::Access;
 use flyball_core::status::{LoopStatus, Phase};
+use flyball_embedded::{Options, Server as Embedded};
 use flyball_store::{
     Assign, Campaign, ClaimRecord, Commit, CreateLoop, LeaderRecord, Leadership, LoopRecord,
     Mutation, MutationResult, OpenSession, Release, Session, Store,
@@ -18,6 +19,11 @@ use flyball_tests::etcd::Etcd;
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$name($crate::setup::Server::embedded()).await;
+            }
+
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn etcd() {
                 super::$name($crate::setup::Server::etcd().await).await;
@@ -35,6 +41,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn embedded() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Embedded::open(Options::at(dir.path().join("store")));
+        let server = server.expect("an embedded server");
+        Self { channel: server.channel(), _keep: Box::new((server, dir)) }
+    }
+
     pub(crate) async fn etcd() -> Self {
         let etcd = Etcd::start().await;
         Self { channel: etcd.channel(), _keep: Box::new(etcd) }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use flyball_core::ids::LoopKey;
 use flyball_core::spec::Access;
 use flyball_core::status::LoopStatus;
@@ -19,7 +19,6 @@ use crate::values::{self, OwnerRecord};
 struct Nested {
     compares: Vec<Compare>,
     success: Vec<TxnOp>,
-    failure: Vec<TxnOp>,
     cost: Cost,
 }
 
@@ -28,7 +27,6 @@ impl Nested {
         Self {
             compares: Vec::with_capacity(writes + 2),
             success: Vec::with_capacity(writes),
-            failure: Vec::with_capacity(3),
             cost: Cost::new(writes),
         }
     }
@@ -71,29 +69,16 @@ impl Nested {
         self.success.push(TxnOp::txn(txn));
     }
 
-    /// On refusal, reads a key's revisions.
-    fn on_refusal_look_at(&mut self, key: Vec<u8>) {
-        self.cost.read(&key);
-        self.failure.push(TxnOp::get(key, Some(GetOptions::new().with_keys_only())));
-    }
-
-    /// On refusal, reads a key with its value.
-    fn on_refusal_read(&mut self, key: Vec<u8>) {
-        self.cost.read(&key);
-        self.failure.push(TxnOp::get(key, None));
-    }
-
     fn finish(self, what: impl Fn() -> String) -> Result<(Txn, Cost), StoreError> {
         self.cost.check(what)?;
-        let txn = Txn::new().when(self.compares).and_then(self.success).or_else(self.failure);
+        let txn = Txn::new().when(self.compares).and_then(self.success);
         Ok((txn, self.cost))
     }
 }
 
-/// The nested transaction of a mutation and what it takes of a request. The failure branch reads
-/// what the mutation's own compares looked at, in the order that `found` expects. Owner keys are
-/// not among them: they would double the request for a case that the claim index already rules
-/// out; that case reads them afterwards.
+/// The nested transaction of a mutation and what it takes of a request. It has no failure branch:
+/// what a refused one found is read afterwards (see `explain`), so that the many that are not
+/// refused carry nothing for it.
 pub(super) fn build(mutation: &Mutation) -> Result<(Txn, Cost), StoreError> {
     match mutation {
         Mutation::Assign(assign) => build_assign(assign),
@@ -114,8 +99,6 @@ fn build_assign(assign: &Assign) -> Result<(Txn, Cost), StoreError> {
     let claim_key = keys::claim(&claim.key);
     txn.absent(&claim_key);
     put_status(&mut txn, &claim.key, &assign.status, assign.status_revision)?;
-    txn.on_refusal_read(claim_key.clone());
-    txn.on_refusal_look_at(session_key);
     txn.put(claim_key, claim.encode(), claim.lease);
     let owner = OwnerRecord { key: claim.key.clone(), uid: claim.uid.clone() }.encode();
     for (access, resource) in &assign.owners {
@@ -130,7 +113,7 @@ fn build_assign(assign: &Assign) -> Result<(Txn, Cost), StoreError> {
     txn.finish(|| format!("the claim of loop {}", claim.key))
 }
 
-/// Writes the status over the one at `revision`. Its key is the first one read on refusal.
+/// Writes the status over the one at `revision`.
 fn put_status(
     txn: &mut Nested,
     key: &LoopKey,
@@ -139,7 +122,6 @@ fn put_status(
 ) -> Result<(), StoreError> {
     let status_key = keys::status(key);
     txn.unchanged_since(&status_key, revision);
-    txn.on_refusal_look_at(status_key.clone());
     txn.put(status_key, values::encode_status(status)?, 0);
     Ok(())
 }
@@ -150,7 +132,6 @@ fn build_put_status(put: &PutStatus) -> Result<(Txn, Cost), StoreError> {
     if let Some(token) = put.token {
         let claim_key = keys::claim(&put.key);
         txn.created_at(&claim_key, token.0);
-        txn.on_refusal_read(claim_key);
     }
     txn.finish(|| format!("the status of loop {}", put.key))
 }
@@ -160,7 +141,6 @@ fn build_release(release: &Release) -> Result<(Txn, Cost), StoreError> {
     put_status(&mut txn, &release.key, &release.status, release.status_revision)?;
     let claim_key = keys::claim(&release.key);
     txn.created_at(&claim_key, release.token.0);
-    txn.on_refusal_read(claim_key.clone());
     txn.delete(claim_key);
     for (access, resource) in &release.owners {
         // Owner keys are created together with their claim: the same revision, or not its own.
@@ -176,8 +156,6 @@ fn build_remove_loop(remove: &RemoveLoop) -> Result<(Txn, Cost), StoreError> {
     let claim_key = keys::claim(&remove.key);
     txn.unchanged_since(&spec_key, remove.loop_revision);
     txn.absent(&claim_key);
-    txn.on_refusal_look_at(spec_key.clone());
-    txn.on_refusal_read(claim_key);
     txn.delete(spec_key);
     txn.delete(keys::status(&remove.key));
     txn.finish(|| format!("the removal of loop {}", remove.key))
@@ -187,7 +165,6 @@ fn build_put_node(put: &PutNode) -> Result<(Txn, Cost), StoreError> {
     let mut txn = Nested::new(1);
     let key = keys::node(&put.record.name);
     txn.unchanged_since(&key, put.node_revision);
-    txn.on_refusal_look_at(key.clone());
     txn.put(key, values::encode_node(&put.record)?, 0);
     txn.finish(|| format!("the record of node {}", put.record.name))
 }
@@ -199,7 +176,6 @@ fn build_remove_orphan(remove: &RemoveOrphan) -> Result<(Txn, Cost), StoreError>
         OrphanKey::Claim(key) => keys::claim(key),
     };
     txn.unchanged_since(&key, remove.revision);
-    txn.on_refusal_look_at(key.clone());
     txn.delete(key);
     txn.finish(|| "the removal of a leftover key".to_owned())
 }

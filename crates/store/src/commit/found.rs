@@ -65,7 +65,8 @@ pub enum Found {
         /// Revision there now; 0 if it is gone.
         found: i64,
     },
-    /// What stood in the way could not be read any more.
+    /// Something stood in the way that cannot be read: the store failed just then, or its history
+    /// is compacted already.
     Unexplained,
 }
 
@@ -105,7 +106,7 @@ impl fmt::Display for Found {
             }
             Self::OrphanMoved { found: 0 } => f.write_str("the key is gone"),
             Self::OrphanMoved { found } => write!(f, "the key has changed at revision {found}"),
-            Self::Unexplained => f.write_str("what stood in the way is gone"),
+            Self::Unexplained => f.write_str("what stood in the way cannot be read"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod build;
+mod explain;
 mod found;
 mod mutation;
 pub(crate) mod plan;
@@ -127,14 +128,23 @@ impl Store {
         }
         let revision = answer.revision;
         let mut responses = answer.responses.into_iter();
+        let mut refused = Vec::new();
         for index in indices {
             results[*index] = match answer::nested(responses.next()) {
                 Some(nested) if nested.succeeded => MutationResult::Committed { revision },
-                Some(nested) => MutationResult::Refused(
-                    self.explain(&mutations[*index], nested.responses, revision).await,
-                ),
+                Some(_) => {
+                    refused.push(*index);
+                    MutationResult::Refused(Found::Unexplained)
+                }
                 None => MutationResult::Unknown,
             };
+        }
+        if !refused.is_empty() {
+            let mutations: Vec<&Mutation> = refused.iter().map(|i| &mutations[*i]).collect();
+            let found = self.explain(&mutations, revision).await;
+            for (index, found) in refused.into_iter().zip(found) {
+                results[index] = MutationResult::Refused(found);
+            }
         }
         Ok(())
     }
