@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use flyball_proto::v1::{GetLoopRequest, ListLoopsRequest, LoopObject, WatchLoopsRequest};
-
 use jiff::Timestamp;
 
 use super::{Context, Get, Item, print_change, print_items};
