@@ -13,6 +13,10 @@ use tonic::transport::Endpoint;
 /// Names the `etcd` to use.
 pub const ETCD_VARIABLE: &str = "FLYBALL_TEST_ETCD";
 
+/// Set to 1 where no etcd can be had: tests that need one then say that they were skipped. Without it
+/// they fail, so that a missing etcd never looks like a passed test.
+pub const SKIP_VARIABLE: &str = "FLYBALL_SKIP_ETCD";
+
 /// Bound on the start of a server; a loaded machine takes a second or two.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -32,6 +36,22 @@ pub fn binary() -> Result<PathBuf, String> {
 pub fn etcdctl() -> Result<PathBuf, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FOUND.get_or_init(|| tool("etcdctl", "etcd-client", "FLYBALL_TEST_ETCDCTL")).clone()
+}
+
+/// First line of `etcd --version`, printed by suites, since distributions differ.
+///
+/// # Errors
+/// What was tried, if there is none.
+pub fn version() -> Result<String, String> {
+    let output = Command::new(binary()?).arg("--version").output();
+    let output = output.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Whether tests that need a real etcd are switched off by [`SKIP_VARIABLE`].
+pub fn is_skipped() -> bool {
+    std::env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1")
 }
 
 fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {

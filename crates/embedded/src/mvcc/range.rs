@@ -39,11 +39,8 @@ pub(crate) fn range(
         return Ok(PbRangeResponse { header, count, ..Default::default() });
     }
     let limit = usize::try_from(request.limit).unwrap_or(0);
-    let (kvs, count, more) = if is_plain(request) {
-        first_of(found, limit)
-    } else {
-        sorted(found.collect(), request, limit)
-    };
+    let (kvs, count, more) =
+        if is_plain(request) { first_of(found, limit) } else { sorted(found, request, limit) };
     let kvs = kvs.into_iter().map(|kv| output(kv, request.keys_only)).collect();
     Ok(PbRangeResponse { header, kvs, more, count: as_count(count) })
 }
@@ -52,10 +49,14 @@ pub(crate) fn range(
 fn is_plain(request: &PbRangeRequest) -> bool {
     request.sort_order != ORDER_DESCEND
         && request.sort_target == TARGET_KEY
-        && request.min_mod_revision == 0
-        && request.max_mod_revision == 0
-        && request.min_create_revision == 0
-        && request.max_create_revision == 0
+        && !is_filtered(request)
+}
+
+fn is_filtered(request: &PbRangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
 }
 
 /// The first `limit` versions (0: all); the count is of all of them.
@@ -72,13 +73,18 @@ fn first_of<'a>(found: impl Iterator<Item = &'a Kv>, limit: usize) -> (Vec<&'a K
     (kvs, count, more)
 }
 
-/// Filters, then sorts, then cuts. As in etcd the count is taken before the filters.
+/// Filters, then sorts, then cuts. As in etcd the count is taken before the filters, and a target
+/// without an order sorts only the first `limit` + 1 keys.
 fn sorted<'a>(
-    mut kvs: Vec<&'a Kv>,
+    found: impl Iterator<Item = &'a Kv>,
     request: &PbRangeRequest,
     limit: usize,
 ) -> (Vec<&'a Kv>, usize, bool) {
+    let mut kvs: Vec<_> = found.collect();
     let count = kvs.len();
+    if limit > 0 && request.sort_order == ORDER_NONE && !is_filtered(request) {
+        kvs.truncate(limit + 1);
+    }
     kvs.retain(|kv| {
         within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
             && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
