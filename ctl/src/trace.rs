@@ -1,10 +1,19 @@
-//! The root of a loop's trace: a W3C traceparent with random ids.
+//! The root of a loop's trace: the span of `apply` where spans are exported, else random ids, so that
+//! what comes later still shares one trace.
 
-/// A new sampled traceparent: version 00, random trace id and span id, neither of them zero.
-pub(crate) fn new_traceparent() -> String {
-    let trace = rand::random::<u128>().max(1);
-    let span = rand::random::<u64>().max(1);
-    format!("00-{trace:032x}-{span:016x}-01")
+use flyball_telemetry::{Options, Telemetry};
+
+/// Sets up the export of this command's spans. A client that cannot export works all the same.
+pub(crate) fn start() -> Option<Telemetry> {
+    let instance = format!("{:032x}", rand::random::<u128>());
+    let options = Options { service: "flyball", instance, default_filter: "warn" };
+    flyball_telemetry::init(&options).ok()
+}
+
+/// What the scheduler is told: the span's own context, or a new one.
+pub(crate) fn traceparent(span: &tracing::Span) -> String {
+    flyball_telemetry::current_traceparent(span)
+        .unwrap_or_else(|| flyball_telemetry::new_traceparent(rand::random(), rand::random()))
 }
 
 #[cfg(test)]
@@ -12,10 +21,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_the_form_of_w3c() {
-        let text = new_traceparent();
-        let lengths: Vec<_> = text.split('-').map(str::len).collect();
-        assert_eq!(lengths, [2, 32, 16, 2]);
-        assert_ne!(new_traceparent(), text);
+    fn without_an_exporter_the_ids_are_random() {
+        let span = tracing::Span::none();
+        let text = traceparent(&span);
+        assert!(flyball_telemetry::is_traceparent(&text));
+        assert_ne!(traceparent(&span), text);
     }
 }

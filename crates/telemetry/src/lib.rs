@@ -8,4 +8,4 @@ pub mod semconv;
 mod setup;
 
 pub use propagation::{continue_trace, current_traceparent, is_traceparent, new_traceparent};
-pub use setup::{Options, SetupError, Telemetry, init};
+pub use setup::{Options, SetupError, Telemetry, exports, init};

@@ -51,9 +51,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`SetupError`] for an unreadable filter or exporter setting, or a second call.
 pub fn init(options: &Options) -> Result<Telemetry, SetupError> {
-    let provider = wants_export(|name| std::env::var(name).ok())
-        .then(|| tracer_provider(options))
-        .transpose()?;
+    let provider = exports().then(|| tracer_provider(options)).transpose()?;
     let export = provider
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("flyball")));
@@ -79,6 +77,11 @@ fn is_terminal() -> bool {
 fn filter(default: &str) -> Result<EnvFilter, SetupError> {
     let text = std::env::var("FLYBALL_LOG").unwrap_or_else(|_| default.to_owned());
     EnvFilter::try_new(&text).map_err(|error| SetupError::Filter(error.to_string()))
+}
+
+/// True when the environment asks for the export of spans.
+pub fn exports() -> bool {
+    wants_export(|name| std::env::var(name).ok())
 }
 
 /// The SDK itself reads neither `OTEL_SDK_DISABLED` nor `OTEL_TRACES_EXPORTER`.

@@ -12,6 +12,8 @@ use crate::documents::{self, Document};
 use crate::follow::{LoopWatch, Seen};
 use crate::objects::{self, LoopDocument};
 use crate::output::Format;
+use tracing::Instrument;
+
 use crate::{Exit, Failure, Outcome, trace, view};
 
 /// Arguments of `apply`.
@@ -59,13 +61,14 @@ impl Apply {
         clients: &mut Clients,
         document: &Document,
     ) -> Result<ApplyResponse, Failure> {
+        let span = tracing::info_span!("apply", otel.name = "loop.apply");
         let request = ApplyRequest {
             manifest_json: document.json.to_string().into(),
             dry_run: self.dry_run,
             expected_generation: 0,
-            traceparent: trace::new_traceparent(),
+            traceparent: trace::traceparent(&span),
         };
-        let answer = clients.loops.apply(request).await;
+        let answer = clients.loops.apply(request).instrument(span).await;
         answer.map(tonic::Response::into_inner).map_err(|status| {
             let mut failure = Failure::from(status);
             let name = &document.manifest.metadata.name;

@@ -22,7 +22,7 @@ mod wait;
 use self::context::Context;
 use crate::args::Global;
 use crate::output::Out;
-use crate::{Exit, Failure, Outcome};
+use crate::{Exit, Failure, Outcome, trace};
 
 /// A verb of the client.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -83,15 +83,27 @@ pub(crate) fn run(verb: Verb, global: &Global, out: &mut Out) -> Outcome {
 
 /// Runs a verb that talks to a scheduler, until it is done or the user interrupts it.
 fn with_runtime(verb: Verb, context: &mut Context<'_>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let exports = flyball_telemetry::exports();
+    // The exporter needs a thread of the runtime beside the one that works.
+    let mut builder = match exports {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::new("internal", format!("no runtime: {error}")))?;
     runtime.block_on(async {
-        tokio::select! {
+        let telemetry = exports.then(trace::start).flatten();
+        let outcome = tokio::select! {
             outcome = online(verb, context) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        };
+        if let Some(telemetry) = telemetry {
+            telemetry.shutdown().await;
         }
+        outcome
     })
 }
 
