@@ -6,3 +6,4 @@ mod support;
 
 mod converge;
 mod takeover;
+mod trace;

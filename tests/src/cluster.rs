@@ -29,11 +29,21 @@ pub struct Options {
     pub schedulers: usize,
     /// Further arguments of every worker.
     pub worker_args: Vec<String>,
+    /// Further environment of every process, the command line included.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 1, slots: 4, ttl: 2, etcd: None, schedulers: 1, worker_args: Vec::new() }
+        Self {
+            workers: 1,
+            slots: 4,
+            ttl: 2,
+            etcd: None,
+            schedulers: 1,
+            worker_args: Vec::new(),
+            env: Vec::new(),
+        }
     }
 }
 
@@ -126,6 +136,7 @@ impl Cluster {
             .stderr(log)
             .env("FLYBALL_LOG", std::env::var("FLYBALL_LOG").unwrap_or_else(|_| "info".into()))
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(self.options.env.iter().cloned())
             .spawn()
             .expect("the binary can be started");
         Process { child }
@@ -222,6 +233,8 @@ impl Cluster {
             .args(args)
             .env("FLYBALL_ADDR", self.address(number))
             .env("NO_COLOR", "1")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(self.options.env.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -13,6 +13,7 @@ use flyball_proto::v1::{ApplyRequest, ApplyResponse, LoopObject};
 use flyball_store::{Change, CreateLoop, LoopRecord, StoreError, Stored, Update};
 use jiff::Timestamp;
 use tonic::{Code, Status};
+use tracing::Instrument;
 
 use super::Api;
 use super::documents::object;
@@ -42,15 +43,19 @@ struct Applied {
 }
 
 impl Api {
-    #[tracing::instrument(name = "loop.submit", skip_all, fields(flyball.loop = tracing::field::Empty))]
     pub(super) async fn apply_manifest(
         &self,
         request: ApplyRequest,
     ) -> Result<ApplyResponse, Status> {
-        let span = tracing::Span::current();
+        let span = tracing::info_span!("loop.submit", flyball.r#loop = tracing::field::Empty);
+        // Before the span is entered: afterwards it has started and takes no parent.
         flyball_telemetry::continue_trace(&span, &request.traceparent);
+        self.submit(request).instrument(span).await
+    }
+
+    async fn submit(&self, request: ApplyRequest) -> Result<ApplyResponse, Status> {
         let wanted = check(&request)?;
-        span.record("flyball.loop", wanted.key.to_string());
+        tracing::Span::current().record("flyball.loop", wanted.key.to_string());
         let applied = self.create_or_update(&wanted).await?;
         let warnings = self.warnings(wanted.manifest.spec).await?;
         let (object, outcome) = (Some(applied.object), applied.outcome.to_owned());
