@@ -1,6 +1,8 @@
 //! The store as a model: keys with revisions, transactions with their preconditions, and a log that
 //! a watch reads.
 
+#![expect(clippy::result_large_err, reason = "a model in memory; refusals are rare and short-lived")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -147,6 +149,17 @@ impl Model {
     fn has_status(&self, key: &LoopKey, status: &LoopStatus) -> Option<i64> {
         let found = self.statuses.get(key)?;
         (*found.value == *status).then_some(found.mod_revision)
+    }
+
+    /// Reading back touches the status, so that a request that is still on its way is refused.
+    pub(crate) fn touch_status(&mut self, mutation: &Mutation) {
+        let Some(key) = mutation.loop_key().cloned() else { return };
+        let Some(status) = self.statuses.get(&key).map(|status| status.value.clone()) else {
+            return;
+        };
+        let revision = self.next();
+        let change = self.write_status(&key, &status, revision);
+        self.log(vec![change]);
     }
 
     /// Executes a mutation as a transaction.

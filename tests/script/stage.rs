@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) commits: BTreeMap<u64, Mutation>,
     /// The session of each node, and its incarnation.
     pub(crate) sessions: BTreeMap<NodeName, (SessionId, Incarnation)>,
+    /// Writes of the API that the reactor has not been told of yet.
+    delayed: Vec<Event>,
     numbers: u64,
     lines: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl Stage {
             now: Timestamp::UNIX_EPOCH,
             commits: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            delayed: Vec::new(),
             numbers: 0,
             lines: Vec::new(),
         }
@@ -68,6 +71,7 @@ impl Stage {
             "commit" => self.commit(&command),
             "resolve" => self.resolve(&command),
             "settle" => self.settle(),
+            "tell" => self.tell(),
             "update" | "ended" => self.report(&command),
             "tick" => self.tick(&command),
             "explain" => self.explain(&command),
@@ -77,7 +81,7 @@ impl Stage {
         std::mem::take(&mut self.lines)
     }
 
-    pub(crate) fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event) {
         for effect in self.reactor.on_event(event, self.now) {
             self.lines.push(show::effect(&effect));
             if let Effect::Commit { commit, mutation } = effect {
@@ -130,9 +134,7 @@ impl Stage {
             ..LoopStatus::default()
         };
         let (revision, changes) = self.model.put_loop(record, Some(status));
-        if command.has("told") {
-            self.event(Event::Written { revision, changes });
-        }
+        self.written(command, Event::Written { revision, changes });
     }
 
     /// `change NAME cancel|delete|spec [owns=…] [told]`
@@ -154,8 +156,21 @@ impl Stage {
             other => panic!("no change {other}"),
         }
         let (revision, changes) = self.model.put_loop(record, None);
+        self.written(command, Event::Written { revision, changes });
+    }
+
+    /// The API tells the reactor of a write at once (`told`), late (`delayed`, by `tell`), or never.
+    fn written(&mut self, command: &Command, event: Event) {
         if command.has("told") {
-            self.event(Event::Written { revision, changes });
+            self.event(event);
+        } else if command.has("delayed") {
+            self.delayed.push(event);
+        }
+    }
+
+    fn tell(&mut self) {
+        for event in std::mem::take(&mut self.delayed) {
+            self.event(event);
         }
     }
 
@@ -217,7 +232,7 @@ impl Stage {
         self.answer(number, result);
     }
 
-    pub(crate) fn answer(&mut self, number: u64, result: CommitResult) {
+    fn answer(&mut self, number: u64, result: CommitResult) {
         if result != CommitResult::Unknown {
             self.commits.remove(&number);
         }
@@ -236,15 +251,15 @@ impl Stage {
         if !self.commits.contains_key(&number) {
             return self.lines.push(format!("no commit {number}"));
         }
-        let result = self.read_back(number);
-        self.answer(number, result);
-    }
-
-    pub(crate) fn read_back(&self, number: u64) -> CommitResult {
-        match self.model.was_applied(&self.commits[&number]) {
+        let mutation = self.commits[&number].clone();
+        let result = match self.model.was_applied(&mutation) {
             Some(revision) => CommitResult::Committed { revision },
-            None => CommitResult::Unavailable,
-        }
+            None => {
+                self.model.touch_status(&mutation);
+                CommitResult::Unavailable
+            }
+        };
+        self.answer(number, result);
     }
 
     /// Executes and answers every commit, and delivers the watch, until nothing is left to do.
@@ -320,14 +335,14 @@ impl Stage {
     }
 }
 
-pub(crate) fn result_of(done: Result<i64, flyball_store::Found>) -> CommitResult {
+fn result_of(done: Result<i64, flyball_store::Found>) -> CommitResult {
     match done {
         Ok(revision) => CommitResult::Committed { revision },
         Err(found) => CommitResult::Refused { found },
     }
 }
 
-pub(crate) fn key(text: &str) -> LoopKey {
+fn key(text: &str) -> LoopKey {
     text.parse().unwrap()
 }
 
