@@ -54,7 +54,8 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     let json = matches!(global.output, Format::Json);
     let ended = runtime.block_on(async {
         let telemetry = start_telemetry(&role)?;
-        let ended = play(role, json, out).await;
+        // On the heap: it holds the state of the largest role.
+        let ended = Box::pin(play(role, json, out)).await;
         telemetry.shutdown().await;
         ended
     });
