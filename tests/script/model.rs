@@ -1,7 +1,10 @@
 //! The store as a model: keys with revisions, transactions with their preconditions, and a log that
 //! a watch reads.
 
-#![expect(clippy::result_large_err, reason = "a model in memory; refusals are rare and short-lived")]
+#![expect(
+    clippy::result_large_err,
+    reason = "a model in memory; refusals are rare and short-lived"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -70,7 +70,7 @@ fn to_node(message: &ToNode) -> String {
             line
         }
         ToNode::Stop { token, reason, .. } => format!("stop token {token}: {}", reason.as_str()),
-        ToNode::Ack { sequence, refused } if refused.is_empty() => format!("ack {sequence}"),
+        ToNode::Ack { sequence, refused: "" } => format!("ack {sequence}"),
         ToNode::Ack { sequence, refused } => format!("refuse {sequence}: {refused}"),
     }
 }

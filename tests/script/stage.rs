@@ -279,9 +279,9 @@ impl Stage {
     fn report(&mut self, command: &Command) {
         let key = key(command.word(0));
         let claim = self.model.claims.get(&key);
-        let token = command.number("token").or(claim.map(|claim| claim.create_revision));
+        let token = command.number("token").or_else(|| claim.map(|claim| claim.create_revision));
         let node = command.get("node").map(NodeName::from);
-        let node = node.or(claim.map(|claim| claim.value.node.clone()));
+        let node = node.or_else(|| claim.map(|claim| claim.value.node.clone()));
         let (Some(token), Some(node)) = (token, node) else {
             return self.lines.push(format!("no claim of {key}"));
         };

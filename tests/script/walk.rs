@@ -270,10 +270,8 @@ impl Walk {
                 live.map_or_else(|| format!("last-{node}"), |s| s.value.incarnation.0.clone());
             self.stage.run(&format!("attach {node} {incarnation} slots=3 cpu=4"));
         }
-        for node in ["n2"] {
-            self.stage.run(&format!("expire {node}"));
-            self.stage.sessions.remove(&node.into());
-        }
+        self.stage.run("expire n2");
+        self.stage.sessions.remove(&"n2".into());
         for _ in 0..60 {
             self.stage.run("settle");
             self.check();
