@@ -4,7 +4,7 @@
 use crate::error::{self, Refusal, STOPPED};
 use crate::lease::{Lessor, Moment};
 use crate::mvcc::{State, txn::Write};
-use crate::options::{COMPACTION_STEP_REVISIONS, EXPIRIES_PER_BATCH_MAX};
+use crate::options::{COMPACTION_STEPS, EXPIRIES_PER_BATCH_MAX, FOLDABLE_ROWS_MAX};
 use crate::shared::Shared;
 use crate::storage::{Commit, Storage};
 use etcd_client::proto::{
@@ -102,7 +102,7 @@ impl Engine {
 
     /// Work that can wait for a quiet moment. False if it failed.
     pub(crate) fn tidy(&mut self) -> bool {
-        let Some(storage) = self.storage.as_mut().filter(|storage| storage.can_fold()) else {
+        let Some(storage) = self.storage.as_mut().filter(|storage| storage.foldable() > 0) else {
             return true;
         };
         let outcome = storage.fold();
@@ -115,7 +115,12 @@ impl Engine {
 
     /// Whether `tidy` has something to do.
     pub(crate) fn is_untidy(&self) -> bool {
-        self.storage.as_ref().is_some_and(Storage::can_fold)
+        self.storage.as_ref().is_some_and(|storage| storage.foldable() > 0)
+    }
+
+    /// Whether so much is left to do that it can no longer wait for a quiet moment.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.storage.as_ref().is_some_and(|storage| storage.foldable() > FOLDABLE_ROWS_MAX)
     }
 
     fn make_durable(&mut self, after: i64, compacted: i64) -> Result<(), Box<redb::Error>> {
@@ -204,7 +209,7 @@ impl Engine {
     fn bound_history(&self, state: &mut State) {
         let oldest = state.compacted.max(state.log.first());
         let excess = state.revision - oldest - self.history.revisions_max;
-        if excess > COMPACTION_STEP_REVISIONS {
+        if excess > self.history.revisions_max / COMPACTION_STEPS {
             state.compact(oldest + excess);
         }
         if state.log.bytes() > self.history.bytes_max {

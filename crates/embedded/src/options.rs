@@ -70,6 +70,10 @@ pub(crate) const BATCH_COMMANDS_MAX: usize = 1024;
 /// next batch, so a mass expiry cannot block writes.
 pub(crate) const EXPIRIES_PER_BATCH_MAX: usize = 500;
 
-/// Revisions by which history may exceed its bound before it is compacted: compaction in steps
-/// costs a millisecond now and then, not a second once a day.
-pub(crate) const COMPACTION_STEP_REVISIONS: i64 = 1000;
+/// History may exceed its bound in revisions by this fraction before it is compacted: compaction in
+/// steps costs a millisecond now and then, not a second once a day.
+pub(crate) const COMPACTION_STEPS: i64 = 100;
+
+/// Rows of compacted history that may lie in the log of a store that is never quiet. Folding 64 of
+/// them costs one more sync, so under full load it takes one or two per cent.
+pub(crate) const FOLDABLE_ROWS_MAX: usize = 256;

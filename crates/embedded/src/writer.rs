@@ -34,7 +34,7 @@ pub(crate) fn run(mut engine: Engine, inbox: &Receiver<ToWriter>, started: Insta
                 Err(_) => break,
             }
         }
-        if !engine.process(batch, started.elapsed()) {
+        if !engine.process(batch, started.elapsed()) || (engine.is_overdue() && !engine.tidy()) {
             break;
         }
     }

@@ -14,7 +14,7 @@ use crate::mvcc::{Kv, State, log::EventLog};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(crate) struct Storage {
     db: Database,
     compacted: i64,
     /// First revisions of the rows that are in `log`.
-    rows: std::collections::VecDeque<i64>,
+    rows: VecDeque<i64>,
 }
 
 /// What was found in a database.
@@ -145,20 +145,18 @@ impl Storage {
         txn.commit().map_err(storage)
     }
 
-    /// Whether rows wait to be folded.
-    pub(crate) fn can_fold(&self) -> bool {
+    /// Rows that wait to be folded.
+    pub(crate) fn foldable(&self) -> usize {
         // The row that holds the compacted revision stays: a watch may start there.
-        self.rows.get(1).is_some_and(|second| *second <= self.compacted)
+        self.rows.partition_point(|first| *first <= self.compacted).saturating_sub(1)
     }
 
-    /// Folds some rows into `base`. `state` is consulted for nothing: rows are replayed in order.
+    /// Folds some rows into `base`, in order.
     pub(crate) fn fold(&mut self) -> Result<()> {
         let txn = self.db.begin_write().map_err(storage)?;
-        let mut folded = 0;
-        while self.can_fold() && folded < FOLD_ROWS_MAX {
-            let Some(first) = self.rows.pop_front() else { break };
+        let rows = self.foldable().min(FOLD_ROWS_MAX);
+        for first in self.rows.drain(..rows) {
             fold_row(&txn, first)?;
-            folded += 1;
         }
         txn.commit().map_err(storage)
     }
@@ -221,8 +219,8 @@ fn initialise(db: &Database, member: u64) -> Result<(u64, i64, u64)> {
 fn replay(
     table: &impl ReadableTable<i64, &'static [u8]>,
     state: &mut State,
-) -> std::result::Result<std::collections::VecDeque<i64>, OpenError> {
-    let mut firsts = std::collections::VecDeque::new();
+) -> std::result::Result<VecDeque<i64>, OpenError> {
+    let mut firsts = VecDeque::new();
     for row in table.iter().map_err(storage)? {
         let (first, row) = row.map_err(storage)?;
         let first = first.value();

@@ -1,9 +1,15 @@
 //! First tests of the server in one process.
 
+mod backend;
+mod commit;
+mod crash;
+mod dice;
+mod history;
+
 use crate::{Options, Server};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
 
-async fn client(server: &Server) -> Client {
+pub(crate) async fn client(server: &Server) -> Client {
     Client::from_channel(server.channel(), None).await.unwrap()
 }
 
