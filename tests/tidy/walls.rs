@@ -42,7 +42,7 @@ const SUITES: &str = "flyball-tests";
 const OWNERS: &[(&str, &[&str])] = &[
     ("etcd-client", &["flyball-store", "flyball-embedded", SUITES]),
     ("redb", &["flyball-embedded"]),
-    ("opentelemetry*", &["flyball-telemetry"]),
+    ("opentelemetry*", &["flyball-telemetry", SUITES]), // the suites play the collector
     ("tracing-opentelemetry", &["flyball-telemetry"]),
     ("tracing-subscriber", &["flyball-telemetry"]),
     ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded"]),
