@@ -26,7 +26,6 @@ pub(crate) enum Request {
     KeepAlive(i64),
     TimeToLive { id: i64, with_keys: bool },
     Leases,
-    Size,
 }
 
 /// What the writer answers, by the kind of request. `revision` is the newest one right after.
@@ -40,7 +39,6 @@ pub(crate) enum Answer {
     Renewed { ttl_seconds: i64, revision: i64 },
     TimeToLive { found: Option<crate::lease::TimeToLive>, revision: i64 },
     Leases { ids: Vec<i64>, revision: i64 },
-    Size(i64),
 }
 
 /// A request with the way back.
@@ -127,7 +125,7 @@ impl Engine {
         let leases = self.leases.take_unsaved();
         let Some(storage) = &mut self.storage else { return Ok(()) };
         let shared = Arc::clone(&self.shared);
-        let Ok(state) = shared.read() else { return Ok(()) };
+        let state = shared.read().map_err(|_| Box::new(redb::Error::DatabaseClosed))?;
         if state.revision == after && state.compacted == compacted && leases.is_empty() {
             return Ok(());
         }
@@ -176,7 +174,6 @@ impl Engine {
                 Ok(Answer::Txn(answer))
             }
             Request::Compact(at) => compact(state, at),
-            Request::Size => Ok(Answer::Size(self.storage.as_ref().map_or(0, Storage::bytes))),
             request => self.apply_lease(state, &request, now),
         }
     }

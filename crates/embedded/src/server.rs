@@ -6,7 +6,7 @@ use crate::lease::Lessor;
 use crate::mvcc::State;
 use crate::options::Options;
 use crate::service::{cluster, kv, lease, maintenance};
-use crate::shared::Shared;
+use crate::shared::{Identity, Shared};
 use crate::storage::{self, Storage};
 use crate::{watch, writer};
 use etcd_client::proto::{
@@ -57,9 +57,13 @@ impl Server {
             }
         }
         let (sender, inbox) = mpsc::sync_channel(options.queue_max.max(1));
-        let urls = options.client_urls;
-        let shared = Shared::new(state, sender, member, urls, options.progress_interval);
-        let shared = Arc::new(shared);
+        let identity = Identity {
+            member_id: member,
+            client_urls: options.client_urls,
+            progress_interval: options.progress_interval,
+            file: options.path.map(|path| path.join(storage::FILE)),
+        };
+        let shared = Arc::new(Shared::new(state, sender, identity));
         let history = HistoryBounds {
             revisions_max: options.history_revisions_max,
             bytes_max: options.history_bytes_max,

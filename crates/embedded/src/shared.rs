@@ -4,6 +4,7 @@ use crate::engine::{Answer, Command, Request};
 use crate::error::{Refusal, STOPPED, TOO_MANY_REQUESTS, status};
 use crate::mvcc::State;
 use etcd_client::proto::PbResponseHeader;
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -27,6 +28,17 @@ pub(crate) struct Shared {
     pub(crate) member_id: u64,
     pub(crate) client_urls: Vec<String>,
     pub(crate) progress_interval: Duration,
+    /// The store's file, if it is one.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Who a server is and what it tells of itself.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) member_id: u64,
+    pub(crate) client_urls: Vec<String>,
+    pub(crate) progress_interval: Duration,
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// What watches are woken for.
@@ -39,18 +51,13 @@ pub(crate) enum News {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        state: State,
-        writer: SyncSender<ToWriter>,
-        member_id: u64,
-        client_urls: Vec<String>,
-        progress_interval: Duration,
-    ) -> Self {
+    pub(crate) fn new(state: State, writer: SyncSender<ToWriter>, identity: Identity) -> Self {
         let (news, _) = watch::channel(News::Published(state.published));
         let state = RwLock::new(state);
         // A cluster of one: any fixed relation between the two ids will do.
-        let cluster_id = member_id.rotate_left(32);
-        Self { state, news, writer, cluster_id, member_id, client_urls, progress_interval }
+        let cluster_id = identity.member_id.rotate_left(32);
+        let Identity { member_id, client_urls, progress_interval, file } = identity;
+        Self { state, news, writer, cluster_id, member_id, client_urls, progress_interval, file }
     }
 
     /// The state for reading, unless the server has stopped.

@@ -7,12 +7,15 @@
 use crate::engine::Engine;
 use crate::lease::Moment;
 use crate::options::BATCH_COMMANDS_MAX;
-use crate::shared::ToWriter;
+use crate::shared::{Shared, ToWriter};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Serves until it is told to stop, all senders are gone, or a commit fails.
 pub(crate) fn run(mut engine: Engine, inbox: &Receiver<ToWriter>, started: Instant) {
+    // However this thread ends: nobody waits for a watch that will never speak again.
+    let _stopping = Stopping(Arc::clone(&engine.shared));
     let mut serving = true;
     while serving {
         let mut batch = Vec::new();
@@ -38,7 +41,14 @@ pub(crate) fn run(mut engine: Engine, inbox: &Receiver<ToWriter>, started: Insta
             break;
         }
     }
-    engine.shared.stop();
+}
+
+struct Stopping(Arc<Shared>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 enum Next {

@@ -60,3 +60,48 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcd_client::proto::PbKeyValue;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn kv(revision: i64) -> Kv {
+        Arc::new(PbKeyValue { mod_revision: revision, ..Default::default() })
+    }
+
+    proptest! {
+        /// Compaction changes no answer at or after its revision, and keeps nothing needless.
+        #[test]
+        fn compaction_changes_no_later_answer(
+            writes in prop::collection::vec((0_u8..4, any::<bool>()), 1..60),
+            at in 0_i64..60,
+        ) {
+            let mut whole = Index::default();
+            let revisions = i64::try_from(writes.len()).unwrap();
+            for (revision, (key, delete)) in (1..).zip(&writes) {
+                // Deleting a key that is not there makes no version, as in the server.
+                if !delete || whole.get(&[*key], revision).is_some() {
+                    whole.push(&[*key], revision, (!delete).then(|| kv(revision)));
+                }
+            }
+            let at = at.min(revisions);
+            let mut compacted = Index { keys: whole.keys.clone() };
+            for key in 0_u8..4 {
+                compacted.compact_key(&[key], at);
+            }
+            for revision in at..=revisions {
+                for key in 0_u8..4 {
+                    prop_assert_eq!(compacted.get(&[key], revision), whole.get(&[key], revision));
+                }
+            }
+            for history in compacted.keys.values() {
+                let old = history.iter().filter(|version| version.revision <= at).count();
+                prop_assert!(old <= 1 && !history.is_empty());
+                prop_assert!(history[0].revision > at || history[0].kv.is_some());
+            }
+        }
+    }
+}

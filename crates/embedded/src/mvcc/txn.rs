@@ -6,7 +6,7 @@ use crate::error::{KEY_NOT_FOUND, LEASE_NOT_FOUND, Refusal};
 use crate::lease::Lessor;
 use etcd_client::proto::{
     PbCompare, PbDeleteRequest, PbDeleteResponse, PbKeyValue, PbPutRequest, PbPutResponse,
-    PbRangeResponse, PbResponseHeader, PbResponseOp, PbTargetUnion, PbTxnOpRequest,
+    PbRangeRequest, PbRangeResponse, PbResponseHeader, PbResponseOp, PbTargetUnion, PbTxnOpRequest,
     PbTxnOpResponse, PbTxnRequest, PbTxnRequestOp, PbTxnResponse,
 };
 use std::cmp::Ordering;
@@ -169,14 +169,14 @@ impl<'a> Write<'a> {
     ) -> Result<(), Refusal> {
         let mut nested = path.nested.iter();
         for op in branch(request, path.succeeded) {
-            match (&op.request, &op.request) {
-                (Some(PbTxnOpRequest::RequestTxn(inner)), _) => {
+            match &op.request {
+                Some(PbTxnOpRequest::RequestTxn(inner)) => {
                     if let Some(path) = nested.next() {
                         self.check(inner, path, check_op)?;
                     }
                 }
-                (Some(op), _) => check_op(self, op)?,
-                (None, _) => {}
+                Some(op) => check_op(self, op)?,
+                None => {}
             }
         }
         Ok(())
@@ -242,7 +242,7 @@ impl<'a> Write<'a> {
         self.state.revision + i64::from(!self.changes.is_empty())
     }
 
-    fn range(&self, request: &etcd_client::proto::PbRangeRequest) -> PbRangeResponse {
+    fn range(&self, request: &PbRangeRequest) -> PbRangeResponse {
         // Revisions were checked before the first effect and compaction cannot come between.
         range::range(self.state, request, self.seen()).unwrap_or_default()
     }

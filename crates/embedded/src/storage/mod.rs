@@ -36,7 +36,7 @@ const MEMBER_KEY: &str = "member";
 const FOLD_ROWS_MAX: usize = 64;
 
 /// Name of the file in the store's directory.
-const FILE: &str = "store.redb";
+pub(crate) const FILE: &str = "store.redb";
 
 type Result<T> = std::result::Result<T, Box<redb::Error>>;
 
@@ -159,19 +159,6 @@ impl Storage {
             fold_row(&txn, first)?;
         }
         txn.commit().map_err(storage)
-    }
-
-    /// Bytes of the file that hold data, for `endpoint status`.
-    pub(crate) fn bytes(&self) -> i64 {
-        let stats = self.db.begin_write().ok().and_then(|txn| {
-            let stats = txn.stats().ok();
-            drop(txn.abort());
-            stats
-        });
-        stats.map_or(0, |stats| {
-            let bytes = stats.allocated_pages() * stats.page_size() as u64;
-            i64::try_from(bytes).unwrap_or(i64::MAX)
-        })
     }
 }
 

@@ -84,3 +84,53 @@ async fn compares_decide_and_a_refused_request_leaves_nothing() {
     let x = client.get("x", None).await.unwrap();
     assert_eq!((x.kvs().len(), x.header().unwrap().revision()), (0, 2));
 }
+
+#[tokio::test]
+async fn silent_watches_hear_of_progress() {
+    let interval = std::time::Duration::from_millis(20);
+    let options = Options { progress_interval: interval, ..Options::in_memory() };
+    let server = Server::open(options).unwrap();
+    let mut client = client(&server).await;
+    let mut stream =
+        client.watch("k", Some(WatchOptions::new().with_progress_notify())).await.unwrap();
+    assert!(stream.message().await.unwrap().unwrap().created());
+    client.put("x", "1", None).await.unwrap();
+    loop {
+        let progress = stream.message().await.unwrap().unwrap();
+        assert_eq!((progress.watch_id(), progress.events().len()), (0, 0));
+        if progress.header().unwrap().revision() == 2 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_server() {
+    let server = Server::open(Options::in_memory()).unwrap();
+    let mut stream = client(&server).await.watch("k", None).await.unwrap();
+    assert!(stream.message().await.unwrap().unwrap().created());
+    server.shutdown();
+    let error = stream.message().await.unwrap_err();
+    assert!(error.to_string().contains("server stopped"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lease_has_its_full_time_again_after_reopening() {
+    let disk = backend::Disk::default();
+    let on = || Options { backend: Some(Box::new(disk.clone())), ..Options::default() };
+    let server = Server::open(on()).unwrap();
+    let mut client = client(&server).await;
+    let lease = client.lease_grant(2, None).await.unwrap().id();
+    client.put("k", "1", Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    // It runs out while nobody is there: that does not count.
+    server.shutdown();
+    drop(server);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let server = Server::open(on()).unwrap();
+    let mut client = self::client(&server).await;
+    assert_eq!(client.get("k", None).await.unwrap().count(), 1);
+    let mut stream =
+        client.watch("k", Some(WatchOptions::new().with_start_revision(3))).await.unwrap();
+    while stream.message().await.unwrap().unwrap().events().is_empty() {}
+    assert_eq!(client.get("k", None).await.unwrap().count(), 0);
+}
