@@ -105,7 +105,7 @@ async fn build(
     let (submitter, submit_queue) = Submitter::new();
     let outboxes = Outboxes::default();
     let leader_moved = Arc::new(Notify::new());
-    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter);
+    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter, stop.clone());
 
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use super::apply::key_of;
 use super::error::of_store;
+use crate::shell::Handle;
 
 /// Events on their way to one client.
 const OUTBOX_MAX: usize = 64;
@@ -37,6 +38,7 @@ impl Events for Api {
         let mut news = self.core.watch_events();
         let kept = self.store.list_events(&scope).await.map_err(|error| of_store(&error))?;
         let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
+        let core = self.core.clone();
         tokio::spawn(async move {
             let last = kept.last().cloned();
             for record in kept {
@@ -45,7 +47,7 @@ impl Events for Api {
                 }
             }
             if request.follow {
-                follow(&request, last.as_ref(), &mut news, &sender).await;
+                follow(&request, last.as_ref(), &mut news, &sender, &core).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -58,11 +60,13 @@ async fn follow(
     last: Option<&EventRecord>,
     news: &mut broadcast::Receiver<Arc<EventRecord>>,
     sender: &mpsc::Sender<Result<Event, Status>>,
+    core: &Handle,
 ) {
     loop {
         let record = tokio::select! {
             record = news.recv() => record,
             () = sender.closed() => return,
+            () = core.stopping() => return,
         };
         match record {
             // What was listed may come by the watch as well.

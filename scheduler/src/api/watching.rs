@@ -81,6 +81,7 @@ impl Watcher {
             let change = tokio::select! {
                 change = news.recv() => change,
                 () = self.sender.closed() => return Err(Gone),
+                () = self.core.stopping() => return Err(Gone),
             };
             match change {
                 Ok(change) if self.selector.takes_key(&change.key) => {

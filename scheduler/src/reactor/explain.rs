@@ -119,8 +119,8 @@ impl Reactor {
         let claim = self.view.loops.get(&key).and_then(|entry| entry.claim.get());
         match claim {
             Some(claim) => {
-                let since = ago(claim.since, now);
-                let _ = write!(line, " on node {} with token {token} since {since}", claim.node);
+                let held = span(claim.since, now);
+                let _ = write!(line, " on node {} with token {token} for {held}", claim.node);
             }
             None => line.push_str(", whose assignment is not confirmed yet"),
         }
@@ -177,9 +177,9 @@ impl Reactor {
             told.findings.push("its claim is gone: the run counts as lost".to_owned());
             return;
         };
-        let since = ago(claim.value.since, now);
+        let held = span(claim.value.since, now);
         told.findings.push(format!(
-            "node {} owns {} with token {} since {since} (run {} of this loop)",
+            "node {} owns {} with token {} for {held} (run {} of this loop)",
             claim.value.node,
             resources(&claim.value.resources),
             Token(claim.create_revision),
@@ -266,8 +266,8 @@ fn resources(entries: &[String]) -> String {
     }
 }
 
-/// A span for people, in seconds or minutes.
-fn ago(then: Timestamp, now: Timestamp) -> String {
+/// How long ago something began, for people, in seconds or minutes.
+fn span(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
-    if seconds < 120 { format!("{seconds} s ago") } else { format!("{} min ago", seconds / 60) }
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }

@@ -138,6 +138,14 @@ impl Reactor {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// The create revision of the leader key it holds.
+    pub fn term(&self) -> Option<i64> {
+        match self.role {
+            Role::Leader(create_revision) => Some(create_revision),
+            Role::Follower => None,
+        }
+    }
+
     /// True when it may decide: it leads, and its view is current.
     pub fn is_acting(&self) -> bool {
         self.is_leading() && self.current

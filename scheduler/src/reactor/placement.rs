@@ -142,8 +142,11 @@ impl Reactor {
                 passed_over: entry.passed_over,
             });
         }
+        let text = |waiting: &Option<Waiting>| waiting.as_ref().map(ToString::to_string);
+        if text(&entry.waiting) != text(&waiting) {
+            self.changed.insert(key.clone());
+        }
         entry.waiting = waiting;
-        self.changed.insert(key.clone());
     }
 
     /// The node for a waiting loop, or why there is none.

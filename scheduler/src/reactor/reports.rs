@@ -48,17 +48,16 @@ impl Reactor {
         if !self.is_leading() {
             return;
         }
-        let Some(entry) = self.view.loops.get_mut(&report.key).filter(|entry| {
-            entry.uid() == Some(&report.uid) || entry.claim.get().is_some() || !self.current
-        }) else {
-            if self.current {
-                self.ack(report.session, report.sequence, FENCED);
-            }
+        // While the view is not current nothing is known for sure, so the report waits.
+        if self.current && !self.view.loops.contains_key(&report.key) {
+            self.ack(report.session, report.sequence, FENCED);
             return;
-        };
+        }
+        let entry = self.view.loops.entry(report.key.clone()).or_default();
         if entry.reports.len() >= REPORTS_MAX {
-            // Not acknowledged, so the worker will send its newest state again.
-            tracing::warn!(key = %report.key, "too many reports wait for one loop; dropped one");
+            // What is not acknowledged is sent again by the next session.
+            let message = "too many reports wait for one loop";
+            self.drop_session(report.session, message);
             return;
         }
         let key = report.key.clone();

@@ -49,6 +49,18 @@ impl Reactor {
         self.view.touch_node(&name);
     }
 
+    /// Ends a stream that does not keep the protocol; the worker comes back with a new one.
+    pub(super) fn drop_session(&mut self, session: SessionId, message: &str) {
+        let of = |stream: &Attached| stream.session == session;
+        for entry in self.view.nodes.values_mut() {
+            if entry.stream.as_ref().is_some_and(of) {
+                entry.stream = None;
+                entry.adopted = false;
+            }
+        }
+        self.close(session, "protocol", message);
+    }
+
     pub(super) fn close(&mut self, session: SessionId, reason: &'static str, message: &str) {
         self.effects.push(Effect::Close { session, reason, message: message.to_owned() });
     }

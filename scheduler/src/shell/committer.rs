@@ -33,22 +33,25 @@ impl Committer {
             let mut ids = Vec::with_capacity(requests.len());
             let mut mutations = Vec::with_capacity(requests.len());
             let leadership = self.leadership.borrow().clone();
+            let term = leadership.as_ref().map(|leadership| leadership.create_revision);
+            let mut results = Vec::new();
             for request in requests.drain(..) {
                 match &leadership {
-                    Some(leadership) if request.resolve => {
-                        self.resolve(request, leadership.clone())
+                    Some(leadership) if term == request.term => {
+                        if request.resolve {
+                            self.resolve(request, leadership.clone());
+                        } else {
+                            ids.push(request.commit);
+                            mutations.push(request.mutation);
+                        }
                     }
-                    _ => {
-                        ids.push(request.commit);
-                        mutations.push(request.mutation);
-                    }
+                    // The reactor knows that it does not lead any more, or is about to be told.
+                    _ => tracing::debug!(commit = request.commit.0, "of an earlier term"),
                 }
             }
-            let results = match leadership {
-                Some(leadership) => self.commit(&leadership, &mutations).await,
-                // The reactor is about to be told that it does not lead.
-                None => vec![CommitResult::Unavailable; ids.len()],
-            };
+            if let Some(leadership) = &leadership {
+                results = self.commit(leadership, &mutations).await;
+            }
             for (commit, result) in ids.into_iter().zip(results) {
                 if self.core.tell(Event::Committed { commit, result }).await.is_err() {
                     return;

@@ -6,6 +6,7 @@ use flyball_core::ids::LoopKey;
 use flyball_store::{EventRecord, Mutation};
 use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::events::Emitter;
 use super::feeder::ListRequest;
@@ -50,6 +51,9 @@ pub(crate) struct CommitRequest {
     pub(crate) mutation: Mutation,
     /// The outcome is unknown and is to be found out.
     pub(crate) resolve: bool,
+    /// The term it was decided in. It must not be committed in a later one: what was decided then
+    /// may rest on a view that other leaders have made wrong since.
+    pub(crate) term: Option<i64>,
 }
 
 /// The way to the core task. Cheap to clone.
@@ -58,6 +62,7 @@ pub(crate) struct Handle {
     inputs: mpsc::Sender<Input>,
     news: broadcast::Sender<Arc<LoopNews>>,
     events: broadcast::Sender<Arc<EventRecord>>,
+    stop: CancellationToken,
 }
 
 /// The scheduler is shutting down.
@@ -83,6 +88,11 @@ impl Handle {
         });
         self.inputs.send(Input::Query(query)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Resolves when the scheduler is asked to end; streams to clients end with it.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Every change of a loop from now on.
@@ -120,11 +130,12 @@ impl Core {
         lists: mpsc::UnboundedSender<ListRequest>,
         outboxes: Outboxes,
         emitter: Emitter,
+        stop: CancellationToken,
     ) -> (Self, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (news, _) = broadcast::channel(NEWS_MAX);
         let (events, _) = broadcast::channel(NEWS_MAX);
-        let handle = Handle { inputs: sender, news, events };
+        let handle = Handle { inputs: sender, news, events, stop };
         let reactor = Reactor::new();
         let core =
             Self { reactor, inputs, handle: handle.clone(), commits, lists, outboxes, emitter };
@@ -186,8 +197,9 @@ impl Core {
     }
 
     fn commit(&self, commit: CommitId, mutation: Mutation, resolve: bool) {
+        let term = self.reactor.term();
         // The committer ends only with the process.
-        let _ = self.commits.send(CommitRequest { commit, mutation, resolve });
+        let _ = self.commits.send(CommitRequest { commit, mutation, resolve, term });
     }
 
     fn emit(&self, notice: Notice, now: Timestamp) {

@@ -1,8 +1,9 @@
 //! A scheduler on a socket of its own, and a worker that says what a test wants it to say.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod etcd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
-    ApplyRequest, ApplyResponse, Assign, GetLoopRequest, LiveRun, NodeMessage, Refused, Register,
-    Registered, RunEnded, RunUpdate, SchedulerMessage, node_message, scheduler_message,
+    ApplyRequest, ApplyResponse, Assign, GetLoopRequest, LiveRun, LogChunk, NodeMessage, Refused,
+    Register, Registered, RunEnded, RunUpdate, SchedulerMessage, node_message, scheduler_message,
 };
 use flyball_scheduler::{Config, Listen, RunError, StoreChoice};
 use tokio::sync::{mpsc, oneshot};
@@ -140,6 +141,8 @@ pub(crate) struct Worker {
     outbox: mpsc::Sender<NodeMessage>,
     inbound: Streaming<SchedulerMessage>,
     sequence: u64,
+    /// What came while an acknowledgement was waited for.
+    earlier: VecDeque<scheduler_message::Message>,
 }
 
 pub(crate) fn register(node: &str, incarnation: &str) -> Register {
@@ -188,7 +191,7 @@ impl Worker {
         let mut inbound = client.attach(ReceiverStream::new(stream)).await.unwrap().into_inner();
         match next(&mut inbound).await {
             scheduler_message::Message::Registered(registered) => {
-                Ok(Self { registered, outbox, inbound, sequence: 0 })
+                Ok(Self { registered, outbox, inbound, sequence: 0, earlier: VecDeque::new() })
             }
             scheduler_message::Message::Refused(refused) => Err(refused),
             other => panic!("unexpected first answer: {other:?}"),
@@ -196,6 +199,9 @@ impl Worker {
     }
 
     pub(crate) async fn next(&mut self) -> scheduler_message::Message {
+        if let Some(message) = self.earlier.pop_front() {
+            return message;
+        }
         next(&mut self.inbound).await
     }
 
@@ -237,14 +243,21 @@ impl Worker {
         self.report(message).await
     }
 
+    pub(crate) async fn log(&self, chunk: LogChunk) {
+        let message = Some(node_message::Message::LogChunk(chunk));
+        self.outbox.send(NodeMessage { message }).await.unwrap();
+    }
+
     async fn report(&mut self, message: node_message::Message) -> String {
         self.outbox.send(NodeMessage { message: Some(message) }).await.unwrap();
-        match self.next().await {
-            scheduler_message::Message::Ack(ack) => {
-                assert_eq!(ack.sequence, self.sequence);
-                ack.refused
+        loop {
+            match next(&mut self.inbound).await {
+                scheduler_message::Message::Ack(ack) => {
+                    assert_eq!(ack.sequence, self.sequence);
+                    return ack.refused;
+                }
+                other => self.earlier.push_back(other),
             }
-            other => panic!("expected an acknowledgement, got {other:?}"),
         }
     }
 }
