@@ -88,13 +88,14 @@ struct Origin {
 
 impl Reading {
     fn text(&mut self, file: &str, text: &str, namespace: Option<&str>) {
-        let values: Vec<Value> = match serde_saphyr::from_multiple(text) {
-            Ok(values) => values,
-            Err(error) => {
-                let (place, text) = yaml_error(&error);
-                return self.fault(format!("{file}{place}"), "", text);
-            }
-        };
+        let values: Vec<Value> =
+            match serde_saphyr::from_multiple_with_options(text, yaml_options()) {
+                Ok(values) => values,
+                Err(error) => {
+                    let (place, text) = yaml_error(&error);
+                    return self.fault(format!("{file}{place}"), "", text);
+                }
+            };
         if values.is_empty() {
             return self.fault(file.to_owned(), "", "holds no document".to_owned());
         }
@@ -150,6 +151,11 @@ impl Origin {
 }
 
 /// Where and what, from an error of the YAML reader: `:line:column` and its first line.
+/// Only `true` and `false` are booleans: a check named `n` or `on` is text, as in YAML 1.2.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true }
+}
+
 fn yaml_error(error: &serde_saphyr::Error) -> (String, String) {
     let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column()));
     let text = error.without_snippet().to_string();

@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 /// Where a scheduler listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket: `unix:///run/flyball/scheduler.sock`.
+    /// A Unix socket: `unix:///run/flyball/scheduler.sock` or a bare absolute path.
     Unix(PathBuf),
     /// TCP without TLS, for loopback and trusted networks: `http://127.0.0.1:7420`.
     Http(String),
@@ -23,7 +23,7 @@ pub enum Address {
 
 /// An address that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not an address: use unix:///path/to/socket or http://host:port")]
+#[error("{found:?} is not an address: use unix:///path/to/scheduler.sock or http://host:port")]
 pub struct InvalidAddress {
     /// What was given.
     pub found: String,
@@ -34,13 +34,14 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidAddress { found: text.to_owned() };
-        if let Some(path) = text.strip_prefix("unix://") {
+        let path = text.strip_prefix("unix://").or_else(|| text.starts_with('/').then_some(text));
+        if let Some(path) = path {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(invalid()) };
         }
         let host = text.strip_prefix("http://").ok_or_else(invalid)?.trim_end_matches('/');
         let (name, port) = host.rsplit_once(':').ok_or_else(invalid)?;
-        if name.is_empty() || port.parse::<u16>().is_err() || host.contains('/') {
+        if name.is_empty() || port.parse::<u16>().is_err() || host.contains(['/', '@']) {
             return Err(invalid());
         }
         Ok(Self::Http(format!("http://{host}")))
@@ -155,7 +156,15 @@ mod tests {
 
     #[test]
     fn wrong_addresses_are_refused() {
-        for text in ["", "unix://relative", "http://host", "http://:80", "https://x:1", "x:1"] {
+        for text in [
+            "",
+            "unix://relative",
+            "http://host",
+            "http://:80",
+            "https://x:1",
+            "x:1",
+            "http://a@b:1",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

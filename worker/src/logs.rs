@@ -92,7 +92,10 @@ pub(crate) async fn serve(
     let first =
         if request.iteration == 0 { numbers.last().copied() } else { Some(request.iteration) };
     let Some(first) = first.filter(|first| numbers.contains(first) || is_live()) else {
-        let error = format!("no output of iteration {} is kept on this node", request.iteration);
+        let error = match request.iteration {
+            0 => "there is no output yet".to_owned(),
+            number => format!("no output of iteration {number} is kept on this node"),
+        };
         link.send(Message::LogChunk(end(&request, error))).await;
         return;
     };
@@ -115,7 +118,15 @@ pub(crate) async fn serve(
             _ => break,
         }
     }
-    let last = end(&reader.request, String::new());
+    let wanted = &reader.request.stream;
+    let error = if wanted.is_empty() || reader.offsets.iter().any(|(name, _)| name == wanted) {
+        String::new()
+    } else {
+        let names = reader.logs.streams(&reader.request.uid, iteration).into_iter();
+        let names: Vec<String> = names.map(|(name, _)| name).collect();
+        format!("iteration {iteration} has no stream {wanted:?}; it has {}", names.join(", "))
+    };
+    let last = end(&reader.request, error);
     reader.link.send(Message::LogChunk(last)).await;
 }
 

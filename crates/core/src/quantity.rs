@@ -27,7 +27,7 @@ pub struct CpuMillis(pub u64);
 #[serde(try_from = "Number", into = "String")]
 pub struct ByteSize(pub u64);
 
-/// A span of time. Written `90s`, `10m` or `1h 30m`.
+/// A span of time. Written `90s`, `10m`, `1h 30m` or `7d`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Number", into = "String")]
 pub struct Span(pub Duration);
@@ -170,10 +170,12 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidQuantity {
             found: text.to_owned(),
-            expected: "a duration such as 90s, 10m or 1h 30m",
+            expected: "a duration such as 90s, 10m, 1h 30m or 7d",
         };
-        let span: jiff::SignedDuration = text.trim().parse().map_err(|_| invalid())?;
-        Duration::try_from(span).map(Self).map_err(|_| invalid())
+        let span: jiff::Span = text.trim().parse().map_err(|_| invalid())?;
+        // Nothing here knows a time zone: a day is 24 hours. Months and years have no length.
+        let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        Duration::try_from(span.map_err(|_| invalid())?).map(Self).map_err(|_| invalid())
     }
 }
 

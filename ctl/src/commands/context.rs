@@ -47,7 +47,7 @@ impl<'a> Context<'a> {
             Failure::usage("no address is given and no home directory is known")
                 .hint("give one: --addr unix:///path/to/scheduler.sock, or FLYBALL_ADDR")
         };
-        self.global.addr.clone().or_else(Address::of_this_user).ok_or_else(no_home)
+        self.global.addr.clone().or_else(client::address_of_this_user).ok_or_else(no_home)
     }
 
     /// Connects to the scheduler.

@@ -10,6 +10,7 @@ use flyball_proto::transport::Address;
 use super::fleet::{Fleet, Plan};
 use super::supervise::log_file;
 use super::{dirs, signals};
+use crate::client;
 
 /// Options of `flyball up`.
 #[derive(Debug, Clone, Args)]
@@ -42,7 +43,6 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until a signal; children that end are started again.
 pub(super) async fn run(args: UpArgs) -> anyhow::Result<()> {
-    let default_dir = args.data_dir.is_none();
     let plan = Plan {
         data_dir: dirs::data_dir(args.data_dir)?,
         workers: args.workers,
@@ -53,7 +53,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<()> {
         token_file: args.token_file,
     };
     let mut fleet = Fleet::start(plan).await?;
-    announce(&fleet, default_dir)?;
+    announce(&fleet)?;
     let end = tokio::select! {
         () = signals::shutdown(false) => Ok(()),
         error = supervise(&mut fleet) => error,
@@ -70,16 +70,18 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(fleet: &Fleet, default_dir: bool) -> anyhow::Result<()> {
+fn announce(fleet: &Fleet) -> anyhow::Result<()> {
     let plan = &fleet.plan;
-    let addr = if default_dir { String::new() } else { format!(" --addr {}", plan.socket()) };
+    // Clients find the default socket by themselves.
+    let found = client::address_of_this_user().is_some_and(|address| address == plan.socket());
+    let addr = if found { String::new() } else { format!(" --addr {}", plan.socket()) };
     say(&format!(
         "Flyball is up: 1 scheduler, {} workers, {}.\n\
          Data    {}\n\
          Socket  {}\n\
          Logs    {}\n\n\
          Next, in a repository of yours:\n  \
-         flyball{addr} init && flyball{addr} apply -f flyball.yaml\n  \
+         flyball init && flyball{addr} apply -f flyball.yaml\n  \
          flyball{addr} get loops -w\n\n\
          Ctrl-C stops it; everything is resumed at the next start.\n",
         plan.workers,

@@ -54,7 +54,14 @@ pub(super) fn ended(
         progress: progress.clone(),
         unproven: unproven.clone(),
     };
-    let status = apply(old, &event(outcome.clone()), now).unwrap_or_else(|error| {
+    let mut outcome = outcome.clone();
+    if let (Phase::Cancelled, Some(reason)) =
+        (outcome.phase, cancel.filter(|text| !text.is_empty()))
+    {
+        // The worker only knows that it was to end; why is in the user's words.
+        outcome.message = format!("cancelled: {reason}");
+    }
+    let status = apply(old, &event(outcome), now).unwrap_or_else(|error| {
         // The worker has lost its way; the loop has not.
         tracing::warn!(%error, "a run ended in a way that its loop cannot end in");
         let message = format!("its run ended with an outcome that does not fit: {error}");
