@@ -134,3 +134,16 @@ async fn a_lease_has_its_full_time_again_after_reopening() {
     while stream.message().await.unwrap().unwrap().events().is_empty() {}
     assert_eq!(client.get("k", None).await.unwrap().count(), 0);
 }
+
+/// etcd 3.4 lets this through its check for keys that are put and deleted at once, and panics.
+#[tokio::test]
+async fn keeping_the_value_of_a_key_that_the_same_request_deletes_is_harmless() {
+    let server = Server::open(Options::in_memory()).unwrap();
+    let mut client = client(&server).await;
+    client.put("k", "1", None).await.unwrap();
+    let sweep = TxnOp::delete("", Some(etcd_client::DeleteOptions::new().with_all_keys()));
+    let keep = TxnOp::put("k", "", Some(PutOptions::new().with_ignore_value()));
+    client.txn(Txn::new().and_then([sweep, keep])).await.unwrap();
+    let kv = client.get("k", None).await.unwrap().kvs()[0].clone();
+    assert_eq!((kv.value(), kv.version(), kv.create_revision()), (&b""[..], 1, 3));
+}
