@@ -4,6 +4,12 @@
 
 mod support;
 
+mod bad_change;
+mod bad_process;
+mod bad_repository;
 mod converge;
+mod ending;
+mod moving_base;
+mod overlap;
 mod takeover;
 mod trace;

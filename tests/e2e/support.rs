@@ -1,6 +1,11 @@
 //! Manifests and repositories that several cases use.
 
+use std::time::Duration;
+
+use flyball_core::status::{LoopStatus, Phase, Reason};
+use flyball_tests::cluster::Cluster;
 use flyball_tests::repo::Repo;
+use serde_json::{Value, json};
 
 /// A repository with a list of items, of which a check wants each to be `done`.
 pub(crate) fn list(items: &[&str]) -> Repo {
@@ -35,3 +40,81 @@ spec:
 
 /// The agent of [`finish_list`]: one item per iteration.
 pub(crate) const FINISH_ONE: &str = "sed -i '0,/ open$/s// done/' list.txt";
+
+/// A spec with one check, an agent unless `agent` is null, no pauses, and an own publish branch.
+pub(crate) fn spec(url: &str, agent: Value, check: Value) -> Value {
+    let mut spec = scratch(agent, check);
+    spec["workspace"] = json!({"git": {"url": url, "ref": "main"}});
+    spec["owns"] = json!(["**"]);
+    spec
+}
+
+/// The same without a workspace.
+pub(crate) fn scratch(agent: Value, check: Value) -> Value {
+    let mut spec = json!({
+        "goal": "Make the check pass.",
+        "checks": [{"name": "check", "run": check}],
+        "governor": {"patience": 2, "backoff": {"initial": "10ms", "max": "10ms"}},
+    });
+    if !agent.is_null() {
+        spec["agent"] = json!({"command": agent});
+    }
+    spec
+}
+
+/// A manifest; JSON is YAML.
+pub(crate) fn manifest(name: &str, spec: &Value) -> String {
+    let (version, kind) = ("flyball.dev/v1", "Loop");
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
+        .to_string()
+}
+
+/// Path of a repository as text.
+pub(crate) fn url(repo: &Repo) -> String {
+    repo.path().display().to_string()
+}
+
+/// Checks how a loop has ended and gives its status.
+#[track_caller]
+pub(crate) fn ended(cluster: &Cluster, name: &str, phase: Phase, reason: Reason) -> LoopStatus {
+    let status = cluster.wait_for_end(name, phase);
+    assert_eq!(status.reason, reason, "{name}: {}", status.message);
+    status
+}
+
+/// Checks that a loop parks for this reason, with words of the message.
+#[track_caller]
+pub(crate) fn parked(cluster: &Cluster, name: &str, reason: Reason, words: &str) -> LoopStatus {
+    let what = format!("parked for {reason:?}");
+    let status = cluster.wait(name, &what, Duration::from_secs(60), |status| {
+        status.phase == Phase::Parked || status.phase.is_terminal()
+    });
+    assert_eq!((status.phase, status.reason), (Phase::Parked, reason), "{status:#?}");
+    assert!(status.message.contains(words), "{name}: {}", status.message);
+    status
+}
+
+/// A node that went through bad input still does good work, and keeps nothing of the bad.
+#[track_caller]
+pub(crate) fn healthy(cluster: &Cluster, name: &str) {
+    let repo = list(&["a"]);
+    cluster.apply(&finish_list(name, &repo, FINISH_ONE, ""));
+    cluster.wait_for_end(name, Phase::Converged);
+    assert_eq!(repo.file("main", "list.txt"), "a done\n");
+}
+
+/// Processes that belong to a loop's run in this cluster, by their environment.
+pub(crate) fn processes(cluster: &Cluster, name: &str) -> Vec<String> {
+    let (dir, key) = (cluster.dir().display().to_string(), format!("FLYBALL_LOOP=default/{name}"));
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let ours = |pid: &String| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environ = String::from_utf8_lossy(&environ).into_owned();
+        environ.split('\0').any(|variable| variable == key) && environ.contains(&dir)
+    };
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(ours)
+        .collect()
+}
