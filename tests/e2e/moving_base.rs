@@ -45,9 +45,9 @@ fn work_that_conflicts_with_a_moved_base_is_done_again_on_it() {
     cluster.apply(&finish_list("finish", &repo, &agent, ""));
     half_way(&cluster, "finish");
     // The same lines, otherwise.
-    repo.commit(&[("list.txt", "x open\ny open\n")], "by somebody else");
+    repo.commit(&[("list.txt", "c open\nb open\na open\n")], "by somebody else");
     let status = ended(&cluster, "finish", Phase::Converged, Reason::None);
-    assert_eq!(repo.file("main", "list.txt"), "x done\ny done\n", "{status:#?}");
+    assert_eq!(repo.file("main", "list.txt"), "c done\nb done\na done\n", "{status:#?}");
     assert!(repo.subjects("main").contains(&"by somebody else".to_owned()));
     let told = (1..=status.progress.iterations).any(|number| {
         let number = number.to_string();

@@ -9,6 +9,7 @@ use flyball_sandbox::{Guard, GuardConfig, GuardError, acquire_state_dir};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::git::remove_any;
 use crate::link::Link;
 use crate::runs::Runs;
 
@@ -78,6 +79,7 @@ impl Life {
         let id = Incarnation(uuid::Uuid::new_v4().simple().to_string());
         let replaces =
             remember(&config, &id).map_err(|source| BeginError::DataDir { dir, source })?;
+        remove_leftovers(&config).await;
         let guard = GuardConfig {
             kill_budget: config.kill_budget,
             ..GuardConfig::new(config.guard_command.clone(), &config.data_dir)
@@ -107,6 +109,19 @@ impl Life {
             Ok(Some(end)) => end.clone(),
             _ => LifeEnd::Shutdown,
         }
+    }
+}
+
+/// Removes the directories of runs that an earlier life could not end properly. Under the lock, so
+/// that nobody uses them.
+async fn remove_leftovers(config: &Config) {
+    let runs = config.data_dir.join("runs");
+    let removed = tokio::task::spawn_blocking(move || {
+        // A file in its place is not ours to remove; the runs will name it.
+        if runs.is_dir() { remove_any(&runs) } else { Ok(()) }
+    });
+    if let Err(error) = removed.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        tracing::warn!("cannot remove what earlier runs left behind: {error}");
     }
 }
 

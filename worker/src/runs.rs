@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flyball_core::ids::{InstallationId, LoopKey, LoopUid, Token};
 use flyball_core::spec::LoopSpec;
-use flyball_core::status::{Progress, Unsealed};
+use flyball_core::status::{Phase, Progress, Reason, Unsealed};
 use flyball_proto::v1::{Assign, LiveRun, LogRequest, StopRun};
 use flyball_sandbox::Guard;
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ pub(crate) enum Stop {
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) id: RunId,
+    pub(crate) generation: u64,
     pub(crate) spec: LoopSpec,
     pub(crate) progress: Progress,
     pub(crate) unsealed: Vec<Unsealed>,
@@ -50,6 +51,7 @@ impl Assignment {
                 uid: LoopUid(assign.uid),
                 token: Token(assign.token),
             },
+            generation: assign.generation,
             spec: serde_json::from_slice(&assign.spec_json)?,
             progress: optional(&assign.progress_json)?,
             unsealed: optional(&assign.unsealed_json)?,
@@ -146,10 +148,24 @@ impl Runs {
             stop: stop.subscribe(),
         };
         tokio::spawn(async move {
-            let uid = assignment.id.uid.clone();
-            run::execute(context, assignment).await;
-            runs.on_run_over(&uid);
+            let id = assignment.id.clone();
+            let progress = assignment.progress.clone();
+            if let Err(error) = tokio::spawn(run::execute(context, assignment)).await {
+                runs.on_run_broken(&id, &progress, &error.to_string()).await;
+            }
+            runs.on_run_over(&id.uid);
         });
+    }
+
+    /// A defect of ours ended the run in the middle. Its steps were killed when their handles were
+    /// dropped, but nobody saw them end, so nothing is claimed about them.
+    async fn on_run_broken(&self, id: &RunId, progress: &Progress, error: &str) {
+        tracing::error!(run = %id.key, token = %id.token, "the run broke: {error}");
+        let message = format!("the worker broke: {error}");
+        let outcome = run::outcome(Phase::Pending, Reason::RunLost, message);
+        if let Err(refused) = self.link.ended(id, progress, &outcome, false).await {
+            tracing::warn!(run = %id.key, "its end was refused: {refused}");
+        }
     }
 
     fn on_run_over(self: &Arc<Self>, uid: &LoopUid) {

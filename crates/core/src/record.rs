@@ -20,6 +20,10 @@ pub struct JournalRecord {
     pub loop_uid: LoopUid,
     /// Token of the owner that wrote this; never goes down along the chain.
     pub token: Token,
+    /// Generation of the spec that the owner worked on; 0 in records of the first versions. A loop
+    /// whose spec changed starts over: what earlier generations did does not count for it.
+    #[serde(default)]
+    pub generation: u64,
     /// Position in the chain, from 1.
     pub sequence: u64,
     /// Node that wrote this.

@@ -63,7 +63,7 @@ pub(super) fn restore_config(dir: &Path) -> io::Result<()> {
 
 /// Removes whatever is at the path: nothing, a file, a symlink (not what it points to), or a
 /// directory with everything below it, also below directories without write permission.
-pub(super) fn remove_any(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -34,6 +34,8 @@ pub struct Owner {
     pub token: Token,
     /// Node that writes.
     pub node: NodeName,
+    /// Generation of the spec it works on.
+    pub generation: u64,
 }
 
 /// A loop's journal as last read or written.
@@ -113,10 +115,11 @@ impl Journal {
         })
     }
 
-    /// The ref to which this commit was published, if the journal says so. To be asked after a
-    /// takeover, before publishing (again).
-    pub fn find_published(&self, commit: &Oid) -> Option<String> {
-        self.records.iter().find_map(|record| match &record.entry {
+    /// The ref to which this commit was published under this generation of the spec, if the journal
+    /// says so. To be asked after a takeover, before publishing (again).
+    pub fn find_published(&self, commit: &Oid, generation: u64) -> Option<String> {
+        let mut records = self.records.iter().filter(|record| record.generation == generation);
+        records.find_map(|record| match &record.entry {
             JournalEntry::Published { commit: published, reference }
                 if published == commit.as_str() =>
             {
@@ -198,6 +201,7 @@ impl Journal {
             version: RECORD_VERSION,
             loop_uid: owner.loop_uid.clone(),
             token: owner.token,
+            generation: owner.generation,
             sequence: self.last().map_or(1, |last| last.sequence.saturating_add(1)),
             node: owner.node.clone(),
             at: jiff::Timestamp::now(),

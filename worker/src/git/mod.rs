@@ -27,7 +27,7 @@
 //!
 //! distance 0:
 //!   repo.final_clone(commit, restored tree) checks there decide
-//!   journal.find_published(commit)          after a takeover
+//!   journal.find_published(commit, generation) after a takeover
 //!   journal.append(&owner, Published, [publish branch: expected old -> commit])
 //!                                           PublishMoved -> observe the new tip again
 //! journal.append(&owner, Ended, [])
@@ -58,6 +58,7 @@ mod upkeep;
 pub use cache::{Cache, Caches, Fetched};
 pub use diff::{Change, ChangeKind, check_bounds, diff_stat};
 pub use error::{GitError, JournalError};
+pub(crate) use files::remove_any;
 pub use journal::{Appended, Journal, Owner, RECORDS_MAX};
 pub use journal_ref::{DEFAULT_PREFIX, FALLBACK_PREFIX, LoopRefs};
 pub use oid::Oid;

@@ -12,6 +12,9 @@ use crate::runs::Stop;
 pub(super) enum Halt {
     /// With an outcome to report.
     End(Outcome),
+    /// By a fault of this node that leaves it open whether every process has ended: the loop goes
+    /// elsewhere, and whoever takes it over seals it first.
+    Unproven(String),
     /// Without a word: somebody else owns the loop.
     Silent(String),
 }
@@ -19,8 +22,13 @@ pub(super) enum Halt {
 impl Halt {
     /// A fault of this node: the loop goes elsewhere, it does not fail.
     pub(super) fn node_fault(message: &str) -> Self {
+        Self::End(Self::fault(message))
+    }
+
+    /// The outcome of a fault of this node.
+    pub(super) fn fault(message: &str) -> Outcome {
         tracing::error!("node fault: {message}");
-        Self::End(outcome(Phase::Pending, Reason::RunLost, format!("the node failed: {message}")))
+        outcome(Phase::Pending, Reason::RunLost, format!("the node failed: {message}"))
     }
 
     /// Asked to stop.
@@ -75,7 +83,9 @@ impl Halt {
     /// What a failed append means; a moved publish branch is for the caller.
     pub(super) fn of_journal(error: JournalError, governor: &mut Governor) -> Self {
         match error {
-            JournalError::Fenced { .. } => Self::Silent(error.to_string()),
+            // Whoever lost its claim is refused by the store when it reports this. If it is taken,
+            // the journal is ahead of the store, which no other run can heal: a person must look.
+            JournalError::Fenced { .. } => Self::hold(format!("Fenced: {error}")),
             JournalError::Corrupt { .. } => Self::hold(format!("JournalDamaged: {error}")),
             // The next run reads the journal again and goes on from what it says.
             JournalError::Late => Self::backoff(error.to_string(), 100),

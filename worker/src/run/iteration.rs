@@ -151,17 +151,18 @@ impl Work {
             kept = Some(commit);
         }
         let event = format!("iteration {} {:?}: {}", record.number, record.decision, record.reason);
-        progress::count(&mut run.progress, &record, self.owner.token, &self.owner.node);
-        let entry = JournalEntry::Iteration(Box::new(record));
-        match kept {
-            Some(commit) => {
-                self.append_checkpoint(run, entry, commit.clone()).await?;
-                self.checkpoint = commit;
-                run.progress.failing = after.failing();
-                run.cases = after.cases.clone();
-                self.measured = Some(after);
-            }
+        let entry = JournalEntry::Iteration(Box::new(record.clone()));
+        match &kept {
+            Some(commit) => self.append_checkpoint(run, entry, commit.clone()).await?,
             None => self.append(run, entry, &[]).await?,
+        }
+        // Only now: a checkpoint that never reached the remote must not be restored from there.
+        progress::count(&mut run.progress, &record, self.owner.token, &self.owner.node);
+        if let Some(commit) = kept {
+            self.checkpoint = commit;
+            run.progress.failing = after.failing();
+            run.cases = after.cases.clone();
+            self.measured = Some(after);
         }
         run.report(event).await
     }

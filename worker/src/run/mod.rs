@@ -27,7 +27,7 @@ use tracing::Instrument;
 
 use self::halt::Halt;
 use crate::config::Config;
-use crate::git::Caches;
+use crate::git::{Caches, remove_any};
 use crate::link::{Link, RunId};
 use crate::logs::LogDir;
 use crate::runs::{Assignment, Stop};
@@ -47,6 +47,8 @@ pub(crate) struct RunContext {
 struct Run {
     context: RunContext,
     id: RunId,
+    /// Generation of the spec.
+    generation: u64,
     spec: LoopSpec,
     unsealed: Vec<Unsealed>,
     progress: Progress,
@@ -82,7 +84,8 @@ pub(crate) async fn execute(context: RunContext, assignment: Assignment) {
 
 impl Run {
     fn new(context: RunContext, assignment: Assignment) -> Self {
-        let Assignment { id, spec, progress, unsealed, traceparent, previous_node } = assignment;
+        let Assignment { id, generation, spec, progress, unsealed, traceparent, previous_node } =
+            assignment;
         tracing::info!(run = %id.key, token = %id.token, from = previous_node, "takes over");
         let (memory, cases) = progress::restore_memory(&progress);
         Self {
@@ -93,6 +96,7 @@ impl Run {
             earlier_ms: progress.run_ms,
             context,
             id,
+            generation,
             spec,
             unsealed,
             progress,
@@ -174,11 +178,13 @@ impl Run {
     }
 
     async fn finish(mut self, end: Result<Outcome, Halt>) {
-        let outcome = match end {
-            Ok(outcome) | Err(Halt::End(outcome)) => outcome,
+        let (outcome, stopped) = match end {
+            // Every step has ended and was proven gone before its handle answered.
+            Ok(outcome) | Err(Halt::End(outcome)) => (outcome, true),
+            Err(Halt::Unproven(why)) => (Halt::fault(&why), false),
             Err(Halt::Silent(why)) => {
                 tracing::warn!(run = %self.id.key, token = %self.id.token, "ends silently: {why}");
-                self.remove_dir();
+                self.remove_dir().await;
                 return;
             }
         };
@@ -189,18 +195,19 @@ impl Run {
         self.progress.activity.clear();
         self.progress.run_ms = self.run_ms();
         progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
-        self.remove_dir();
-        // Every step has ended and was proven gone before its handle answered.
-        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, true).await;
+        self.remove_dir().await;
+        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, stopped).await;
         if let Err(refused) = ended {
             tracing::warn!(run = %self.id.key, "its end was refused: {refused}");
         }
     }
 
-    fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+    /// Removes the run's directory, whatever permissions an agent left in it. One that cannot be
+    /// removed now is when the next worker of this node begins.
+    async fn remove_dir(&self) {
+        let dir = self.dir.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_any(&dir)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             tracing::warn!(dir = %self.dir.display(), "cannot remove the run's directory: {error}");
         }
     }
@@ -211,6 +218,6 @@ fn converged(message: String) -> Outcome {
     outcome(Phase::Converged, Reason::None, message)
 }
 
-fn outcome(phase: Phase, reason: Reason, message: String) -> Outcome {
+pub(crate) fn outcome(phase: Phase, reason: Reason, message: String) -> Outcome {
     Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0 }
 }

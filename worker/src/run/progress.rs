@@ -56,12 +56,12 @@ pub(super) fn count(
 }
 
 /// Adds what the journal knows and the status does not: a worker that died between its push and
-/// its report. `records` are newest first.
-pub(super) fn catch_up(progress: &mut Progress, records: &[JournalRecord]) {
+/// its report. `records` are newest first; those of other generations of the spec do not count.
+pub(super) fn catch_up(progress: &mut Progress, records: &[JournalRecord], generation: u64) {
     let known = progress.iterations;
     // What is older than the last iteration that was reported is in the status already.
     let mut news = known == 0;
-    for record in records.iter().rev() {
+    for record in records.iter().rev().filter(|record| record.generation == generation) {
         match &record.entry {
             JournalEntry::Iteration(iteration) if iteration.number > known => {
                 count(progress, iteration, record.token, &record.node);
@@ -91,6 +91,7 @@ mod tests {
             version: 1,
             loop_uid: "u".into(),
             token: Token(3),
+            generation: 2,
             sequence,
             node: "n".into(),
             at: jiff::Timestamp::UNIX_EPOCH,
@@ -112,10 +113,17 @@ mod tests {
     fn an_iteration_pushed_and_never_reported_is_counted_once() {
         let mut progress = Progress { iterations: 1, accepted: 1, ..Progress::default() };
         let records = [record(3, kept(2)), record(2, kept(1))];
-        catch_up(&mut progress, &records);
-        catch_up(&mut progress, &records);
+        catch_up(&mut progress, &records, 2);
+        catch_up(&mut progress, &records, 2);
         assert_eq!((progress.iterations, progress.accepted), (2, 2));
         assert_eq!(progress.checkpoint.as_deref(), Some("c2"));
+    }
+
+    #[test]
+    fn what_was_done_for_an_earlier_spec_does_not_count() {
+        let mut progress = Progress::default();
+        catch_up(&mut progress, &[record(2, kept(2)), record(1, kept(1))], 3);
+        assert_eq!(progress, Progress::default());
     }
 
     #[test]
@@ -126,9 +134,9 @@ mod tests {
             distance: Distance(9),
         };
         let mut progress = Progress::default();
-        catch_up(&mut progress, &[record(3, kept(1)), record(2, rebased.clone())]);
+        catch_up(&mut progress, &[record(3, kept(1)), record(2, rebased.clone())], 2);
         assert_eq!(progress.checkpoint.as_deref(), Some("c1"));
-        catch_up(&mut progress, &[record(3, kept(1)), record(2, rebased)]);
+        catch_up(&mut progress, &[record(3, kept(1)), record(2, rebased)], 2);
         assert_eq!(progress.checkpoint.as_deref(), Some("c1"));
     }
 }

@@ -76,7 +76,11 @@ pub(super) async fn drive(run: &mut Run, source: Source) -> Result<Outcome, Halt
     let mut work = Work::take_over(run, source).await?;
     let outcome = match work.published_before(run) {
         Some(outcome) => outcome,
-        None => work.iterate_until_outcome(run).await?,
+        None => match work.iterate_until_outcome(run).await {
+            // Cancelled or given up half-way: the journal tells that too.
+            Ok(outcome) | Err(Halt::End(outcome)) => outcome,
+            Err(halt) => return Err(halt),
+        },
     };
     work.end(run, outcome).await
 }
@@ -108,20 +112,20 @@ impl Work {
             loop_uid: run.id.uid.clone(),
             token: run.id.token,
             node: run.context.config.node.clone(),
+            generation: run.generation,
         };
         seal_unsealed(run, &owner).await?;
         let governor = &mut run.governor;
         let mut journal =
             Journal::open(&repo, &refs).await.map_err(|error| Halt::of_journal(error, governor))?;
-        progress::catch_up(&mut run.progress, journal.records());
-        let base = run.progress.base.clone().and_then(|base| base.parse().ok()).unwrap_or(tip);
+        progress::catch_up(&mut run.progress, journal.records(), run.generation);
+        let (base, checkpoint) = start(run, &repo, tip).await?;
         let governor = &mut run.governor;
         journal.seal(&owner, &base).await.map_err(|error| Halt::of_journal(error, governor))?;
         run.governor.on_repository_reached();
-        let checkpoint = run.progress.checkpoint.clone().and_then(|commit| commit.parse().ok());
         let (owns, pins) = bounds(run, &source)?;
         let work = Self {
-            checkpoint: checkpoint.unwrap_or_else(|| base.clone()),
+            checkpoint,
             source,
             repo,
             journal,
@@ -142,7 +146,7 @@ impl Work {
 
     /// After a crash between the push of the result and its report.
     fn published_before(&self, run: &mut Run) -> Option<Outcome> {
-        let reference = self.journal.find_published(&self.checkpoint)?;
+        let reference = self.journal.find_published(&self.checkpoint, run.generation)?;
         run.progress.published = Some(self.checkpoint.to_string());
         run.progress.failing.clear();
         Some(super::converged(format!(
@@ -205,17 +209,18 @@ impl Work {
     /// A moved base is measured before anything builds on it, and recorded with its distance.
     async fn record_rebase(&mut self, run: &mut Run) -> Result<(), Halt> {
         let distance = self.measure_checkpoint(run).await?.distance;
-        run.progress.base = Some(self.base.to_string());
-        run.progress.checkpoint =
-            (self.checkpoint != self.base).then(|| self.checkpoint.to_string());
-        run.progress.distance = Some(distance);
-        run.progress.best_distance = Some(distance);
         let entry = JournalEntry::Rebased {
             base: self.base.to_string(),
             checkpoint: self.checkpoint.to_string(),
             distance,
         };
         self.append_checkpoint(run, entry, self.checkpoint.clone()).await?;
+        // Only now: a checkpoint that never reached the remote must not be restored from there.
+        run.progress.base = Some(self.base.to_string());
+        run.progress.checkpoint =
+            (self.checkpoint != self.base).then(|| self.checkpoint.to_string());
+        run.progress.distance = Some(distance);
+        run.progress.best_distance = Some(distance);
         run.report(format!("the base moved to {}: rebased, distance {distance}", short(&self.base)))
             .await
     }
@@ -318,7 +323,9 @@ impl Work {
         }
         let entry = JournalEntry::Ended { outcome: outcome.clone() };
         match self.journal.append(&self.owner, entry, &[]).await {
-            Err(error @ JournalError::Fenced { .. }) => Err(Halt::Silent(error.to_string())),
+            Err(error @ JournalError::Fenced { .. }) => {
+                Err(Halt::of_journal(error, &mut run.governor))
+            }
             Err(error) => {
                 tracing::warn!(run = %run.id.key, "the journal lacks the end: {error}");
                 Ok(outcome)
@@ -359,6 +366,25 @@ async fn seal_other(run: &Run, owner: &Owner, other: &Unsealed) -> Result<(), Jo
         LoopRefs::new(&run.context.config.ref_prefix, &run.context.installation, &other.loop_uid);
     let owner = Owner { loop_uid: other.loop_uid.clone(), ..owner.clone() };
     Journal::open(&repo, &refs).await?.seal_for_other(&owner, &run.id.uid).await.map(drop)
+}
+
+/// The base and the checkpoint to go on from: the tip itself while nothing has been accepted.
+async fn start(run: &Run, repo: &RunRepo, tip: Oid) -> Result<(Oid, Oid), Halt> {
+    let parse = |commit: &Option<String>| commit.as_ref().and_then(|text| text.parse::<Oid>().ok());
+    let (base, checkpoint) = (parse(&run.progress.base), parse(&run.progress.checkpoint));
+    let (Some(base), Some(checkpoint)) = (base, checkpoint) else {
+        return Ok((tip.clone(), tip));
+    };
+    for commit in [&base, &checkpoint] {
+        if let Err(error) = repo.tree_of(commit).await {
+            return Err(Halt::hold(format!(
+                "CheckpointMissing: {} is not in the repository any more, and the accepted work \
+                 with it ({error}); a changed spec starts over",
+                short(commit)
+            )));
+        }
+    }
+    Ok((base, checkpoint))
 }
 
 /// What may be changed and what is pinned.

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flyball_core::score::ExitKind;
 use flyball_sandbox::{Step, StepEnd};
 
 use super::Run;
 use super::halt::Halt;
 use crate::logs::STREAM_BYTES_MAX;
 use crate::runs::Stop;
+
+/// How long the loss of the whole guard may show after that of its steps: both are told by one thread.
+const GUARD_LOSS_WAIT: Duration = Duration::from_millis(500);
 
 /// A command to run.
 pub(super) struct StepRequest {
@@ -58,10 +62,25 @@ impl Run {
         if self.stop() >= Stop::Cancel {
             return Err(Halt::stopped(self.stop()));
         }
-        if end.exit == flyball_core::score::ExitKind::GuardLost {
-            return Err(Halt::Silent("the guard is gone".to_owned()));
+        // Nobody here asked for it: what was cut off says nothing about the work.
+        if matches!(end.exit, ExitKind::GuardLost | ExitKind::Killed) {
+            return Err(self.cut_off(&end.detail).await);
         }
-        Ok(StepResult { end, output: read_output(&output) })
+        let mut text = read_output(&output);
+        if end.output_truncated {
+            // Said where people and agents read it: cases printed later have not been seen.
+            text += &format!("\n[flyball: only the first {STREAM_BYTES_MAX} bytes were kept]\n");
+        }
+        Ok(StepResult { end, output: text })
+    }
+
+    /// A step was ended from outside. With the guard gone or its deadline passed this worker owns
+    /// nothing any more and its life ends; otherwise the run alone is lost.
+    async fn cut_off(&self, why: &str) -> Halt {
+        match tokio::time::timeout(GUARD_LOSS_WAIT, self.context.guard.lost()).await {
+            Ok(loss) => Halt::Silent(format!("the guard is gone: {}", loss.reason)),
+            Err(_) => Halt::Unproven(format!("a step was lost: {why}")),
+        }
     }
 
     /// The environment of every command: what the operator passes on, private directories, and who

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{IllegalTransition, LoopEvent, RUNS_LOST_MAX, transition};
+use super::{IllegalTransition, LoopEvent, RUNS_LOST_MAX, is_node_fault, transition};
 use crate::status::{LoopStatus, Outcome, Phase, Progress, RECENT_MAX, Reason, Unsealed};
 
 /// Longest message in a status, bytes: one line for people, in a document of at most some tens of
@@ -50,7 +50,11 @@ pub fn apply(
         LoopEvent::Ended { outcome, progress, unproven } => {
             take_progress(&mut next, progress);
             add_unsealed(&mut next, unproven.as_ref());
-            end_run(&mut next, outcome, now);
+            if is_node_fault(outcome) {
+                lose_run(&mut next, &outcome.message, target);
+            } else {
+                end_run(&mut next, outcome, now);
+            }
         }
         LoopEvent::RunLost { unproven, message } => {
             add_unsealed(&mut next, unproven.as_ref());

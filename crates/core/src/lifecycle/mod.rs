@@ -273,7 +273,11 @@ pub fn transition(status: &LoopStatus, event: &LoopEvent) -> Result<Phase, Illeg
                 let Outcome { phase, reason, .. } = outcome;
                 return Err(illegal(format!("{reason:?} is no reason for {phase}")));
             }
-            outcome.phase
+            if is_node_fault(outcome) && status.runs_lost.saturating_add(1) >= RUNS_LOST_MAX {
+                Phase::Parked
+            } else {
+                outcome.phase
+            }
         }
         LoopEvent::RunLost { .. } if status.runs_lost.saturating_add(1) >= RUNS_LOST_MAX => {
             Phase::Parked
@@ -291,6 +295,11 @@ pub fn transition(status: &LoopStatus, event: &LoopEvent) -> Result<Phase, Illeg
     } else {
         Err(illegal(format!("it cannot lead to {target}")))
     }
+}
+
+/// The run ended by a fault of its node: it counts as lost, or it would go round for ever.
+fn is_node_fault(outcome: &Outcome) -> bool {
+    outcome.phase == Phase::Pending && outcome.reason == Reason::RunLost
 }
 
 /// True when a loop can be in this phase for this reason. Verdicts must say why; the other phases may

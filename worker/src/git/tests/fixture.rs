@@ -106,5 +106,6 @@ pub(super) fn refs() -> LoopRefs {
 }
 
 pub(super) fn owner(token: i64, node: &str) -> Owner {
-    Owner { loop_uid: LoopUid::from("uid-1"), token: Token(token), node: NodeName::from(node) }
+    let (loop_uid, node) = (LoopUid::from("uid-1"), NodeName::from(node));
+    Owner { loop_uid, token: Token(token), node, generation: 1 }
 }

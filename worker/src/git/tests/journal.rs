@@ -92,12 +92,13 @@ async fn a_publish_branch_that_moved_is_not_a_fence() {
     let found = Some(moved.parse().unwrap());
     assert_eq!(error, JournalError::PublishMoved { reference: main.clone(), found });
     assert_eq!(fixture.remote_ref("refs/flyball/inst/uid-1/journal"), tip.as_str());
-    assert_eq!(journal.find_published(&commit), None);
+    assert_eq!(journal.find_published(&commit, 1), None);
     let old = Some(moved.parse().unwrap());
     let update = RefUpdate { name: main.clone(), old, new: commit.clone() };
     journal.append(&a, published, &[update]).await.unwrap();
     assert_eq!(fixture.remote_ref(&main), commit.as_str());
     let (repo, _) = fixture.run("b").await;
     let next = Journal::open(&repo, &refs()).await.unwrap();
-    assert_eq!(next.find_published(&commit), Some(main));
+    assert_eq!(next.find_published(&commit, 1), Some(main));
+    assert_eq!(next.find_published(&commit, 2), None, "a changed spec has to be met anew");
 }
