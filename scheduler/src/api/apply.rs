@@ -65,6 +65,11 @@ impl Api {
     async fn create_or_update(&self, wanted: &Wanted) -> Result<Applied, Status> {
         // Made once, so that a create whose answer was lost finds itself.
         let uid = LoopUid(uuid::Uuid::new_v4().to_string());
+        if self.seems_new(wanted).await?
+            && let Some(applied) = self.create(wanted, &uid).await?
+        {
+            return Ok(applied);
+        }
         for _ in 0..TRIES_MAX {
             let found = self.store.get_loop(&wanted.key).await.map_err(|error| of_store(&error))?;
             let tried = match found {
@@ -81,6 +86,16 @@ impl Api {
             }
         }
         Err(contended(&format!("loop {}", wanted.key)))
+    }
+
+    /// True when a create is worth trying without a look at the store first: the view does not know
+    /// the loop, and the create itself compares.
+    async fn seems_new(&self, wanted: &Wanted) -> Result<bool, Status> {
+        if wanted.dry_run || wanted.expected_generation != 0 {
+            return Ok(false);
+        }
+        let key = wanted.key.clone();
+        Ok(self.core.ask(move |reactor, _| reactor.loop_view(&key).is_none()).await?)
     }
 
     /// `None`: somebody was faster, or the answer was lost; look again.

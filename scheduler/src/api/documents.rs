@@ -1,12 +1,24 @@
 //! Objects as users see them, as JSON documents.
 
-use flyball_core::spec::{API_VERSION, KIND_LOOP};
+use flyball_core::spec::{API_VERSION, KIND_LOOP, LoopSpec};
 use flyball_core::status::LoopStatus;
 use flyball_proto::v1::{LoopObject, NodeObject};
 use flyball_store::LoopRecord;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::reactor::{LoopView, NodeStatus};
+
+/// What users see of a loop; written without a copy, as every change of one is told to its watchers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LoopDocument<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: serde_json::Value,
+    spec: &'a LoopSpec,
+    status: &'a LoopStatus,
+}
 
 /// A loop's document.
 pub(super) fn loop_object(view: &LoopView) -> LoopObject {
@@ -28,13 +40,13 @@ pub(super) fn object(record: &LoopRecord, status: &LoopStatus) -> LoopObject {
     if record.delete {
         metadata["deleting"] = json!(true);
     }
-    let document = json!({
-        "apiVersion": API_VERSION,
-        "kind": KIND_LOOP,
-        "metadata": metadata,
-        "spec": record.spec,
-        "status": status,
-    });
+    let document = LoopDocument {
+        api_version: API_VERSION,
+        kind: KIND_LOOP,
+        metadata,
+        spec: &record.spec,
+        status,
+    };
     LoopObject {
         namespace: record.key.namespace.clone(),
         name: record.key.name.clone(),
@@ -78,7 +90,7 @@ pub(super) fn node_object(node: &NodeStatus, lease_ttl: Option<i64>) -> NodeObje
     NodeObject { name: node.record.name.to_string(), object_json: bytes(&document) }
 }
 
-fn bytes(document: &serde_json::Value) -> bytes::Bytes {
-    // A value always serialises.
+fn bytes(document: &impl Serialize) -> bytes::Bytes {
+    // Plain data with text keys always serialises.
     serde_json::to_vec(document).unwrap_or_default().into()
 }
