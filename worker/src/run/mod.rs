@@ -9,6 +9,7 @@ mod progress;
 mod proof;
 mod repository;
 mod scratch;
+mod seal;
 mod steps;
 
 use std::path::PathBuf;

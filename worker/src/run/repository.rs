@@ -4,12 +4,13 @@ use flyball_core::governor::{Next, Observation};
 use flyball_core::record::JournalEntry;
 use flyball_core::resource::{EntryError, PathSet, PinSet, RepoId, ResourceSet, canonical_repo_id};
 use flyball_core::spec::{GitWorkspace, LoopSpec, Owns};
-use flyball_core::status::{Outcome, Phase, Reason, Unsealed};
+use flyball_core::status::{Outcome, Phase, Reason};
 
 use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
 use super::progress;
+use super::seal;
 use crate::git::{
     Journal, JournalError, Leftovers, LoopRefs, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
 };
@@ -114,7 +115,7 @@ impl Work {
             node: run.context.config.node.clone(),
             generation: run.generation,
         };
-        seal_unsealed(run, &owner).await?;
+        seal::seal_unsealed(run, &owner).await?;
         let governor = &mut run.governor;
         let mut journal =
             Journal::open(&repo, &refs).await.map_err(|error| Halt::of_journal(error, governor))?;
@@ -333,39 +334,6 @@ impl Work {
             Ok(_) => Ok(outcome),
         }
     }
-}
-
-/// Seals the journals of overlapping loops whose last run was never proven to have stopped.
-async fn seal_unsealed(run: &mut Run, owner: &Owner) -> Result<(), Halt> {
-    let others: Vec<Unsealed> =
-        run.unsealed.iter().filter(|u| u.loop_uid != run.id.uid).cloned().collect();
-    for other in others.iter().filter(|other| !other.repository.is_empty()) {
-        if let Err(error) = seal_other(run, owner, other).await {
-            let message = format!(
-                "Unsealed: the journal of {} in {} cannot be sealed: {error}",
-                other.loop_key, other.repository
-            );
-            return Err(match error {
-                JournalError::Git(error) if error.is_retryable() => Halt::backoff(message, 2000),
-                // Somebody with a later token sealed it: as good as ours for what came before.
-                JournalError::Fenced { .. } => continue,
-                _ => Halt::hold(message),
-            });
-        }
-    }
-    Ok(())
-}
-
-async fn seal_other(run: &Run, owner: &Owner, other: &Unsealed) -> Result<(), JournalError> {
-    let id = canonical_repo_id(&other.repository)
-        .map_err(|error| crate::git::GitError::Unsupported { message: error.to_string() })?;
-    let cache = run.context.caches.open(&id, &other.repository).await?;
-    let dir = run.dir.join("seal").join(other.loop_uid.as_str());
-    let repo = RunRepo::create(&cache, &dir).await?;
-    let refs =
-        LoopRefs::new(&run.context.config.ref_prefix, &run.context.installation, &other.loop_uid);
-    let owner = Owner { loop_uid: other.loop_uid.clone(), ..owner.clone() };
-    Journal::open(&repo, &refs).await?.seal_for_other(&owner, &run.id.uid).await.map(drop)
 }
 
 /// The base and the checkpoint to go on from: the tip itself while nothing has been accepted.

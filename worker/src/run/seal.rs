@@ -1,0 +1,41 @@
+//! Seals of other loops: what an owner without a proven end could still push is shut out before work starts.
+
+use flyball_core::resource::canonical_repo_id;
+use flyball_core::status::Unsealed;
+
+use super::Run;
+use super::halt::Halt;
+use crate::git::{GitError, Journal, JournalError, LoopRefs, Owner, RunRepo};
+
+/// Seals the journals of overlapping loops whose last run was never proven to have stopped.
+pub(super) async fn seal_unsealed(run: &Run, owner: &Owner) -> Result<(), Halt> {
+    let others = run.unsealed.iter().filter(|other| other.loop_uid != run.id.uid);
+    for other in others.filter(|other| !other.repository.is_empty()) {
+        if let Err(error) = seal_other(run, owner, other).await {
+            let message = format!(
+                "Unsealed: the journal of {} in {} cannot be sealed: {error}",
+                other.loop_key, other.repository
+            );
+            return Err(match error {
+                JournalError::Git(error) if error.is_retryable() => Halt::backoff(message, 2000),
+                // Somebody with a later token sealed it: as good as ours for what came before.
+                JournalError::Fenced { .. } => continue,
+                _ => Halt::hold(message),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Appends to the other loop's journal, so that no push of its last owner can be accepted any more.
+async fn seal_other(run: &Run, owner: &Owner, other: &Unsealed) -> Result<(), JournalError> {
+    let id = canonical_repo_id(&other.repository)
+        .map_err(|error| GitError::Unsupported { message: error.to_string() })?;
+    let cache = run.context.caches.open(&id, &other.repository).await?;
+    let dir = run.dir.join("seal").join(other.loop_uid.as_str());
+    let repo = RunRepo::create(&cache, &dir).await?;
+    let refs =
+        LoopRefs::new(&run.context.config.ref_prefix, &run.context.installation, &other.loop_uid);
+    let owner = Owner { loop_uid: other.loop_uid.clone(), ..owner.clone() };
+    Journal::open(&repo, &refs).await?.seal_for_other(&owner, &run.id.uid).await.map(drop)
+}
