@@ -1,11 +1,10 @@
 //! What the suite runs on.
 
 use etcd_client::{Client, Error};
-use flyball_embedded::{Options, Server};
+use flyball_embedded::{Listening, Options, Server};
 use flyball_tests::etcd::{Etcd, is_skipped, version};
-use std::path::PathBuf;
+use std::sync::OnceLock;
 use tonic::Code;
-use tonic::transport::server::TcpIncoming;
 
 /// A fresh server of either kind with a client.
 pub(crate) struct Subject {
@@ -14,7 +13,7 @@ pub(crate) struct Subject {
 }
 
 enum Keep {
-    Embedded { server: Server, dir: tempfile::TempDir },
+    Embedded { server: Server, dir: tempfile::TempDir, listening: OnceLock<Listening> },
     Etcd(Etcd),
 }
 
@@ -24,7 +23,7 @@ impl Subject {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::open(Options::at(dir.path())).unwrap();
         let client = Client::from_channel(server.channel(), None).await.unwrap();
-        Self { client, keep: Keep::Embedded { server, dir } }
+        Self { client, keep: Keep::Embedded { server, dir, listening: OnceLock::new() } }
     }
 
     /// A real etcd, or nothing where that is switched off.
@@ -43,24 +42,12 @@ impl Subject {
     pub(crate) fn endpoint(&self) -> String {
         match &self.keep {
             Keep::Etcd(etcd) => etcd.endpoint(),
-            Keep::Embedded { server, .. } => {
-                let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-                let address = incoming.local_addr().unwrap();
-                let serving = tonic::transport::Server::builder().add_routes(server.routes());
-                tokio::spawn(serving.serve_with_incoming(incoming));
-                address.to_string()
+            Keep::Embedded { server, dir, listening } => {
+                let path = dir.path().join("etcd.sock");
+                listening.get_or_init(|| server.listen(&path).unwrap());
+                format!("unix://{}", path.display())
             }
         }
-    }
-
-    /// The embedded server's socket `etcd.sock` in this directory, listened on from now on.
-    pub(crate) fn socket_directory(&self) -> PathBuf {
-        let Keep::Embedded { server, dir } = &self.keep else { panic!("etcd has its own") };
-        let listener = tokio::net::UnixListener::bind(dir.path().join("etcd.sock")).unwrap();
-        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-        let serving = tonic::transport::Server::builder().add_routes(server.routes());
-        tokio::spawn(serving.serve_with_incoming(incoming));
-        dir.path().to_owned()
     }
 }
 

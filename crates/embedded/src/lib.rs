@@ -13,6 +13,7 @@
 mod engine;
 mod error;
 mod lease;
+mod listen;
 mod mvcc;
 mod options;
 mod server;
@@ -23,6 +24,7 @@ mod watch;
 mod writer;
 
 pub use error::OpenError;
+pub use listen::{ListenError, Listening};
 pub use options::Options;
 pub use server::Server;
 

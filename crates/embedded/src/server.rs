@@ -6,7 +6,7 @@ use crate::lease::Lessor;
 use crate::mvcc::State;
 use crate::options::Options;
 use crate::service::{cluster, kv, lease, maintenance};
-use crate::shared::{Identity, Shared};
+use crate::shared::{Identity, News, Shared};
 use crate::storage::{self, Storage};
 use crate::{watch, writer};
 use etcd_client::proto::{
@@ -93,6 +93,14 @@ impl Server {
             .add_service(PbWatchServer::new(watch::WatchService(shared())))
             .add_service(PbClusterServer::new(cluster::ClusterService(shared())))
             .add_service(PbMaintenanceServer::new(maintenance::MaintenanceService(shared())))
+    }
+
+    /// Returns once the server has ended, also when it ended by itself because it could not write.
+    /// Whoever depends on it should then end too: opening the store again is the way to go on.
+    pub async fn ended(&self) {
+        let mut news = self.shared.news();
+        // An error means that nobody is left who could tell, which is an end too.
+        let _news = news.wait_for(|news| *news == News::Stopped).await;
     }
 
     /// Ends the server: commits and answers what is waiting, ends all watches, closes the store.

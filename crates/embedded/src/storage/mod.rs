@@ -64,15 +64,24 @@ pub(crate) struct Commit<'a> {
     pub(crate) leases: BTreeMap<i64, LeaseChange>,
 }
 
+/// Pages that redb may cache: little, since nothing is read from it once it is open.
+const CACHE_BYTES: usize = 8 << 20;
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
 /// Opens or makes the database file in a directory.
 pub(crate) fn open_file(path: &Path) -> std::result::Result<Database, OpenError> {
     let directory = |source| OpenError::Directory { path: path.to_owned(), source };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
+    let mut maker = std::fs::DirBuilder::new();
+    maker.recursive(true);
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(directory)?;
-    Database::create(path.join(FILE)).map_err(|error| match error {
+    std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+    maker.create(path).map_err(directory)?;
+    builder().create(path.join(FILE)).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
         DatabaseError::Storage(redb::StorageError::Io(source)) => directory(source),
         other => OpenError::Storage(storage(other)),
@@ -83,7 +92,7 @@ pub(crate) fn open_file(path: &Path) -> std::result::Result<Database, OpenError>
 pub(crate) fn open_backend(
     backend: Box<dyn redb::StorageBackend>,
 ) -> std::result::Result<Database, OpenError> {
-    redb::Builder::new()
+    builder()
         .create_with_backend(backend::Boxed(backend))
         .map_err(|error| OpenError::Storage(storage(error)))
 }

@@ -131,6 +131,7 @@ async fn a_disk_that_fails_stops_the_store_and_loses_nothing_acknowledged() {
     disk.fail();
     let error = client.put("k", "2", None).await.unwrap_err();
     assert!(error.to_string().contains("server stopped"), "{error}");
+    server.ended().await;
     // What it holds in memory may not be on the disk, so it shows nothing any more.
     assert!(client.get("k", None).await.is_err());
     let left = disk.after_power_cut(&mut Dice(1));
