@@ -11,5 +11,6 @@ mod converge;
 mod ending;
 mod moving_base;
 mod overlap;
+mod schedulers;
 mod takeover;
 mod trace;

@@ -65,6 +65,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// How it has ended; `None` while it runs.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
@@ -174,6 +179,23 @@ impl Cluster {
         args.extend(self.options.worker_args.iter().cloned());
         let process = self.spawn(node, &args);
         self.workers.insert(node.to_owned(), process);
+    }
+
+    /// Starts another worker under the name of a node, with a data directory of its own. Its log is
+    /// that of `alias`.
+    pub fn start_namesake(&self, node: &str, alias: &str) -> Process {
+        let address = self.address(1);
+        let dir = self.node_dir(alias);
+        self.spawn(
+            alias,
+            &[
+                "worker".to_owned(),
+                format!("--scheduler={address}"),
+                format!("--node={node}"),
+                format!("--data-dir={}", dir.display()),
+                format!("--ttl={}", self.options.ttl),
+            ],
+        )
     }
 
     /// A node's data directory.

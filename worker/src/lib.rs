@@ -54,8 +54,9 @@ impl From<BeginError> for WorkerError {
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 /// Pause before a new life, so that a guard that cannot stay up does not spin.
 const REBIRTH_PAUSE: Duration = Duration::from_millis(200);
-/// How long a name may be taken: an earlier incarnation's lease ends within its TTL.
-const DUPLICATE_LIVES_MAX: u32 = 100;
+/// How long a name may be taken, beyond twice the lease's time to live: the lease of an incarnation
+/// that died on another machine has ended by then, so the other one is alive.
+const DUPLICATE_SLACK: Duration = Duration::from_secs(3);
 
 /// Runs the worker until `shutdown` completes: then its runs stop at their iteration's edge.
 ///
@@ -75,20 +76,24 @@ pub async fn run(
             asked.notify_one();
         }
     });
-    let mut duplicates = 0;
+    // Since when the name has been found taken.
+    let mut taken: Option<flyball_core::lease::BootInstant> = None;
+    let ttl = Duration::from_secs(config.ttl_seconds.unsigned_abs());
     loop {
         let life = Life::begin(config.clone()).await?;
         match live(&life, &asked).await {
             LifeEnd::Shutdown => return Ok(()),
-            LifeEnd::Duplicate(message) if duplicates >= DUPLICATE_LIVES_MAX => {
-                return Err(WorkerError::Duplicate { node: config.node.to_string(), message });
-            }
             LifeEnd::Duplicate(message) => {
-                duplicates += 1;
-                tracing::warn!(node = %config.node, "the name is still taken: {message}");
+                let now = flyball_sandbox::boottime();
+                if taken.is_none() {
+                    tracing::warn!(node = %config.node, "the name is taken: {message}");
+                }
+                if taken.get_or_insert(now).until(now) > ttl * 2 + DUPLICATE_SLACK {
+                    return Err(WorkerError::Duplicate { node: config.node.to_string(), message });
+                }
             }
             end => {
-                duplicates = 0;
+                taken = None;
                 tracing::error!(node = %config.node, ?end, "lost everything; beginning anew");
             }
         }
