@@ -6,11 +6,12 @@ use std::time::Duration;
 use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeMark, NodeRecord, Resources};
 use flyball_core::quantity::{CpuMillis, Span};
+use flyball_core::resource::{ResourceSet, canonical_repo_id};
 use flyball_core::spec::{GitWorkspace, LoopSpec, Owns, Workspace};
 use flyball_core::status::{LoopStatus, Outcome, Phase, Progress, Reason};
 use flyball_scheduler::reactor::{
-    Attached, CommitId, CommitResult, Effect, Event, LiveRun, Reactor, Report, ReportBody,
-    SessionId,
+    Assignment, Attached, CommitId, CommitResult, Effect, Event, LiveRun, Reactor, Report,
+    ReportBody, SessionId, ToNode,
 };
 use flyball_store::{LoopRecord, Mutation};
 use jiff::Timestamp;
@@ -84,9 +85,25 @@ impl Stage {
     fn event(&mut self, event: Event) {
         for effect in self.reactor.on_event(event, self.now) {
             self.lines.push(show::effect(&effect));
+            if let Effect::Send { message: ToNode::Assign(assignment), .. } = &effect {
+                self.check_assignment(assignment);
+            }
             if let Effect::Commit { commit, mutation } = effect {
                 self.commits.insert(commit.0, mutation);
             }
+        }
+    }
+
+    /// A run is started only with a spec whose resources its claim holds.
+    fn check_assignment(&self, assignment: &Assignment) {
+        // The claim may be gone by now; then the run is fenced.
+        let Some(claim) = self.model.claims.get(&assignment.key) else { return };
+        if claim.create_revision == assignment.token.0 {
+            let spec = &assignment.spec;
+            let repository = spec.workspace.as_ref();
+            let repository = repository.map(|w| canonical_repo_id(&w.git.url).unwrap());
+            let set = ResourceSet::parse(&spec.owns, repository.as_ref()).unwrap();
+            assert_eq!(set.canonical(), claim.value.resources, "{}", assignment.key);
         }
     }
 

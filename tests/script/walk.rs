@@ -208,7 +208,7 @@ impl Walk {
         let how = match self.dice.roll(3) {
             0 => "cancel",
             1 => "delete",
-            _ => "spec",
+            _ => self.dice.pick(&["spec", "spec owns=gpu:x/2", "spec owns=gpu:**"]).unwrap(),
         };
         let told = *self.dice.pick(&["told", "delayed", ""]).unwrap();
         self.stage.run(&format!("change {key} {how} {told}"));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_core::ids::{LoopKey, LoopUid, NodeName, Token};
 use flyball_core::node::Resources;
-use flyball_core::resource::{ClaimIndex, ResourceSet, canonical_repo_id};
+use flyball_core::resource::{ClaimIndex, Entry, ResourceSet, canonical_repo_id};
 use flyball_core::spec::Access;
 use flyball_core::status::Phase;
 use flyball_store::{ClaimRecord, LoopRecord, Mutation};
@@ -53,17 +53,22 @@ pub(super) struct Refreshed {
     pub(super) queued: bool,
 }
 
-/// The set that a record's spec asks for. Records were validated before they were stored; one that
-/// cannot be read (of a newer version) holds nothing and is not queued either.
-pub(super) fn set_of(record: &LoopRecord) -> ResourceSet {
+/// The set that a record's spec asks for. Records were validated before they were stored, so only one
+/// of a newer version cannot be read: `None`.
+pub(super) fn set_of(record: &LoopRecord) -> Option<ResourceSet> {
     let repository = record.spec.workspace.as_ref();
     let repository = repository.and_then(|w| canonical_repo_id(&w.git.url).ok());
-    ResourceSet::parse(&record.spec.owns, repository.as_ref()).unwrap_or_default()
+    ResourceSet::parse(&record.spec.owns, repository.as_ref()).ok()
 }
 
-/// The set of a list of canonical entries, as claims and `unsealed` carry it.
+/// The set of a list of canonical entries, as claims and `unsealed` carry it. Entries of a newer
+/// grammar are left out and the rest still counts; their owner keys protect them.
 pub(super) fn set_of_entries(entries: &[String]) -> ResourceSet {
-    ResourceSet::from_canonical(entries).unwrap_or_default()
+    ResourceSet::from_canonical(entries).unwrap_or_else(|_| {
+        let readable: Vec<&String> =
+            entries.iter().filter(|entry| entry.parse::<Entry>().is_ok()).collect();
+        ResourceSet::from_canonical(&readable).unwrap_or_default()
+    })
 }
 
 /// The owner keys of a claim's entries.
@@ -196,6 +201,7 @@ fn is_queued(entry: &LoopEntry) -> bool {
     let Some(status) = entry.status.get() else { return false };
     status.phase == Phase::Pending
         && status.observed_generation == record.generation
+        && !entry.unreadable
         && record.cancel.is_none()
         && !record.delete
         && entry.claim.get().is_none()

@@ -24,6 +24,7 @@ mod reports;
 mod sessions;
 mod slot;
 mod status;
+mod telling;
 mod view;
 
 pub use event::{

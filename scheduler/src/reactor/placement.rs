@@ -159,7 +159,9 @@ impl Reactor {
         let Some(entry) = self.view.loops.get(key) else {
             return Err(Waiting::Owned(Vec::new()));
         };
-        let Some(record) = entry.record.get() else { return Err(Waiting::Owned(Vec::new())) };
+        let Some(record) = entry.record.get().filter(|_| !self.view.is_left_alone(key)) else {
+            return Err(Waiting::Owned(Vec::new()));
+        };
         let blockers = self.view.derived.index.blockers_up_to(&entry.set, BLOCKERS_MAX);
         if !blockers.is_empty() {
             return Err(Waiting::Owned(blockers));

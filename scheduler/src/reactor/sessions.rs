@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::Reactor;
 use super::event::{Attached, Effect, SessionId, StopReason, ToNode};
-use super::view::NodeNews;
+use super::view::{NodeNews, Sent};
 
 impl Reactor {
     pub(super) fn on_attached(&mut self, attached: Attached, now: Timestamp) {
@@ -135,7 +135,7 @@ impl Reactor {
                 })
             });
             if let Some(entry) = owned {
-                entry.sent = Some((session, run.token));
+                entry.sent = Some(Sent { session, uid: run.uid, token: run.token });
             } else {
                 let (uid, token, reason) = (run.uid, run.token, StopReason::Lost);
                 let message = ToNode::Stop { uid, token, reason };

@@ -80,6 +80,19 @@ pub(super) fn ended(
     }
 }
 
+/// The assignment was taken back before its node was told of it.
+pub(super) fn unassigned(old: &LoopStatus, now: Timestamp) -> LoopStatus {
+    let outcome = Outcome {
+        phase: Phase::Pending,
+        reason: Reason::None,
+        message: "taken back before it began".to_owned(),
+        evidence: Vec::new(),
+        retry_after_ms: 0,
+    };
+    let progress = old.progress.clone();
+    after(old, &[LoopEvent::Ended { outcome, progress, unproven: None }], now)
+}
+
 /// The run was lost with its claim.
 pub(super) fn lost(old: &LoopStatus, unproven: Option<Unsealed>, now: Timestamp) -> LoopStatus {
     let node = old.node.clone().unwrap_or_default();

@@ -24,6 +24,8 @@ pub(super) struct LoopEntry {
     pub(super) claim: Slot<ClaimRecord>,
     /// The resource set of the record's spec.
     pub(super) set: ResourceSet,
+    /// The set could not be read (a newer scheduler wrote it): the loop is not placed.
+    pub(super) unreadable: bool,
     /// The token of the claim seen last.
     pub(super) last_token: Option<Token>,
     /// The one commit under way for this loop.
@@ -33,7 +35,7 @@ pub(super) struct LoopEntry {
     /// After a commit that was refused or unavailable: not before this time.
     pub(super) retry_at: Option<jiff::Timestamp>,
     /// The session that has been told of (or has told of) the run with this token.
-    pub(super) sent: Option<(SessionId, Token)>,
+    pub(super) sent: Option<Sent>,
     /// The stop that was sent last, so that it is sent once per session.
     pub(super) stopping: Option<(SessionId, Token, StopReason)>,
     /// Journals of other loops that the current run seals: key and token of each.
@@ -46,6 +48,14 @@ pub(super) struct LoopEntry {
     pub(super) passed_over: u32,
     /// The run that ended last, to acknowledge a repeated report of its end.
     pub(super) released: Option<Token>,
+}
+
+/// A run that a worker knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) session: SessionId,
+    pub(super) uid: LoopUid,
+    pub(super) token: Token,
 }
 
 /// A commit under way.
@@ -109,6 +119,8 @@ pub(super) struct View {
     /// The watch or a snapshot has delivered everything up to here.
     pub(super) revision: i64,
     pub(super) derived: Derived,
+    /// Keys whose values cannot be read: a newer scheduler wrote them. Few if any.
+    undecodable: BTreeSet<String>,
     /// What changed since the last call of `take_touched`.
     touched: BTreeSet<LoopKey>,
     touched_nodes: BTreeSet<NodeName>,
@@ -153,8 +165,11 @@ impl View {
             Change::Leader(value) => {
                 self.leader.apply(value, revision);
             }
-            // What cannot be read is left alone; a newer scheduler wrote it.
-            Change::Owner(..) | Change::Event(..) | Change::Undecodable { .. } => {}
+            Change::Undecodable { key, why } => {
+                tracing::error!(%key, %why, "a key of the store cannot be read");
+                self.undecodable.insert(key);
+            }
+            Change::Owner(..) | Change::Event(..) => {}
         }
     }
 
@@ -189,13 +204,22 @@ impl View {
             self.touched_nodes.insert(name.clone());
         }
         self.leader.reset(snapshot.leader, revision);
+        self.undecodable = snapshot.undecodable.into_iter().map(|one| one.key).collect();
         self.revision = self.revision.max(revision);
     }
 
     fn on_record(&mut self, key: &LoopKey) {
         self.touched.insert(key.clone());
         let Some(entry) = self.loops.get_mut(key) else { return };
-        entry.set = entry.record.get().map(|record| set_of(record)).unwrap_or_default();
+        let set = entry.record.get().map(|record| set_of(record));
+        entry.unreadable = set.as_ref().is_some_and(Option::is_none);
+        entry.set = set.flatten().unwrap_or_default();
+    }
+
+    /// True if a key of this loop cannot be read: then nothing is decided about it.
+    pub(super) fn is_left_alone(&self, key: &LoopKey) -> bool {
+        let (last, inner) = (format!("/{key}"), format!("/{key}/"));
+        self.undecodable.iter().any(|text| text.ends_with(&last) || text.contains(&inner))
     }
 
     /// Marks a loop for another look.
