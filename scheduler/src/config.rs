@@ -11,6 +11,8 @@ pub enum StoreChoice {
     Embedded {
         /// Directory of the store's file; made if it is missing.
         dir: PathBuf,
+        /// Where it listens for `etcdctl` too, if it does; a socket of this user alone.
+        socket: Option<PathBuf>,
     },
     /// An etcd server inside this process that forgets everything at its end; for tests.
     Memory,
@@ -90,8 +92,8 @@ pub enum RunError {
     /// The configuration cannot work.
     #[error("the configuration cannot work: {0}")]
     Config(String),
-    /// The embedded store could not be opened.
-    #[error("the embedded store in {dir} cannot be opened: {message}")]
+    /// The embedded store could not be opened, or could not write any more.
+    #[error("the embedded store in {dir} cannot be used: {message}")]
     Embedded {
         /// Its directory.
         dir: PathBuf,

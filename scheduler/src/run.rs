@@ -58,6 +58,7 @@ pub async fn run(
     let ended = tokio::select! {
         () = shutdown => Ok(()),
         ended = servers.join_next() => failed(ended),
+        error = opened.failed() => Err(error),
     };
     tracing::info!("the scheduler is shutting down");
     stop.cancel();

@@ -1,9 +1,9 @@
 //! Opening the store that was chosen: an embedded one or a real etcd cluster.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flyball_embedded::{Options, Server};
+use flyball_embedded::{Listening, Options, Server};
 use flyball_store::{Store, StoreError};
 
 use crate::config::{RunError, StoreChoice};
@@ -19,10 +19,25 @@ pub(crate) struct Opened {
     /// `embedded` or `etcd <version>`.
     pub(crate) name: String,
     /// The embedded server, kept alive with what is open; it ends after its last commit.
-    server: Option<Server>,
+    server: Option<Embedded>,
+}
+
+struct Embedded {
+    /// Closed before the server ends.
+    _listening: Option<Listening>,
+    server: Server,
+    dir: PathBuf,
 }
 
 impl Opened {
+    /// Returns when an embedded store has ended by itself, because it could not write any more.
+    pub(crate) async fn failed(&self) -> RunError {
+        let Some(embedded) = &self.server else { return std::future::pending().await };
+        embedded.server.ended().await;
+        let message = "it could not write and has stopped; the log says why".to_owned();
+        RunError::Embedded { dir: embedded.dir.clone(), message }
+    }
+
     /// Ends an embedded store after its last commit.
     pub(crate) async fn close(self) {
         drop(self.store);
@@ -49,12 +64,14 @@ pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
             }
             Ok(Opened { store, name: format!("etcd {version}"), server: None })
         }
-        StoreChoice::Embedded { dir } => embedded(Options::at(dir), dir).await,
-        StoreChoice::Memory => embedded(Options::in_memory(), Path::new("memory")).await,
+        StoreChoice::Embedded { dir, socket } => {
+            embedded(Options::at(dir), dir, socket.as_deref()).await
+        }
+        StoreChoice::Memory => embedded(Options::in_memory(), Path::new("memory"), None).await,
     }
 }
 
-async fn embedded(options: Options, dir: &Path) -> Result<Opened, RunError> {
+async fn embedded(options: Options, dir: &Path, socket: Option<&Path>) -> Result<Opened, RunError> {
     let failed = |message: String| RunError::Embedded { dir: dir.to_owned(), message };
     // Opening reads the whole store from the disk.
     let opened = tokio::task::spawn_blocking(|| Server::open(options)).await;
@@ -67,7 +84,10 @@ async fn embedded(options: Options, dir: &Path) -> Result<Opened, RunError> {
     if let Some(leader) = store.leader().await? {
         store.revoke(leader.lease).await?;
     }
-    Ok(Opened { store, name: "embedded".to_owned(), server: Some(server) })
+    let listening = socket.map(|path| server.listen(path)).transpose();
+    let listening = listening.map_err(|error| failed(error.to_string()))?;
+    let server = Some(Embedded { server, dir: dir.to_owned(), _listening: listening });
+    Ok(Opened { store, name: "embedded".to_owned(), server })
 }
 
 /// The server's version, waited for a while.

@@ -20,6 +20,9 @@ pub struct SchedulerArgs {
     /// Where the embedded store and the default socket are
     #[arg(long, value_name = "DIR", env = "FLYBALL_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Serve the embedded store to `etcdctl` too, on this Unix socket of yours alone
+    #[arg(long, value_name = "PATH", env = "FLYBALL_STORE_SOCKET")]
+    store_socket: Option<PathBuf>,
     /// Addresses to listen on: unix:///path or http://host:port (TCP requires --token-file)
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
@@ -66,7 +69,9 @@ fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
         data_dir = Some(dir);
     }
     let store = match data_dir {
-        Some(dir) if args.etcd.is_empty() => StoreChoice::Embedded { dir: dir.join("store") },
+        Some(dir) if args.etcd.is_empty() => {
+            StoreChoice::Embedded { dir: dir.join("store"), socket: args.store_socket }
+        }
         _ => StoreChoice::Etcd { endpoints: args.etcd },
     };
     let listen = addresses.iter().map(|address| listen(address, token.as_deref()));

@@ -14,7 +14,7 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) fn open(dir: &Path) -> Self {
-        let embedded = StoreChoice::Embedded { dir: dir.join("store") };
+        let embedded = StoreChoice::Embedded { dir: dir.join("store"), socket: None };
         let Some(binary) = std::env::var_os("FLYBALL_TEST_ETCD_BIN") else {
             return Self { choice: embedded, etcd: None };
         };
