@@ -65,6 +65,7 @@ impl Stage {
             "change" => self.change(&command),
             "attach" => self.attach(&command),
             "detach" => self.detach(&command),
+            "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),
             "rogue-delete" => self.model.delete_claim(&key(command.word(0))),
             "proven" => self.event(Event::ProvenStopped { incarnation: command.word(0).into() }),
@@ -219,6 +220,11 @@ impl Stage {
     fn detach(&mut self, command: &Command) {
         let (session, _) = self.sessions.remove(&command.word(0).into()).unwrap();
         self.event(Event::Detached { session });
+    }
+
+    fn leave(&mut self, command: &Command) {
+        let (session, _) = self.sessions[&command.word(0).into()];
+        self.event(Event::Leaving { session });
     }
 
     fn mark(&mut self, command: &Command) {

@@ -215,18 +215,19 @@ impl Api {
                     return;
                 }
             };
-            let report = match message {
-                Some(Message::RunUpdate(update)) => on_update(session, update),
-                Some(Message::RunEnded(ended)) => on_ended(session, ended),
+            let event = match message {
+                Some(Message::RunUpdate(update)) => on_update(session, update).map(of_report),
+                Some(Message::RunEnded(ended)) => on_ended(session, ended).map(of_report),
+                Some(Message::Leaving(_)) => Ok(Event::Leaving { session }),
                 Some(Message::LogChunk(chunk)) => {
                     self.on_log_chunk(chunk);
                     continue;
                 }
                 Some(Message::Register(_)) | None => continue,
             };
-            match report {
-                Ok(report) => {
-                    if self.core.tell(Event::Report(Box::new(report))).await.is_err() {
+            match event {
+                Ok(event) => {
+                    if self.core.tell(event).await.is_err() {
                         return;
                     }
                 }
@@ -279,6 +280,10 @@ fn attached(id: SessionId, register: Register, session: &Session) -> Result<Atta
         facts,
         runs: runs.collect(),
     })
+}
+
+fn of_report(report: Report) -> Event {
+    Event::Report(Box::new(report))
 }
 
 fn on_update(session: SessionId, update: RunUpdate) -> Result<Report, serde_json::Error> {

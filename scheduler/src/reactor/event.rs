@@ -62,6 +62,11 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
+    /// A worker is shutting down: it gets no new work until its next registration.
+    Leaving {
+        /// Which.
+        session: SessionId,
+    },
     /// Every process of this incarnation is known to be gone: its runs need no seal.
     ProvenStopped {
         /// Which.

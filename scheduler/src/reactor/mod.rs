@@ -121,6 +121,7 @@ impl Reactor {
             Event::Committed { commit, result } => self.on_committed(commit, result, now),
             Event::Attached(attached) => self.on_attached(*attached, now),
             Event::Detached { session } => self.on_detached(session, now),
+            Event::Leaving { session } => self.on_leaving(session),
             Event::ProvenStopped { incarnation } => self.on_proven_stopped(incarnation),
             Event::Report(report) => self.on_report(*report),
             Event::Tick => {}

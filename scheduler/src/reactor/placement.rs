@@ -283,7 +283,7 @@ impl Reactor {
                 slots: facts.slots,
                 slots_used,
                 mark: entry.record.get().map(|record| record.mark).unwrap_or_default(),
-                online: entry.stream.is_some() && entry.adopted,
+                online: entry.stream.is_some() && entry.adopted && !entry.leaving,
             });
         }
         views

@@ -27,6 +27,7 @@ impl Reactor {
         let entry = self.view.nodes.entry(name.clone()).or_default();
         entry.news = Some(news);
         entry.adopted = false;
+        entry.leaving = false;
         if let Some(old) = entry.stream.replace(attached) {
             // The store holds one session per node, so the old stream is dead or of this very worker.
             self.close(old.session, "replaced", "the node has opened a newer session");
@@ -45,6 +46,19 @@ impl Reactor {
         entry.adopted = false;
         entry.news =
             Some(NodeNews { facts: stream.facts, incarnation: stream.incarnation, seen_at: now });
+        let name = name.clone();
+        self.view.touch_node(&name);
+    }
+
+    /// The worker of this stream is shutting down. Its runs go on; it only gets nothing new.
+    pub(super) fn on_leaving(&mut self, session: SessionId) {
+        let of = |stream: &Attached| stream.session == session;
+        let mut nodes = self.view.nodes.iter_mut();
+        let Some((name, entry)) = nodes.find(|(_, node)| node.stream.as_ref().is_some_and(of))
+        else {
+            return;
+        };
+        entry.leaving = true;
         let name = name.clone();
         self.view.touch_node(&name);
     }

@@ -30,7 +30,8 @@ impl Reactor {
         let releasing = entry.is_releasing();
         if !is_told(entry, session) {
             // What should stop is not started: the assignment is taken back.
-            let start = stop_reason(entry, node_mark(self, key)).is_none() && !releasing;
+            let unwanted = node.leaving || stop_reason(entry, node_mark(self, key)).is_some();
+            let start = !unwanted && !releasing;
             if start && entry.uid() == Some(&claim.value.uid) {
                 self.send_assignment(key);
             }
@@ -120,14 +121,15 @@ impl Reactor {
     }
 
     /// True if the loop's node is attached, has told what runs on it, and does not know of this
-    /// assignment, though the loop is not to run as it was assigned.
+    /// assignment, though the loop is not to run as it was assigned, or the node is shutting down.
     pub(super) fn is_untold_and_unwanted(&self, key: &LoopKey, entry: &LoopEntry) -> bool {
         let node = entry.claim.get().and_then(|claim| self.view.nodes.get(&claim.node));
         let stream = node.filter(|node| node.adopted).and_then(|node| node.stream.as_ref());
         let of_claim =
             stream.zip(entry.claim.get()).filter(|(s, c)| s.incarnation == c.incarnation);
         of_claim.is_some_and(|(stream, _)| !is_told(entry, stream.session))
-            && stop_reason(entry, node_mark(self, key)).is_some()
+            && (node.is_some_and(|node| node.leaving)
+                || stop_reason(entry, node_mark(self, key)).is_some())
     }
 
     /// A run that the node was told of and whose claim is gone must be killed, if it still can be

@@ -97,6 +97,8 @@ pub(super) struct NodeEntry {
     pub(super) stream: Option<super::event::Attached>,
     /// The stream's live runs have been compared with the claims.
     pub(super) adopted: bool,
+    /// The stream's worker is shutting down and takes no new work.
+    pub(super) leaving: bool,
     pub(super) in_flight: Option<InFlight>,
     /// News of the node that its durable record does not show yet.
     pub(super) news: Option<NodeNews>,
