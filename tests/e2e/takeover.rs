@@ -36,7 +36,8 @@ fn done_once(cluster: &Cluster, repo: &Repo, name: &str, items: u32) -> LoopStat
     let journal = repo.journals().pop().unwrap();
     let subjects = repo.subjects(&journal);
     let takeovers = subjects.iter().filter(|subject| subject.contains("takes over")).count();
-    assert_eq!(takeovers, usize::try_from(status.runs).unwrap(), "{subjects:#?}");
+    // A run may be lost before it takes over (assigned to a node that was just dying), never the reverse.
+    assert!((1..=status.runs).contains(&u32::try_from(takeovers).unwrap()), "{subjects:#?}");
     status
 }
 

@@ -91,7 +91,7 @@ fn wrong_types_and_missing_fields_are_all_found_at_once() {
     spec.agent.env["A-B"]: must be text; found 1
     spec.checks[0].run: must be text or list of texts; found 5
     spec.checks[0].score: must be an object with one of the fields libtest, regex; found "libtest"; did you mean libtest: {}?
-    spec.checks[0].timeout: must be a duration such as 90s, 10m or 1h 30m; found "soon"
+    spec.checks[0].timeout: must be a duration such as 90s, 10m, 1h 30m or 7d; found "soon"
     spec.checks[0].name: missing; must be text
     spec.checks[1]: must be an object; found "cargo test"
     spec.governor.accept: must be improvements or equal; found "improvement"; did you mean improvements?
