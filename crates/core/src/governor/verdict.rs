@@ -154,10 +154,11 @@ impl Governor {
 
     fn converged(&self, proof: &Proof<'_>) -> Outcome {
         let message = format!(
-            "every check passes ({} of {}), proven in a fresh start after {} iterations",
+            "every check passes ({} of {}), proven in a fresh start after {} iteration{}",
             proof.checks.len(),
             proof.checks.len(),
-            proof.iterations
+            proof.iterations,
+            if proof.iterations == 1 { "" } else { "s" }
         );
         let phase = Phase::Converged;
         Outcome { phase, reason: Reason::None, message, evidence: Vec::new(), retry_after_ms: 0 }

@@ -20,6 +20,8 @@ pub(super) struct Row {
     /// Milliseconds of the demo's clock when it was applied and when it ended.
     pub(super) applied_ms: u64,
     pub(super) ended_ms: Option<u64>,
+    /// Times its base moved under it and its accepted work was carried over and measured again.
+    pub(super) rebases: u32,
     /// What `explain` said while it waited.
     pub(super) waited_for: Option<String>,
 }
@@ -60,6 +62,8 @@ impl Board {
         let measured = now.progress.recent.last().filter(|last| {
             before.progress.recent.last().is_none_or(|known| known.number < last.number)
         });
+        let (old, new) = (&before.progress.base, &now.progress.base);
+        row.rebases += u32::from(old.is_some() && new.is_some() && old != new);
         if row.distances.is_empty() {
             row.distances.extend(now.progress.initial_distance);
         }

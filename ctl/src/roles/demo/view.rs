@@ -65,6 +65,10 @@ fn cells(name: &str, row: &Row, now_ms: u64, style: Style) -> [Cell; 8] {
     ]
 }
 
+fn counted(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -83,12 +87,18 @@ pub(super) fn summary(board: &Board) -> String {
         };
         let nodes: Vec<_> = row.nodes.iter().map(|node| node.as_str()).collect();
         text += &format!(
-            "{name}: {}{reason} after {} iterations, {} kept, on {}\n",
+            "{name}: {}{reason} after {}, {} kept, on {}\n",
             status.phase,
-            status.progress.iterations,
+            counted(status.progress.iterations, "iteration"),
             status.progress.accepted,
             nodes.join(" then "),
         );
+        if row.rebases > 0 {
+            text += &format!(
+                "    its base moved {}: accepted work was rebased and measured again\n",
+                counted(row.rebases, "time")
+            );
+        }
         if let Some(waited) = &row.waited_for {
             text += &format!("    waited: {waited}\n");
         }
