@@ -89,9 +89,10 @@ impl<'a> Heart<'a> {
         }
     }
 
-    /// One try, bounded by a third of the TTL, so that two more fit before the deadline.
+    /// One try, bounded so that others fit before the deadline, on other schedulers if there are any.
     async fn ask(&mut self) -> Answer {
-        let answer = tokio::time::timeout(self.ttl / 3, self.ask_once()).await;
+        let share = if self.life.config.schedulers.len() > 1 { 6 } else { 3 };
+        let answer = tokio::time::timeout(self.ttl / share, self.ask_once()).await;
         match answer.unwrap_or(Answer::Unknown) {
             Answer::Unknown => {
                 self.connection = None;

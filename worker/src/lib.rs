@@ -26,7 +26,6 @@ pub use config::{
 };
 
 use crate::incarnation::{BeginError, Life, LifeEnd};
-use crate::runs::Stop;
 
 /// The worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -121,18 +120,18 @@ async fn live(life: &Arc<Life>, asked: &tokio::sync::Notify) -> LifeEnd {
         }
     };
     // Order matters: nothing may be left of the runs before anybody hears that they are over.
-    life.runs.stop_all(Stop::Lost);
+    life.runs.end_all();
     let gone = life.guard.shut_down().await;
     if !gone.proven {
         tracing::error!("nobody could prove that every process is gone: {}", gone.reason);
     }
     life.link.close();
-    life.runs.drained().await;
     for task in [session, beats, guard] {
         task.abort();
         // Aborted or over; either way it is gone.
         let _ = task.await;
     }
+    life.runs.drained().await;
     end
 }
 
@@ -150,7 +149,7 @@ async fn beat_when_granted(life: Arc<Life>) {
 
 /// Lets every run stop at its iteration's edge and report, bounded.
 async fn hand_over(life: &Life) {
-    life.runs.stop_all(Stop::Drain);
+    life.runs.leave();
     if tokio::time::timeout(SHUTDOWN_MAX, life.runs.drained()).await.is_err() {
         tracing::warn!("runs did not reach their iteration's edge in time; they are killed");
     }

@@ -36,6 +36,8 @@ struct State {
     sequence: u64,
     pending: BTreeMap<u64, Pending>,
     outbox: Option<mpsc::Sender<NodeMessage>>,
+    /// The incarnation has ended: nobody will ever acknowledge anything.
+    closed: bool,
 }
 
 /// Reports with acknowledgement over whatever stream is up at the time.
@@ -54,8 +56,7 @@ impl Link {
     pub(crate) fn attach(&self, outbox: mpsc::Sender<NodeMessage>) {
         let mut state = self.lock();
         for pending in state.pending.values() {
-            // A full outbox loses nothing: the message stays pending for the next stream.
-            let _ = outbox.try_send(pending.message.clone());
+            post(&outbox, pending.message.clone());
         }
         state.outbox = Some(outbox);
     }
@@ -121,16 +122,19 @@ impl Link {
         let (done, answer) = oneshot::channel();
         {
             let mut state = self.lock();
+            if state.closed {
+                return Err(ended());
+            }
             state.sequence += 1;
             let sequence = state.sequence;
             let message = NodeMessage { message: Some(message(sequence)) };
             if let Some(outbox) = &state.outbox {
-                let _ = outbox.try_send(message.clone());
+                post(outbox, message.clone());
             }
             state.pending.insert(sequence, Pending { message, done });
         }
         // The sender is dropped only when the incarnation ends, and then it owns nothing.
-        answer.await.unwrap_or_else(|_| Err(Refused("the incarnation has ended".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// The scheduler's answer to a report.
@@ -144,8 +148,23 @@ impl Link {
     /// Ends every waiting report: this incarnation has lost everything.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
+        state.closed = true;
         state.outbox = None;
         state.pending.clear();
+    }
+}
+
+fn ended() -> Refused {
+    Refused("the incarnation has ended".to_owned())
+}
+
+/// Puts a report into the stream's buffer. While that is full (a client reads a large log) the
+/// report waits beside it: a run has one report under way at most, so none overtakes another.
+fn post(outbox: &mpsc::Sender<NodeMessage>, message: NodeMessage) {
+    if let Err(mpsc::error::TrySendError::Full(message)) = outbox.try_send(message) {
+        let outbox = outbox.clone();
+        // A stream that ends meanwhile loses nothing: the report stays pending for the next one.
+        tokio::spawn(async move { outbox.send(message).await });
     }
 }
 
@@ -178,6 +197,32 @@ mod tests {
         assert_eq!(second_end.recv().await.unwrap(), sent);
         link.on_ack(Ack { sequence: 1, refused: String::new() });
         assert_eq!(report.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_full_buffer_delays_a_report_and_never_loses_it() {
+        let link = std::sync::Arc::new(Link::default());
+        let (outbox, mut inbox) = mpsc::channel(1);
+        link.attach(outbox);
+        assert!(link.send(Message::LogChunk(flyball_proto::v1::LogChunk::default())).await);
+        let report = tokio::spawn({
+            let link = link.clone();
+            async move { link.update(&run(), &Progress::default(), String::new()).await }
+        });
+        while link.lock().pending.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(inbox.recv().await.unwrap().message, Some(Message::LogChunk(_))));
+        assert!(matches!(inbox.recv().await.unwrap().message, Some(Message::RunUpdate(_))));
+        link.on_ack(Ack { sequence: 1, refused: String::new() });
+        assert_eq!(report.await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_after_the_end() {
+        let link = Link::default();
+        link.close();
+        assert_eq!(link.update(&run(), &Progress::default(), String::new()).await, Err(ended()));
     }
 
     #[tokio::test]

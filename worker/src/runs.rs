@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flyball_core::ids::{InstallationId, LoopKey, LoopUid, Token};
 use flyball_core::spec::LoopSpec;
-use flyball_core::status::{Phase, Progress, Reason, Unsealed};
+use flyball_core::status::{Progress, Unsealed};
 use flyball_proto::v1::{Assign, LiveRun, LogRequest, StopRun};
 use flyball_sandbox::Guard;
 use tokio::sync::watch;
@@ -68,8 +68,9 @@ fn optional<T: Default + serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, 
 struct Live {
     id: RunId,
     stop: watch::Sender<Stop>,
-    /// An assignment under a later token that waits for this run to be gone.
-    next: Option<Assignment>,
+    /// An assignment under a later token that waits for this run to be gone, and what it is asked to
+    /// do when it starts.
+    next: Option<(Assignment, Stop)>,
 }
 
 /// The runs, by loop.
@@ -81,6 +82,8 @@ pub(crate) struct Runs {
     caches: Arc<Caches>,
     installation: OnceLock<InstallationId>,
     live: Mutex<BTreeMap<LoopUid, Live>>,
+    /// What every new run is asked to do at once: nothing, to hand over, or not to start at all.
+    floor: Mutex<Stop>,
     /// Counts the runs, so that their end can be awaited.
     count: watch::Sender<usize>,
 }
@@ -102,6 +105,7 @@ impl Runs {
             caches,
             installation: OnceLock::new(),
             live: Mutex::default(),
+            floor: Mutex::default(),
             count: watch::Sender::new(0),
         })
     }
@@ -118,15 +122,23 @@ impl Runs {
     /// Starts a run. The same assignment again changes nothing; one under a later token ends the
     /// run that is there first.
     pub(crate) fn assign(self: &Arc<Self>, assignment: Assignment) {
+        self.assign_with(assignment, Stop::No);
+    }
+
+    fn assign_with(self: &Arc<Self>, assignment: Assignment, wish: Stop) {
+        let wish = wish.max(*self.floor.lock().unwrap_or_else(PoisonError::into_inner));
+        if wish == Stop::Lost {
+            return;
+        }
         let mut live = self.lock();
         match live.get_mut(&assignment.id.uid) {
             Some(there) if there.id.token >= assignment.id.token => {}
             Some(there) => {
                 raise(&there.stop, Stop::Lost);
-                there.next = Some(assignment);
+                there.next = Some((assignment, wish));
             }
             None => {
-                let stop = watch::Sender::new(Stop::No);
+                let stop = watch::Sender::new(wish);
                 let entry = Live { id: assignment.id.clone(), stop: stop.clone(), next: None };
                 live.insert(assignment.id.uid.clone(), entry);
                 self.count.send_replace(live.len());
@@ -149,23 +161,18 @@ impl Runs {
         };
         tokio::spawn(async move {
             let id = assignment.id.clone();
-            let progress = assignment.progress.clone();
             if let Err(error) = tokio::spawn(run::execute(context, assignment)).await {
-                runs.on_run_broken(&id, &progress, &error.to_string()).await;
+                runs.on_run_broken(&id, &error.to_string());
             }
             runs.on_run_over(&id.uid);
         });
     }
 
-    /// A defect of ours ended the run in the middle. Its steps were killed when their handles were
-    /// dropped, but nobody saw them end, so nothing is claimed about them.
-    async fn on_run_broken(&self, id: &RunId, progress: &Progress, error: &str) {
+    /// A defect of ours ended the run in the middle. Its steps were told to die when their handles
+    /// were dropped, but nobody saw them end: the whole life ends, which does prove it.
+    fn on_run_broken(&self, id: &RunId, error: &str) {
         tracing::error!(run = %id.key, token = %id.token, "the run broke: {error}");
-        let message = format!("the worker broke: {error}");
-        let outcome = run::outcome(Phase::Pending, Reason::RunLost, message);
-        if let Err(refused) = self.link.ended(id, progress, &outcome, false).await {
-            tracing::warn!(run = %id.key, "its end was refused: {refused}");
-        }
+        self.guard.extender().end();
     }
 
     fn on_run_over(self: &Arc<Self>, uid: &LoopUid) {
@@ -173,8 +180,8 @@ impl Runs {
         let next = live.remove(uid).and_then(|over| over.next);
         self.count.send_replace(live.len());
         drop(live);
-        if let Some(next) = next {
-            self.assign(next);
+        if let Some((next, wish)) = next {
+            self.assign_with(next, wish);
         }
     }
 
@@ -186,15 +193,29 @@ impl Runs {
             // "drain" and reasons of newer schedulers: the gentlest that makes room.
             _ => Stop::Drain,
         };
-        if let Some(live) = self.lock().get(&LoopUid(stop.uid.clone()))
-            && live.id.token.0 == stop.token
-        {
+        let mut live = self.lock();
+        let Some(live) = live.get_mut(&LoopUid(stop.uid.clone())) else { return };
+        if live.id.token.0 == stop.token {
             raise(&live.stop, wish);
+        } else if let Some((next, asked)) = &mut live.next
+            && next.id.token.0 == stop.token
+        {
+            *asked = wish.max(*asked);
         }
     }
 
-    /// Asks every run to stop.
-    pub(crate) fn stop_all(&self, wish: Stop) {
+    /// Every run hands over at its iteration's edge; what is still assigned does so at once.
+    pub(crate) fn leave(&self) {
+        self.stop_all(Stop::Drain);
+    }
+
+    /// Every run ends now without a word, and none starts any more.
+    pub(crate) fn end_all(&self) {
+        self.stop_all(Stop::Lost);
+    }
+
+    fn stop_all(&self, wish: Stop) {
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = wish;
         for live in self.lock().values() {
             raise(&live.stop, wish);
         }

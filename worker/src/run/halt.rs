@@ -12,9 +12,6 @@ use crate::runs::Stop;
 pub(super) enum Halt {
     /// With an outcome to report.
     End(Outcome),
-    /// By a fault of this node that leaves it open whether every process has ended: the loop goes
-    /// elsewhere, and whoever takes it over seals it first.
-    Unproven(String),
     /// Without a word: somebody else owns the loop.
     Silent(String),
 }

@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use self::halt::Halt;
 use crate::config::Config;
-use crate::git::{Caches, remove_any};
+use crate::git::{Caches, Owner, remove_any};
 use crate::link::{Link, RunId};
 use crate::logs::LogDir;
 use crate::runs::{Assignment, Stop};
@@ -76,14 +76,39 @@ pub(crate) async fn execute(context: RunContext, assignment: Assignment) {
     flyball_telemetry::continue_trace(&span, &assignment.traceparent);
     async {
         let mut run = Run::new(context, assignment);
-        let end = run.drive().await;
+        let mut stop = run.context.stop.clone();
+        let end = tokio::select! {
+            end = run.drive() => end,
+            () = lost_for_long(&mut stop) => Err(Halt::Silent("not the owner any more".to_owned())),
+        };
         run.finish(end).await;
     }
     .instrument(span)
     .await;
 }
 
+/// Steps end within the kill budget once the run is lost. What is still going on then is a call to
+/// a repository, which nobody has to wait for: its pushes are fenced by the journal.
+const LOST_PATIENCE: Duration = Duration::from_secs(3);
+
+async fn lost_for_long(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop == Stop::Lost).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(LOST_PATIENCE).await;
+}
+
 impl Run {
+    /// Who appends to journals for this run.
+    fn owner(&self) -> Owner {
+        Owner {
+            loop_uid: self.id.uid.clone(),
+            token: self.id.token,
+            node: self.context.config.node.clone(),
+            generation: self.generation,
+        }
+    }
+
     fn new(context: RunContext, assignment: Assignment) -> Self {
         let Assignment { id, generation, spec, progress, unsealed, traceparent, previous_node } =
             assignment;
@@ -107,6 +132,7 @@ impl Run {
 
     async fn drive(&mut self) -> Result<Outcome, Halt> {
         self.make_dirs()?;
+        seal::seal_unsealed(self).await?;
         match self.spec.workspace.clone() {
             Some(workspace) => {
                 let source = repository::Source::of(&workspace.git, &self.spec, &self.id.key.name)?;
@@ -179,10 +205,8 @@ impl Run {
     }
 
     async fn finish(mut self, end: Result<Outcome, Halt>) {
-        let (outcome, stopped) = match end {
-            // Every step has ended and was proven gone before its handle answered.
-            Ok(outcome) | Err(Halt::End(outcome)) => (outcome, true),
-            Err(Halt::Unproven(why)) => (Halt::fault(&why), false),
+        let outcome = match end {
+            Ok(outcome) | Err(Halt::End(outcome)) => outcome,
             Err(Halt::Silent(why)) => {
                 tracing::warn!(run = %self.id.key, token = %self.id.token, "ends silently: {why}");
                 self.remove_dir().await;
@@ -197,7 +221,8 @@ impl Run {
         self.progress.run_ms = self.run_ms();
         progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
         self.remove_dir().await;
-        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, stopped).await;
+        // Every step has ended and was proven gone before its handle answered.
+        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, true).await;
         if let Err(refused) = ended {
             tracing::warn!(run = %self.id.key, "its end was refused: {refused}");
         }

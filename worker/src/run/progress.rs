@@ -16,7 +16,13 @@ pub(super) fn restore_memory(progress: &Progress) -> (Value, CaseMemory) {
 }
 
 /// Puts them in.
+/// Most bytes of test cases kept in the status, which has to fit into one value of the store beside
+/// everything else. Beyond it they are seen anew by the next owner.
+const CASES_BYTES_MAX: usize = 256 * 1024;
+
 pub(super) fn keep_memory(progress: &mut Progress, governor: &Governor, cases: &CaseMemory) {
+    let cases = serde_json::to_value(cases).unwrap_or_default();
+    let cases = if cases.to_string().len() > CASES_BYTES_MAX { Value::Null } else { cases };
     progress.governor = json!({ "memory": governor.memory(), "cases": cases });
 }
 

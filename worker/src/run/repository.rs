@@ -10,7 +10,6 @@ use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
 use super::progress;
-use super::seal;
 use crate::git::{
     Journal, JournalError, Leftovers, LoopRefs, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
 };
@@ -109,20 +108,16 @@ impl Work {
             Ok((repo, refs, base_ref, tip))
         };
         let (repo, refs, base_ref, tip) = opened.await.map_err(git)?;
-        let owner = Owner {
-            loop_uid: run.id.uid.clone(),
-            token: run.id.token,
-            node: run.context.config.node.clone(),
-            generation: run.generation,
-        };
-        seal::seal_unsealed(run, &owner).await?;
+        let owner = run.owner();
         let governor = &mut run.governor;
         let mut journal =
             Journal::open(&repo, &refs).await.map_err(|error| Halt::of_journal(error, governor))?;
+        // Sealed before it is read: until then an owner that was replaced may still append.
+        let known = run.progress.base.clone().and_then(|base| base.parse().ok());
+        let from = known.unwrap_or_else(|| tip.clone());
+        journal.seal(&owner, &from).await.map_err(|error| Halt::of_journal(error, governor))?;
         progress::catch_up(&mut run.progress, journal.records(), run.generation);
         let (base, checkpoint) = start(run, &repo, tip).await?;
-        let governor = &mut run.governor;
-        journal.seal(&owner, &base).await.map_err(|error| Halt::of_journal(error, governor))?;
         run.governor.on_repository_reached();
         let (owns, pins) = bounds(run, &source)?;
         let work = Self {

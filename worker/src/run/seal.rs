@@ -7,11 +7,19 @@ use super::Run;
 use super::halt::Halt;
 use crate::git::{GitError, Journal, JournalError, LoopRefs, Owner, RunRepo};
 
-/// Seals the journals of overlapping loops whose last run was never proven to have stopped.
-pub(super) async fn seal_unsealed(run: &Run, owner: &Owner) -> Result<(), Halt> {
-    let others = run.unsealed.iter().filter(|other| other.loop_uid != run.id.uid);
+/// Seals the journals of runs that were never proven to have stopped: those of overlapping loops, and
+/// the loop's own in a repository that it has left since. Its journal in the present one is sealed by
+/// taking over.
+pub(super) async fn seal_unsealed(run: &Run) -> Result<(), Halt> {
+    let owner = run.owner();
+    let here = run.spec.workspace.as_ref().and_then(|it| canonical_repo_id(&it.git.url).ok());
+    let taken_over = |unsealed: &Unsealed| {
+        let there = canonical_repo_id(&unsealed.repository).ok();
+        unsealed.loop_uid == run.id.uid && here.is_some() && there == here
+    };
+    let others = run.unsealed.iter().filter(|unsealed| !taken_over(unsealed));
     for other in others.filter(|other| !other.repository.is_empty()) {
-        if let Err(error) = seal_other(run, owner, other).await {
+        if let Err(error) = seal_other(run, &owner, other).await {
             let message = format!(
                 "Unsealed: the journal of {} in {} cannot be sealed: {error}",
                 other.loop_key, other.repository

@@ -11,9 +11,6 @@ use super::halt::Halt;
 use crate::logs::STREAM_BYTES_MAX;
 use crate::runs::Stop;
 
-/// How long the loss of the whole guard may show after that of its steps: both are told by one thread.
-const GUARD_LOSS_WAIT: Duration = Duration::from_millis(500);
-
 /// A command to run.
 pub(super) struct StepRequest {
     /// Name of the output stream: `agent`, `check/<name>`, `proof/<name>`.
@@ -59,12 +56,16 @@ impl Run {
                 wait.await
             }
         };
+        // Without the guard's word nobody knows whether the step is gone, also when it was to go.
+        if end.exit == ExitKind::GuardLost {
+            return Err(self.cut_off(&end.detail).await);
+        }
         if self.stop() >= Stop::Cancel {
             return Err(Halt::stopped(self.stop()));
         }
         // Nobody here asked for it: what was cut off says nothing about the work.
-        if matches!(end.exit, ExitKind::GuardLost | ExitKind::Killed) {
-            return Err(self.cut_off(&end.detail).await);
+        if end.exit == ExitKind::Killed {
+            return Err(Halt::End(Halt::fault(&format!("a step was killed: {}", end.detail))));
         }
         let mut text = read_output(&output);
         if end.output_truncated {
@@ -74,13 +75,12 @@ impl Run {
         Ok(StepResult { end, output: text })
     }
 
-    /// A step was ended from outside. With the guard gone or its deadline passed this worker owns
-    /// nothing any more and its life ends; otherwise the run alone is lost.
+    /// A step was lost with its init or with the guard. Nobody saw its processes end, so this life
+    /// ends: the guard kills everything and proves it, and the loop goes on elsewhere.
     async fn cut_off(&self, why: &str) -> Halt {
-        match tokio::time::timeout(GUARD_LOSS_WAIT, self.context.guard.lost()).await {
-            Ok(loss) => Halt::Silent(format!("the guard is gone: {}", loss.reason)),
-            Err(_) => Halt::Unproven(format!("a step was lost: {why}")),
-        }
+        self.context.guard.extender().end();
+        let loss = self.context.guard.lost().await;
+        Halt::Silent(format!("a step was lost ({why}): {}", loss.reason))
     }
 
     /// The environment of every command: what the operator passes on, private directories, and who
