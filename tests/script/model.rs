@@ -136,6 +136,15 @@ impl Model {
         self.log(vec![Change::Claim(key.clone(), None)]);
     }
 
+    /// A loop is removed with all of its keys while no watch sees it.
+    pub(crate) fn vanish(&mut self, key: &LoopKey) {
+        self.loops.remove(key);
+        self.statuses.remove(key);
+        self.claims.remove(key);
+        self.owners.retain(|_, (owner, ..)| owner != key);
+        self.next();
+    }
+
     /// Whether a mutation that was sent has been applied, as reading back would tell.
     pub(crate) fn was_applied(&self, mutation: &Mutation) -> Option<i64> {
         match mutation {

@@ -68,6 +68,7 @@ impl Stage {
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),
             "rogue-delete" => self.model.delete_claim(&key(command.word(0))),
+            "vanish" => self.model.vanish(&key(command.word(0))),
             "proven" => self.event(Event::ProvenStopped { incarnation: command.word(0).into() }),
             "mark" => self.mark(&command),
             "commit" => self.commit(&command),
@@ -77,6 +78,7 @@ impl Stage {
             "update" | "ended" => self.report(&command),
             "tick" => self.tick(&command),
             "explain" => self.explain(&command),
+            "wake" => self.show_wake(),
             "loops" => self.show_loops(),
             other => panic!("no command {other}"),
         }
@@ -238,7 +240,7 @@ impl Stage {
         self.model.put_node(record);
     }
 
-    /// `commit N [lost|dropped|unavailable]`: executes it, or not, and answers, or not.
+    /// `commit N [lost|dropped|unavailable|invalid]`: executes it, or not, and answers, or not.
     fn commit(&mut self, command: &Command) {
         let number: u64 = command.word(0).parse().unwrap();
         let Some(mutation) = self.commits.get(&number).cloned() else {
@@ -246,6 +248,8 @@ impl Stage {
         };
         let result = if command.has("unavailable") {
             CommitResult::Unavailable
+        } else if command.has("invalid") {
+            CommitResult::Invalid { message: "too large".to_owned() }
         } else if command.has("dropped") {
             CommitResult::Unknown
         } else {
@@ -347,6 +351,12 @@ impl Stage {
         self.lines.push(format!("{}: {}", told.phase, told.headline));
         self.lines.extend(told.findings.iter().map(|finding| format!("- {finding}")));
         self.lines.extend(told.next_steps.iter().map(|step| format!("> {step}")));
+    }
+
+    /// In how many milliseconds the reactor asks for a tick.
+    fn show_wake(&mut self) {
+        let wake = self.reactor.wake_at().map(|at| at.duration_since(self.now).as_millis());
+        self.lines.push(wake.map_or("no timer".to_owned(), |wake| format!("in {wake} ms")));
     }
 
     fn show_loops(&mut self) {

@@ -87,6 +87,7 @@ impl Reactor {
             CommitResult::Unavailable => self.on_not_done(&subject, in_flight, now),
             CommitResult::Invalid { message } => {
                 tracing::error!(?subject, %message, "commit can never succeed");
+                self.forget_news(&in_flight.mutation);
                 self.on_not_done(&subject, in_flight, now);
             }
             CommitResult::Unknown => {}
@@ -125,15 +126,30 @@ impl Reactor {
         }
     }
 
+    /// A node's record can never be written: the news that led to it is not tried again.
+    fn forget_news(&mut self, mutation: &Mutation) {
+        let Mutation::PutNode(PutNode { record, .. }) = mutation else { return };
+        if let Some(entry) = self.view.nodes.get_mut(&record.name) {
+            entry.news.take_if(|news| Some(news.seen_at) == record.seen_at);
+        }
+    }
+
     /// Provably not written: plan again a little later. Reports that it would have made durable are
     /// not acknowledged, so they are put back to the front.
     fn on_not_done(&mut self, subject: &Subject, in_flight: InFlight, now: Timestamp) {
-        let Subject::Loop(key) = subject else { return };
+        let retry_at = now.checked_add(RETRY_AFTER).ok();
+        let key = match subject {
+            Subject::Loop(key) => key,
+            Subject::Node(name) => {
+                self.node_retries.extend(retry_at.map(|at| (name.clone(), at)));
+                return;
+            }
+        };
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         for report in in_flight.reports.into_iter().rev() {
             entry.reports.push_front(report);
         }
-        entry.retry_at = now.checked_add(RETRY_AFTER).ok();
+        entry.retry_at = retry_at;
         self.wake_all = true;
     }
 

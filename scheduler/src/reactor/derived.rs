@@ -104,12 +104,6 @@ impl View {
         }
         Refreshed { freed, queued }
     }
-
-    /// Forgets loops that are gone and of which no older news can arrive any more.
-    pub(super) fn forget_gone(&mut self) {
-        let seen = self.revision;
-        self.loops.retain(|_, entry| !is_forgettable(entry, seen));
-    }
 }
 
 impl Derived {
@@ -209,8 +203,12 @@ fn is_queued(entry: &LoopEntry) -> bool {
         && entry.retry_at.is_none()
 }
 
-/// When to look at the loop again without any news of it.
+/// When to look at the loop again without any news of it. Never while a commit is under way: its
+/// answer is news, and a moment that has passed already would keep the caller awake until then.
 fn due(entry: &LoopEntry) -> Option<jiff::Timestamp> {
+    if entry.in_flight.is_some() {
+        return None;
+    }
     if entry.retry_at.is_some() {
         return entry.retry_at;
     }
@@ -229,6 +227,8 @@ fn is_forgettable(entry: &LoopEntry, seen: i64) -> bool {
         && entry.claim.is_forgettable(seen)
         && entry.in_flight.is_none()
         && entry.reports.is_empty()
+        // Its run is still to be told that it is lost.
+        && entry.sent.is_none()
 }
 
 fn add(total: &mut Resources, needs: &Resources) {

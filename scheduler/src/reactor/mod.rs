@@ -74,6 +74,8 @@ pub struct Reactor {
     commits: BTreeMap<CommitId, commits::Subject>,
     commit_last: u64,
     proven: BTreeSet<Incarnation>,
+    /// Nodes whose last commit was not done: not before this time.
+    node_retries: BTreeMap<NodeName, Timestamp>,
     /// Loops that became placeable since the last placement pass.
     woken: BTreeSet<derived::QueueKey>,
     /// Room or resources were set free: look at the whole queue.
@@ -99,6 +101,7 @@ impl Reactor {
             commits: BTreeMap::new(),
             commit_last: 0,
             proven: BTreeSet::new(),
+            node_retries: BTreeMap::new(),
             woken: BTreeSet::new(),
             wake_all: false,
             changed: BTreeSet::new(),
@@ -132,7 +135,9 @@ impl Reactor {
 
     /// The next moment at which a [`Event::Tick`] would have something to do.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        self.is_acting().then(|| self.view.derived.timers.first().map(|(at, _)| *at)).flatten()
+        let timer = self.view.derived.timers.first().map(|(at, _)| *at);
+        let retry = self.node_retries.values().min().copied();
+        timer.into_iter().chain(retry).min().filter(|_| self.is_acting())
     }
 
     /// True when this scheduler holds the leader key.
@@ -171,6 +176,7 @@ impl Reactor {
         }
         self.role = Role::Follower;
         self.commits.clear();
+        self.node_retries.clear();
         self.woken.clear();
         self.close_all_sessions();
         for (key, entry) in &mut self.view.loops {
@@ -204,7 +210,6 @@ impl Reactor {
         self.view.reset(snapshot);
         self.current = true;
         self.touch_all();
-        self.view.forget_gone();
         self.wake_all = true;
     }
 
@@ -288,6 +293,13 @@ impl Reactor {
         if !self.is_acting() {
             return;
         }
+        self.node_retries.retain(|name, at| {
+            let due = *at <= now;
+            if due {
+                self.view.touch_node(name);
+            }
+            !due
+        });
         while let Some((at, key)) = self.view.derived.timers.first().cloned()
             && at <= now
         {

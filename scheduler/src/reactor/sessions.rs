@@ -161,7 +161,7 @@ impl Reactor {
     /// Writes the node's record if there is news of it.
     fn put_node(&mut self, name: &NodeName) {
         let Some(entry) = self.view.nodes.get_mut(name) else { return };
-        if entry.in_flight.is_some() {
+        if entry.in_flight.is_some() || self.node_retries.contains_key(name) {
             return;
         }
         let Some(news) = entry.news.clone() else { return };
