@@ -183,7 +183,9 @@ fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
         return Some(from(&assign.claim, Token(0)));
     }
     let (record, status) = (entry.record.get()?, entry.status.get()?);
-    let node = status.node.clone().filter(|_| status.phase.is_owned())?;
+    // The watch may show it pending before the commit's own answer lets it queue again.
+    let unsettled = status.phase == Phase::Pending && status.runs > 0 && entry.in_flight.is_some();
+    let node = status.node.clone().filter(|_| status.phase.is_owned() || unsettled)?;
     let (uid, token) = (record.uid.clone(), entry.last_token.unwrap_or_default());
     Some((Held { uid, token, node, needs: record.spec.needs.clone() }, entry.set.clone()))
 }
