@@ -9,6 +9,7 @@ mod bad_process;
 mod bad_repository;
 mod converge;
 mod ending;
+mod itself;
 mod moving_base;
 mod overlap;
 mod schedulers;

@@ -38,6 +38,24 @@ fn the_second_loop_waits_and_knows_for_whom() {
 }
 
 #[test]
+fn a_lost_loop_keeps_its_place_before_those_that_wait_for_it() {
+    let repo = list(&["a", "b", "c", "d"]);
+    let mut cluster = Cluster::start(Options { workers: 2, ..Options::default() });
+    cluster.apply(&finish_list("first", &repo, &format!("sleep 0.4; {FINISH_ONE}"), ""));
+    let half = cluster.wait("first", "half-way", BOUND, |status| status.progress.accepted >= 1);
+    cluster.apply(&finish_list("second", &repo, FINISH_ONE, ""));
+    cluster.until("the second waits", BOUND, |cluster| {
+        cluster.status("second").filter(|status| status.phase == Phase::Pending)
+    });
+    cluster.workers.get_mut(half.node.unwrap().as_str()).unwrap().kill();
+    let first = ended(&cluster, "first", Phase::Converged, Reason::None);
+    let second = ended(&cluster, "second", Phase::Converged, Reason::None);
+    assert_eq!((first.runs, first.progress.accepted), (2, 4));
+    assert!(second.started_at >= first.finished_at, "{first:#?}{second:#?}");
+    assert_eq!((second.runs, second.progress.accepted), (1, 0), "nothing was left to do");
+}
+
+#[test]
 fn disjoint_paths_run_side_by_side_and_both_publish() {
     let repo = Repo::with(&[("left/list", "0\n"), ("right/list", "0\n")]);
     let options = Options { workers: 2, slots: 1, ..Options::default() };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flyball_core::status::{LoopStatus, Phase, Reason};
 use flyball_tests::cluster::{Cluster, Options, items};
+use flyball_tests::poll::until;
 use flyball_tests::repo::Repo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -182,9 +183,14 @@ fn a_drained_node_hands_over_at_the_iterations_edge() {
 #[test]
 fn a_name_that_is_taken_is_refused_in_clear_words() {
     let cluster = Cluster::start(Options::default());
-    let mut second = cluster.start_namesake("n1", "namesake");
-    let status = flyball_tests::poll::until("the second gives up", BOUND, || second.ended());
+    let mut second = cluster.start_namesake("n1", "namesake", "elsewhere");
+    let mut squatter = cluster.start_namesake("n9", "squatter", "n1");
+    let status = until("the second gives up", BOUND, || second.ended());
     assert!(!status.success());
+    let status = until("the one in its directory gives up", BOUND, || squatter.ended());
+    assert!(!status.success());
+    let log = cluster.log("squatter");
+    assert!(log.contains("another worker uses the data directory"), "{log}");
     let log = cluster.log("namesake");
     assert!(log.contains("another worker is registered as n1"), "{log}");
     assert!(log.contains("--node"), "says what to do: {log}");

@@ -181,11 +181,11 @@ impl Cluster {
         self.workers.insert(node.to_owned(), process);
     }
 
-    /// Starts another worker under the name of a node, with a data directory of its own. Its log is
+    /// Starts another worker under the name of a node, with the data directory of `dir`. Its log is
     /// that of `alias`.
-    pub fn start_namesake(&self, node: &str, alias: &str) -> Process {
+    pub fn start_namesake(&self, node: &str, alias: &str, dir: &str) -> Process {
         let address = self.address(1);
-        let dir = self.node_dir(alias);
+        let dir = self.node_dir(dir);
         self.spawn(
             alias,
             &[
