@@ -50,7 +50,7 @@ fn a_lost_loop_keeps_its_place_before_those_that_wait_for_it() {
     cluster.workers.get_mut(half.node.unwrap().as_str()).unwrap().kill();
     let first = ended(&cluster, "first", Phase::Converged, Reason::None);
     let second = ended(&cluster, "second", Phase::Converged, Reason::None);
-    assert_eq!((first.runs, first.progress.accepted), (2, 4));
+    assert_eq!((first.runs, first.progress.accepted), (2, 4), "{first:#?}{}", cluster.logs());
     assert!(second.started_at >= first.finished_at, "{first:#?}{second:#?}");
     assert_eq!((second.runs, second.progress.accepted), (1, 0), "nothing was left to do");
 }

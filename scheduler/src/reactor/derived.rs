@@ -13,7 +13,7 @@ use flyball_store::{ClaimRecord, LoopRecord, Mutation};
 
 use super::view::{InFlight, LoopEntry, View};
 
-/// Position in the queue: create revision first, so earlier submissions come first.
+/// Position in the queue, see [`queue_position`].
 pub(super) type QueueKey = (i64, LoopKey);
 
 /// Indexes over the view.
@@ -86,12 +86,15 @@ impl View {
     pub(super) fn refresh(&mut self, key: &LoopKey) -> Refreshed {
         let seen = self.revision;
         let Some(entry) = self.loops.get(key) else { return Refreshed::default() };
-        let queued = is_queued(entry).then(|| entry.record.create_revision());
+        let queued = is_queued(entry).then(|| queue_position(entry));
         let due = due(entry);
         let unsealed = entry.status.get().is_some_and(|status| !status.unsealed.is_empty());
         let forget = is_forgettable(entry, seen);
         let holding = holding(entry);
-        let freed = self.derived.hold(key, holding);
+        // The watch may show what a commit has done before its answer comes, and only then is the loop
+        // queued again: until the answer nobody who came later gets what it held.
+        let keep = holding.is_none() && entry.in_flight.is_some();
+        let freed = !keep && self.derived.hold(key, holding);
         let queued = self.derived.enqueue(key, queued);
         self.derived.set_timer(key, due);
         if unsealed {
@@ -188,6 +191,14 @@ fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
     let node = status.node.clone().filter(|_| status.phase.is_owned() || unsettled)?;
     let (uid, token) = (record.uid.clone(), entry.last_token.unwrap_or_default());
     Some((Held { uid, token, node, needs: record.spec.needs.clone() }, entry.set.clone()))
+}
+
+/// Place in the queue: loops that have begun go before new ones, both in the order of their creation.
+/// What was begun is finished first; its own bounds end it.
+pub(super) fn queue_position(entry: &LoopEntry) -> i64 {
+    let created = entry.record.create_revision();
+    let begun = entry.status.get().is_some_and(|status| status.runs > 0);
+    if begun { created.saturating_sub(i64::MAX) } else { created }
 }
 
 /// A loop waits for an assignment if it is `Pending`, nobody asked for its end, it has no claim and

@@ -285,7 +285,7 @@ impl Reactor {
         if refreshed.queued
             && let Some(entry) = self.view.loops.get(key)
         {
-            self.woken.insert((entry.record.create_revision(), key.clone()));
+            self.woken.insert((derived::queue_position(entry), key.clone()));
         }
     }
 
