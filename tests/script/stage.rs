@@ -13,7 +13,7 @@ use flyball_scheduler::reactor::{
     Assignment, Attached, CommitId, CommitResult, Effect, Event, LiveRun, Reactor, Report,
     ReportBody, SessionId, ToNode,
 };
-use flyball_store::{LoopRecord, Mutation};
+use flyball_store::{Change, LoopRecord, Mutation};
 use jiff::Timestamp;
 
 use crate::model::Model;
@@ -69,6 +69,7 @@ impl Stage {
             "expire" => self.model.expire(&command.word(0).into()),
             "rogue-delete" => self.model.delete_claim(&key(command.word(0))),
             "vanish" => self.model.vanish(&key(command.word(0))),
+            "garble" => self.garble(&command),
             "proven" => self.event(Event::ProvenStopped { incarnation: command.word(0).into() }),
             "mark" => self.mark(&command),
             "commit" => self.commit(&command),
@@ -186,6 +187,14 @@ impl Stage {
         } else if command.has("delayed") {
             self.delayed.push(event);
         }
+    }
+
+    /// `garble KEY`: a newer scheduler writes a value that this one cannot read.
+    fn garble(&mut self, command: &Command) {
+        self.model.revision += 1;
+        let (key, why) = (command.word(0).to_owned(), "of a newer version".to_owned());
+        let (revision, changes) = (self.model.revision, vec![Change::Undecodable { key, why }]);
+        self.event(Event::Changes { revision, changes });
     }
 
     fn tell(&mut self) {

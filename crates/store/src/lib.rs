@@ -27,7 +27,7 @@ pub use commit::{
 };
 pub use error::StoreError;
 pub use events::{EVENT_TTL_SECONDS, EventScope, EventsPut};
-pub use keys::{EventKey, OwnerKey};
+pub use keys::{EventKey, LoopPart, OwnerKey, loop_part};
 pub use leadership::{Campaign, Leadership};
 pub use loops::{CreateLoop, NewLoop, Update};
 pub use sessions::{Adopt, OpenSession, Session};

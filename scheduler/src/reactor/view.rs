@@ -8,8 +8,8 @@ use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeRecord};
 use flyball_core::resource::ResourceSet;
 use flyball_core::status::LoopStatus;
-use flyball_store::Snapshot;
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
+use flyball_store::{LoopPart, Snapshot, loop_part};
 
 use super::derived::{Derived, set_of};
 use super::event::{CommitId, Notice, Report, SessionId, StopReason};
@@ -121,8 +121,9 @@ pub(super) struct View {
     /// The watch or a snapshot has delivered everything up to here.
     pub(super) revision: i64,
     pub(super) derived: Derived,
-    /// Keys whose values cannot be read: a newer scheduler wrote them. Few if any.
-    undecodable: BTreeSet<String>,
+    /// Keys of loops whose values cannot be read: a newer scheduler wrote them. Few if any; each is
+    /// forgotten with the next change of its key, so there are never more than keys of loops.
+    undecodable: BTreeSet<(LoopKey, LoopPart)>,
     /// What changed since the last call of `take_touched`.
     touched: BTreeSet<LoopKey>,
     touched_nodes: BTreeSet<NodeName>,
@@ -133,6 +134,7 @@ impl View {
     pub(super) fn apply(&mut self, change: Change, revision: i64) {
         match change {
             Change::Loop(key, value) => {
+                self.undecodable.remove(&(key.clone(), LoopPart::Spec));
                 let entry = self.loops.entry(key.clone()).or_default();
                 if entry.record.apply(value, revision) {
                     self.on_record(&key);
@@ -141,11 +143,13 @@ impl View {
                 self.touched.insert(key);
             }
             Change::Status(key, value) => {
+                self.undecodable.remove(&(key.clone(), LoopPart::Status));
                 let entry = self.loops.entry(key.clone()).or_default();
                 entry.status.apply(value, revision);
                 self.touched.insert(key);
             }
             Change::Claim(key, value) => {
+                self.undecodable.remove(&(key.clone(), LoopPart::Claim));
                 let entry = self.loops.entry(key.clone()).or_default();
                 entry.last_token =
                     value.as_ref().map(|v| Token(v.create_revision)).or(entry.last_token);
@@ -169,7 +173,8 @@ impl View {
             }
             Change::Undecodable { key, why } => {
                 tracing::error!(%key, %why, "a key of the store cannot be read");
-                self.undecodable.insert(key);
+                // An event or an owner key is nothing that its loop's next step depends on.
+                self.undecodable.extend(loop_part(&key));
             }
             Change::Owner(..) | Change::Event(..) => {}
         }
@@ -206,7 +211,8 @@ impl View {
             self.touched_nodes.insert(name.clone());
         }
         self.leader.reset(snapshot.leader, revision);
-        self.undecodable = snapshot.undecodable.into_iter().map(|one| one.key).collect();
+        let undecodable = snapshot.undecodable.iter();
+        self.undecodable = undecodable.filter_map(|one| loop_part(&one.key)).collect();
         self.revision = self.revision.max(revision);
     }
 
@@ -220,8 +226,8 @@ impl View {
 
     /// True if a key of this loop cannot be read: then nothing is decided about it.
     pub(super) fn is_left_alone(&self, key: &LoopKey) -> bool {
-        let (last, inner) = (format!("/{key}"), format!("/{key}/"));
-        self.undecodable.iter().any(|text| text.ends_with(&last) || text.contains(&inner))
+        let first = (key.clone(), LoopPart::Spec);
+        self.undecodable.range(first..).next().is_some_and(|(other, _)| other == key)
     }
 
     /// Marks a loop for another look.

@@ -55,6 +55,27 @@ pub(crate) enum Key {
     Foreign,
 }
 
+/// The keys that make up a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LoopPart {
+    /// What is wanted.
+    Spec,
+    /// What was observed.
+    Status,
+    /// Who owns it.
+    Claim,
+}
+
+/// The loop that a key belongs to, and which of its keys it is; `None` for every other key.
+pub fn loop_part(key: &str) -> Option<(LoopKey, LoopPart)> {
+    match Key::decode(key.as_bytes()) {
+        Key::Spec(key) => Some((key, LoopPart::Spec)),
+        Key::Status(key) => Some((key, LoopPart::Status)),
+        Key::Claim(key) => Some((key, LoopPart::Claim)),
+        _ => None,
+    }
+}
+
 impl Key {
     /// Reads a key.
     pub(crate) fn decode(key: &[u8]) -> Self {
