@@ -63,8 +63,8 @@ pub(crate) enum BeginError {
     Git(#[from] crate::git::GitError),
 }
 
-/// Longest wait for an earlier life's guard to finish killing.
-const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// Longest wait for an earlier worker to hand over (20 s at most) and its guard to finish killing.
+const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Life {
     /// Takes the data directory, which an earlier life's guard holds until nothing of it is left,

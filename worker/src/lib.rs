@@ -25,6 +25,9 @@ pub use config::{
     TTL_SECONDS_DEFAULT,
 };
 
+use flyball_proto::v1::Leaving;
+use flyball_proto::v1::node_message::Message;
+
 use crate::incarnation::{BeginError, Life, LifeEnd};
 
 /// The worker cannot go on.
@@ -149,6 +152,8 @@ async fn beat_when_granted(life: Arc<Life>) {
 
 /// Lets every run stop at its iteration's edge and report, bounded.
 async fn hand_over(life: &Life) {
+    // Said first, so that nothing new is placed here while runs come back.
+    life.link.send(Message::Leaving(Leaving {})).await;
     life.runs.leave();
     if tokio::time::timeout(SHUTDOWN_MAX, life.runs.drained()).await.is_err() {
         tracing::warn!("runs did not reach their iteration's edge in time; they are killed");

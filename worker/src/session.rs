@@ -43,6 +43,7 @@ enum StreamEnd {
 /// Keeps a session up until the life ends.
 pub(crate) async fn keep(life: Arc<Life>) {
     let mut pause = RETRY_MIN;
+    let mut told = String::new();
     let mut next: Vec<Address> = Vec::new();
     loop {
         let address = next.pop().unwrap_or_else(|| {
@@ -61,11 +62,21 @@ pub(crate) async fn keep(life: Arc<Life>) {
             StreamEnd::NotLeader { leader: Some(leader), .. } if leader != address => {
                 next.push(leader);
             }
-            other => tracing::debug!("session: {other}"),
+            other => complain(&mut told, &other.to_string()),
         }
         let jitter = rand::random_range(0.5..1.0);
         tokio::time::sleep(pause.mul_f64(jitter)).await;
         pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Says what is wrong once, and again only when it is something else.
+fn complain(told: &mut String, what: &str) {
+    if told == what {
+        tracing::debug!("session: {what}");
+    } else {
+        tracing::warn!("no session: {what}; trying again");
+        what.clone_into(told);
     }
 }
 

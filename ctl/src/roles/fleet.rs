@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::server_client::ServerClient;
 use flyball_proto::v1::{InfoRequest, InfoResponse};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::dirs;
 use super::supervise::{ChildSpec, Role, log_tail};
@@ -36,6 +37,8 @@ pub(super) struct Fleet {
     pub(super) plan: Plan,
     pub(super) scheduler: Role,
     pub(super) workers: Vec<Role>,
+    /// Held while we run: one control plane per data directory.
+    _lock: Flock<std::fs::File>,
 }
 
 impl Plan {
@@ -73,9 +76,33 @@ impl Plan {
             format!("--data-dir={}", self.data_dir.join("nodes").join(&name).display()),
             format!("--slots={}", self.slots),
             format!("--ttl={}", self.ttl_seconds),
+            // Together they offer what the machine has, once.
+            format!("--share={}", self.workers),
         ];
         ChildSpec { name, args }
     }
+}
+
+/// Takes the data directory for this process; whoever has it already is named.
+fn lock(data_dir: &Path) -> anyhow::Result<Flock<std::fs::File>> {
+    use std::io::Write;
+    let path = data_dir.join("up.lock");
+    let open = || std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open().with_context(|| format!("cannot use {}", path.display()))?;
+    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => file,
+        Err(_) => {
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "{} is in use: flyball is already up there (process {}); its socket is {}",
+                data_dir.display(),
+                holder.trim(),
+                paths::scheduler_socket(data_dir).display()
+            );
+        }
+    };
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))?;
+    Ok(file)
 }
 
 impl Fleet {
@@ -83,8 +110,9 @@ impl Fleet {
     pub(super) async fn start(plan: Plan) -> anyhow::Result<Self> {
         dirs::private_dir(&plan.data_dir)?;
         dirs::private_dir(&plan.log_dir())?;
+        let lock = lock(&plan.data_dir)?;
         let scheduler = Role::start(plan.scheduler(), &plan.log_dir())?;
-        let mut fleet = Self { plan, scheduler, workers: Vec::new() };
+        let mut fleet = Self { plan, scheduler, workers: Vec::new(), _lock: lock };
         if let Err(error) = fleet.bring_up().await {
             fleet.stop().await;
             return Err(error);

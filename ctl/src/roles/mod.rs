@@ -59,6 +59,8 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
         telemetry.shutdown().await;
         ended
     });
+    // A call that still blocks on one of its threads must not keep the process alive.
+    runtime.shutdown_background();
     ended.map(|()| Exit::Ok).map_err(|error| Failure::new("role", format!("{error:#}")))
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use flyball_proto::transport::Address;
 
 use super::fleet::{Fleet, Plan};
-use super::supervise::log_file;
+use super::supervise::{log_file, log_tail};
 use super::{dirs, signals};
 use crate::client;
 
@@ -106,7 +106,8 @@ async fn supervise(fleet: &mut Fleet) -> anyhow::Result<()> {
         })
         .await;
         drop(waits);
-        say(&format!("{name} ended ({status}); starting it again\n"))?;
+        let why = log_tail(&log_dir, &name).lines().last().unwrap_or_default().to_owned();
+        say(&format!("{name} ended ({status}): {why}\nstarting it again\n"))?;
         tokio::time::sleep(RESTART_PAUSE).await;
         let mut children = std::iter::once(&mut fleet.scheduler).chain(fleet.workers.iter_mut());
         if let Some(role) = children.find(|role| role.spec.name == name) {

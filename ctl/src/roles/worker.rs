@@ -57,6 +57,9 @@ pub struct WorkerArgs {
     /// First part of the names of journal and run refs
     #[arg(long, default_value = worker::REF_PREFIX_DEFAULT)]
     ref_prefix: String,
+    /// Divide what this machine has by this number of workers on it
+    #[arg(long, value_name = "WORKERS", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u32).range(1..=64))]
+    share: u32,
     /// End when standard input closes
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -83,11 +86,17 @@ fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
     };
     let credential = match &args.token_file {
         Some(path) => Credential::bearer(&dirs::read_token(path)?)?,
-        None => Credential::none(),
+        None => {
+            let tcp = schedulers.iter().find(|address| matches!(address, Address::Http(_)));
+            if let Some(address) = tcp {
+                anyhow::bail!("reaching {address} requires --token-file: nothing answers without");
+            }
+            Credential::none()
+        }
     };
     let capacity = Resources {
-        cpu: args.cpu.unwrap_or_else(all_cpus),
-        memory: args.memory.unwrap_or_else(all_memory),
+        cpu: args.cpu.unwrap_or_else(|| CpuMillis(all_cpus().0 / u64::from(args.share))),
+        memory: args.memory.unwrap_or_else(|| ByteSize(all_memory().0 / u64::from(args.share))),
         disk: args.disk,
         custom: counts(&args.resource)?,
     };
