@@ -45,6 +45,14 @@ pub enum ConnectError {
         /// What the operating system said.
         cause: String,
     },
+    /// The operating system refuses this user; trying again does not help.
+    #[error("you may not use the scheduler at {address}: {cause}")]
+    Denied {
+        /// The address that was tried.
+        address: Address,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The token has characters that no header may carry; trying again does not help.
     #[error("the token is not usable: it must be printable ASCII")]
     InvalidToken,
@@ -60,7 +68,12 @@ pub async fn connect(address: &Address, token: Option<&str>) -> Result<Clients, 
         None => Credential::none(),
     };
     let connection = transport::connect(address, credential).await.map_err(|error| {
-        ConnectError::Unreachable { address: address.clone(), cause: root_cause(&error) }
+        let (root, address) = (root_cause(&error), address.clone());
+        let cause = root.to_string();
+        match root.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::PermissionDenied) => ConnectError::Denied { address, cause },
+            _ => ConnectError::Unreachable { address, cause },
+        }
     })?;
     Ok(Clients::over(connection))
 }
@@ -80,12 +93,14 @@ impl Clients {
 }
 
 /// The innermost error: transports wrap "no such file" in layers that say nothing.
-fn root_cause(error: &dyn std::error::Error) -> String {
+fn root_cause<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
     let mut cause = error;
     // Bounded against an error that is its own source.
     for _ in 0..16 {
         let Some(inner) = cause.source() else { break };
         cause = inner;
     }
-    cause.to_string()
+    cause
 }

@@ -61,6 +61,10 @@ impl<'a> Context<'a> {
         let failure = Failure::new("unreachable", error.to_string());
         match error {
             ConnectError::InvalidToken => failure.exit(Exit::Auth),
+            ConnectError::Denied { .. } => Failure { code: "not-allowed", ..failure }
+                .exit(Exit::Auth)
+                .hint("run this as the user whose scheduler it is: its socket is theirs alone")
+                .hint("or name another one: --addr ADDRESS, or FLYBALL_ADDR"),
             ConnectError::Unreachable { .. } if self.global.addr.is_some() => {
                 failure.hint("check --addr or FLYBALL_ADDR, and that a scheduler runs there")
             }

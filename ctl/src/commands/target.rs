@@ -81,14 +81,27 @@ fn valid(name: &str) -> Result<String, Failure> {
 /// Reads the `key=value,key=value` of `-l`.
 pub(super) fn labels(selectors: &[String]) -> Result<HashMap<String, String>, Failure> {
     let pairs = selectors.iter().flat_map(|text| text.split(',')).filter(|pair| !pair.is_empty());
-    let pair = |pair: &str| match pair.split_once('=') {
-        Some((key, value)) if !key.is_empty() => {
-            let value = value.strip_prefix('=').unwrap_or(value);
-            Ok((key.to_owned(), value.to_owned()))
+    let mut labels = HashMap::new();
+    for pair in pairs {
+        let (key, value) = label(pair)?;
+        if let Some(other) = labels.insert(key.to_owned(), value.to_owned())
+            && other != value
+        {
+            let message = format!("no loop has both {key}={other} and {key}={value}");
+            return Err(Failure::usage(message).hint("ask for one value of a label at a time"));
         }
-        _ => Err(Failure::usage(format!("{pair:?} is not a label selector: write key=value"))),
-    };
-    pairs.map(pair).collect()
+    }
+    Ok(labels)
+}
+
+fn label(pair: &str) -> Result<(&str, &str), Failure> {
+    match pair.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !key.ends_with('!') => {
+            Ok((key, value.strip_prefix('=').unwrap_or(value)))
+        }
+        _ => Err(Failure::usage(format!("{pair:?} is not a label selector"))
+            .hint("write KEY=VALUE; several, separated by commas, must all hold: -l a=b,c=d")),
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +136,14 @@ mod tests {
     fn selectors_are_pairs() {
         let read = |text: &str| labels(&[text.to_owned()]).map(|map| map.len());
         assert_eq!(read("a=b,c==d").unwrap(), 2);
+        assert_eq!(read("a=b,a=b").unwrap(), 1);
         assert!(read("a").is_err());
+        assert!(read("a!=b").is_err());
+    }
+
+    #[test]
+    fn a_label_has_one_value() {
+        let twice = labels(&["a=b".to_owned(), "a=c".to_owned()]).unwrap_err();
+        assert!(twice.message.contains("both a=b and a=c"), "{}", twice.message);
     }
 }

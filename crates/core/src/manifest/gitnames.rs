@@ -80,6 +80,23 @@ pub fn check_repository_url(url: &str) -> Result<(), String> {
     }
 }
 
+/// A repository address fit to be shown: what may be a password or a token stands as `***`.
+pub fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // A password may hold a `/` by mistake; what follows the last `@` is the host then.
+    let by_mistake = rest.rsplit_once('@').filter(|(user, _)| user.contains(':'));
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    let secret = by_mistake.or_else(|| {
+        let end = authority.rfind('@')?;
+        // The user of ssh is a plain name, `git` mostly; that of https may be a token.
+        (scheme != "ssh").then(|| (&rest[..end], &rest[end + 1..]))
+    });
+    match secret {
+        Some((_, rest)) => format!("{scheme}://***@{rest}"),
+        None => url.to_owned(),
+    }
+}
+
 fn check_scheme(scheme: &str, rest: &str, forms: &str) -> Result<(), String> {
     if scheme == "file" {
         let absolute = rest.starts_with('/');
@@ -99,4 +116,25 @@ fn check_scheme(scheme: &str, rest: &str, forms: &str) -> Result<(), String> {
         return Err("must name a host and a path".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn secrets_of_addresses_are_masked() {
+        let shown = [
+            ("https://user:secret@example.org/a/b.git", "https://***@example.org/a/b.git"),
+            ("https://token@example.org/a", "https://***@example.org/a"),
+            ("ssh://user:se/cret@example.org/a", "ssh://***@example.org/a"),
+            ("ssh://git@example.org/a", "ssh://git@example.org/a"),
+            ("https://example.org/@scope/a", "https://example.org/@scope/a"),
+            ("git@example.org:a/b", "git@example.org:a/b"),
+            ("/srv/a.git", "/srv/a.git"),
+        ];
+        for (url, expected) in shown {
+            assert_eq!(masked(url), expected);
+        }
+    }
 }

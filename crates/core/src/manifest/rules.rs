@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{FieldError, child_path};
-use super::gitnames::{check_branch, check_reference, check_repository_url};
+use super::gitnames::{check_branch, check_reference, check_repository_url, masked};
 use crate::ids::check_name;
 use crate::quantity::Span;
 use crate::resource::{EntryError, EntryProblem, PinSet, RepoId, ResourceSet, canonical_repo_id};
@@ -143,7 +143,7 @@ impl Errors {
         let id = check_repository_url(&git.url)
             .and_then(|()| canonical_repo_id(&git.url).map_err(|invalid| invalid.problem));
         if let Err(rule) = &id {
-            self.add("spec.workspace.git.url", rule, format!("{:?}", git.url));
+            self.add("spec.workspace.git.url", rule, format!("{:?}", masked(&git.url)));
         }
         if let Err(rule) = check_reference(&git.reference) {
             self.add("spec.workspace.git.ref", rule, format!("{:?}", git.reference));

@@ -12,7 +12,7 @@ pub(super) struct Repository {
     pub(super) root: PathBuf,
     /// The branch that is checked out, `main` if none is.
     pub(super) branch: String,
-    /// URL of the remote `origin`.
+    /// URL of the remote `origin`, without the credentials it may hold.
     pub(super) origin: Option<String>,
     /// Whether there is a commit to start from.
     pub(super) has_commit: bool,
@@ -33,11 +33,25 @@ impl Repository {
         let branch = git(&root, &["symbolic-ref", "--short", "HEAD"]);
         Ok(Self {
             branch: branch.unwrap_or_else(|_| "main".to_owned()),
-            origin: git(&root, &["config", "--get", "remote.origin.url"]).ok(),
+            origin: git(&root, &["config", "--get", "remote.origin.url"]).ok().map(without_secret),
             has_commit: git(&root, &["rev-parse", "--verify", "--quiet", "HEAD"]).is_ok(),
             root,
         })
     }
+}
+
+/// An address without what may be a password or a token: a manifest is stored and shown in clear.
+fn without_secret(url: String) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url };
+    let (authority, path) = rest.split_once('/').map_or((rest, None), |(a, p)| (a, Some(p)));
+    let Some((user, host)) = authority.rsplit_once('@') else { return url };
+    // The user of ssh is part of the address; that of https may be a token.
+    let user = match scheme {
+        "ssh" => format!("{}@", user.split(':').next().unwrap_or_default()),
+        _ => String::new(),
+    };
+    let path = path.map(|path| format!("/{path}")).unwrap_or_default();
+    format!("{scheme}://{user}{host}{path}")
 }
 
 /// Output of a git command that only reads; the first line of its complaint otherwise.
@@ -48,5 +62,21 @@ fn git(directory: &Path, arguments: &[&str]) -> Result<String, String> {
     match output.status.success() {
         true => Ok(text(&output.stdout)),
         false => Err(text(&output.stderr).lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secret;
+
+    #[test]
+    fn no_credential_gets_into_a_manifest() {
+        let clean = |url: &str| without_secret(url.to_owned());
+        assert_eq!(clean("https://user:secret@github.com/a/b.git"), "https://github.com/a/b.git");
+        assert_eq!(clean("https://token@github.com/a/b.git"), "https://github.com/a/b.git");
+        assert_eq!(clean("ssh://git:secret@host/a"), "ssh://git@host/a");
+        assert_eq!(clean("https://host/@scope/a"), "https://host/@scope/a");
+        assert_eq!(clean("git@host:a/b"), "git@host:a/b");
+        assert_eq!(clean("/srv/a"), "/srv/a");
     }
 }

@@ -26,6 +26,13 @@ pub(super) struct Row {
     pub(super) waited_for: Option<String>,
 }
 
+impl Row {
+    /// True when nothing more happens to it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.phase.is_terminal()
+    }
+}
+
 #[derive(Deserialize)]
 struct Object {
     status: LoopStatus,
@@ -76,7 +83,7 @@ impl Board {
 
     /// True when every loop has ended.
     pub(super) fn all_ended(&self) -> bool {
-        !self.rows.is_empty() && self.rows.values().all(|row| row.status.phase.is_terminal())
+        !self.rows.is_empty() && self.rows.values().all(Row::has_ended)
     }
 }
 

@@ -110,7 +110,11 @@ async fn git(dir: &Path, args: &[&str]) -> anyhow::Result<()> {
         output.status.success(),
         "git {}: {}",
         args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
+        match String::from_utf8_lossy(&output.stderr).trim() {
+            // Some complaints of git, such as "nothing to commit", are on its standard output.
+            "" => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            text => text.to_owned(),
+        }
     );
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod board;
 mod expect;
 mod fixtures;
+mod ready;
 mod screen;
 mod view;
 
@@ -58,8 +59,10 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         Some(dir) => dir,
         None => std::env::temp_dir().join(format!("flyball-demo-{}", std::process::id())),
     };
+    ready::empty(&root)?;
     dirs::private_dir(&root)?;
     let root = root.canonicalize()?;
+    ready::cargo(&root).await?;
     let material = fixtures::prepare(&root, args.think).await?;
     let plan = Plan {
         data_dir: root,
@@ -92,7 +95,9 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         }
         () = signals::shutdown(false) => Err(anyhow::anyhow!("interrupted")),
     };
-    let ended = played.and_then(|()| demo.finish(&mut screen, &material, args.keep));
+    // The summary tells what happened so far, also where that is not the end.
+    let finished = demo.finish(&mut screen, &material, args.keep);
+    let ended = played.and(finished);
     if args.keep && ended.is_ok() {
         signals::shutdown(false).await;
     }
@@ -128,7 +133,7 @@ impl Demo {
             if index == 0 {
                 // The overlapping loop must come second.
                 self.until(&mut changes, screen, |board| {
-                    board.rows.values().all(|row| !row.nodes.is_empty())
+                    board.rows.values().all(|row| !row.nodes.is_empty() || row.has_ended())
                 })
                 .await?;
             }
@@ -136,10 +141,13 @@ impl Demo {
         self.explain_waiter(&connection, &mut changes, screen).await?;
         self.until(&mut changes, screen, |board| {
             let victim = board.rows.get(VICTIM.0);
-            victim.is_some_and(|row| row.status.progress.accepted >= VICTIM.1)
+            victim.is_some_and(|row| row.status.progress.accepted >= VICTIM.1 || row.has_ended())
         })
         .await?;
-        self.kill_worker(screen).await?;
+        // One that has ended without getting that far has no worker to kill.
+        if self.board.rows.get(VICTIM.0).is_some_and(|row| !row.has_ended()) {
+            self.kill_worker(screen).await?;
+        }
         self.until(&mut changes, screen, Board::all_ended).await
     }
 
@@ -203,7 +211,10 @@ impl Demo {
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
         self.until(changes, screen, |board| {
-            board.rows.get(WAITER).is_some_and(|row| !row.status.message.is_empty())
+            board
+                .rows
+                .get(WAITER)
+                .is_some_and(|row| !row.status.message.is_empty() || row.has_ended())
         })
         .await?;
         let request = GetLoopRequest { namespace: self.namespace.clone(), name: WAITER.to_owned() };
@@ -227,6 +238,7 @@ impl Demo {
         screen.event(now_ms, node.as_str(), "killed with SIGKILL")
     }
 
+    /// Tells what happened; an error says which loop did not end as it should.
     fn finish(
         &self,
         screen: &mut Screen,

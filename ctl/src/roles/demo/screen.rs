@@ -135,7 +135,8 @@ fn closing(report: &Report<'_>) -> String {
          flyball {addr} explain beat-physics\n  \
          flyball {addr} get iterations fix-ledger\n  \
          flyball {addr} logs fix-ledger\n  \
-         git -C {} log --oneline main\n",
+         git -C {} log --oneline main\n\
+         Everything is in {dir}; when you are done: rm -r {dir}\n",
         report.ledger.display()
     );
     text
