@@ -343,7 +343,7 @@ impl Stage {
             uid: self.model.loops.get(&key).map(|r| r.value.uid.clone()).unwrap_or_default(),
             key,
             token: Token(token),
-            progress,
+            progress: Some(progress),
             body,
         };
         self.event(Event::Report(Box::new(report)));

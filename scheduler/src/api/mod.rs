@@ -9,6 +9,7 @@ mod heartbeat;
 mod logs;
 mod loops;
 mod nodes;
+mod reports;
 mod server;
 mod sessions;
 mod watching;

@@ -9,16 +9,16 @@ use flyball_proto::v1::node_message::Message;
 use flyball_proto::v1::sessions_server::Sessions;
 use flyball_proto::v1::{
     HeartbeatRequest, HeartbeatResponse, LogChunk, NodeMessage, Refused, Register, Registered,
-    RunEnded, RunUpdate, SchedulerMessage, scheduler_message,
+    SchedulerMessage, scheduler_message,
 };
 use flyball_store::{Adopt, Leadership, OpenSession, Session, SessionRecord, Stored};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Api;
 use super::error::{invalid_field, of_store};
-use crate::reactor::{Attached, Event, LiveRun, Report, ReportBody, SessionId};
+use super::{Api, reports};
+use crate::reactor::{Attached, Event, LiveRun, SessionId};
 use crate::shell::outbox::{OUTBOX_MAX, Outgoing};
 
 /// Longest wait for a stream's first message.
@@ -215,23 +215,19 @@ impl Api {
                     return;
                 }
             };
+            let report = |report| Event::Report(Box::new(report));
             let event = match message {
-                Some(Message::RunUpdate(update)) => on_update(session, update).map(of_report),
-                Some(Message::RunEnded(ended)) => on_ended(session, ended).map(of_report),
-                Some(Message::Leaving(_)) => Ok(Event::Leaving { session }),
+                Some(Message::RunUpdate(update)) => report(reports::of_update(session, update)),
+                Some(Message::RunEnded(ended)) => report(reports::of_ended(session, ended)),
+                Some(Message::Leaving(_)) => Event::Leaving { session },
                 Some(Message::LogChunk(chunk)) => {
                     self.on_log_chunk(chunk);
                     continue;
                 }
                 Some(Message::Register(_)) | None => continue,
             };
-            match event {
-                Ok(event) => {
-                    if self.core.tell(event).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => tracing::error!(%error, "a worker's report cannot be read"),
+            if self.core.tell(event).await.is_err() {
+                return;
             }
         }
     }
@@ -279,36 +275,5 @@ fn attached(id: SessionId, register: Register, session: &Session) -> Result<Atta
         session_revision: session.create_revision,
         facts,
         runs: runs.collect(),
-    })
-}
-
-fn of_report(report: Report) -> Event {
-    Event::Report(Box::new(report))
-}
-
-fn on_update(session: SessionId, update: RunUpdate) -> Result<Report, serde_json::Error> {
-    Ok(Report {
-        session,
-        sequence: update.sequence,
-        key: LoopKey::new(update.namespace, update.r#loop),
-        uid: update.uid.into(),
-        token: Token(update.token),
-        progress: serde_json::from_slice(&update.progress_json)?,
-        body: ReportBody::Update { event: update.event },
-    })
-}
-
-fn on_ended(session: SessionId, ended: RunEnded) -> Result<Report, serde_json::Error> {
-    Ok(Report {
-        session,
-        sequence: ended.sequence,
-        key: LoopKey::new(ended.namespace, ended.r#loop),
-        uid: ended.uid.into(),
-        token: Token(ended.token),
-        progress: serde_json::from_slice(&ended.progress_json)?,
-        body: ReportBody::Ended {
-            outcome: serde_json::from_slice(&ended.outcome_json)?,
-            stopped: ended.stopped,
-        },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flyball_core::ids::{AttemptId, LoopKey, NodeName};
+use flyball_core::ids::{AttemptId, LoopKey, NodeName, Token};
 use flyball_core::status::LoopStatus;
 use flyball_store::{
     Assign, Change, Found, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop,
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::event::{CommitId, CommitResult, Effect, Notice, Report};
 use super::view::InFlight;
-use super::{RETRY_AFTER, Reactor, Role};
+use super::{RETRY_AFTER, RETRY_INVALID_AFTER, Reactor, Role};
 
 /// What a commit is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,9 @@ impl Reactor {
             CommitResult::Invalid { message } => {
                 tracing::error!(?subject, %message, "commit can never succeed");
                 self.forget_news(&in_flight.mutation);
+                let reporter = in_flight.reports.first().map(|report| report.token);
                 self.on_not_done(&subject, in_flight, now);
+                self.on_invalid(&subject, reporter, now);
             }
             CommitResult::Unknown => {}
         }
@@ -124,6 +126,16 @@ impl Reactor {
         for report in in_flight.reports {
             self.ack(report.session, report.sequence, "");
         }
+    }
+
+    /// Reports that cannot be written as they are are cut down at once; everything else waits.
+    fn on_invalid(&mut self, subject: &Subject, reporter: Option<Token>, now: Timestamp) {
+        let Subject::Loop(key) = subject else { return };
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        if reporter.is_none() || entry.oversize == reporter {
+            entry.retry_at = now.checked_add(RETRY_INVALID_AFTER).ok();
+        }
+        entry.oversize = reporter.or(entry.oversize);
     }
 
     /// A node's record can never be written: the news that led to it is not tried again.

@@ -145,8 +145,9 @@ pub struct Report {
     pub uid: LoopUid,
     /// The run's token.
     pub token: Token,
-    /// The loop's progress as the worker sees it.
-    pub progress: Progress,
+    /// The loop's progress as the worker sees it; `None` if it cannot be read: the one that is
+    /// known stays.
+    pub progress: Option<Progress>,
     /// What is reported.
     pub body: ReportBody,
 }

@@ -17,6 +17,7 @@ mod commits;
 mod derived;
 mod event;
 mod explain;
+mod oversize;
 mod placement;
 mod query;
 mod reconcile;
@@ -55,6 +56,10 @@ const PROVEN_MAX: usize = 256;
 /// Pause before a refused or unavailable commit is planned again: long enough for the watch to
 /// bring what refused it, short enough to go unnoticed.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Pause before a commit that can never be written as it is is planned again: its loop may have
+/// changed by then, and until it has nothing is gained by hurry.
+const RETRY_INVALID_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Whether this scheduler leads, and since which revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +195,7 @@ impl Reactor {
             entry.waiting = None;
             entry.passed_over = 0;
             entry.released = None;
+            entry.oversize = None;
             self.changed.insert(key.clone());
         }
         self.touch_all();

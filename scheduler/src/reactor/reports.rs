@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, Token};
-use flyball_core::status::{LoopStatus, Phase};
+use flyball_core::status::{LoopStatus, Phase, Progress};
 use flyball_store::{Mutation, PutStatus, Release};
 use jiff::Timestamp;
 
 use super::event::{Effect, Notice, Report, ReportBody, SessionId, ToNode};
 use super::view::LoopEntry;
-use super::{REPORTS_MAX, Reactor, reconcile, status};
+use super::{REPORTS_MAX, Reactor, oversize, reconcile, status};
 
 /// Why a report is refused for good: its run is not the owner.
 const FENCED: &str = "fenced";
@@ -148,7 +148,8 @@ impl Reactor {
         now: Timestamp,
     ) -> Option<Mutation> {
         let entry = self.view.loops.get(key)?;
-        let status = status::progressed(old, &last.progress, now);
+        let oversize = entry.oversize == Some(last.token);
+        let status = status::progressed(old, &progress_of(old, last, oversize), now);
         Some(Mutation::PutStatus(PutStatus {
             key: key.clone(),
             status: Arc::new(status),
@@ -173,8 +174,11 @@ impl Reactor {
         let cancel = record.cancel.as_deref().or(deleted);
         // A run that reached a verdict has sealed and begun, though it may not have said so before.
         let began = verdict(outcome.phase) && old.phase == Phase::Assigned;
-        let old = if began { &status::progressed(old, &last.progress, now) } else { old };
-        let status = status::ended(old, &last.progress, outcome, unsealed, cancel, now);
+        let oversize = entry.oversize == Some(last.token);
+        let progress = &progress_of(old, last, oversize);
+        let outcome = if oversize { &oversize::outcome(outcome) } else { outcome };
+        let old = if began { &status::progressed(old, progress, now) } else { old };
+        let status = status::ended(old, progress, outcome, unsealed, cancel, now);
         let claim = entry.claim.get()?;
         Some(Mutation::Release(Release {
             key: key.clone(),
@@ -184,6 +188,14 @@ impl Reactor {
             token: last.token,
             owners: super::derived::owners_of(&claim.resources),
         }))
+    }
+}
+
+fn progress_of(old: &LoopStatus, report: &Report, oversize: bool) -> Progress {
+    match &report.progress {
+        None => old.progress.clone(),
+        Some(progress) if oversize => oversize::progress(&old.progress, progress),
+        Some(progress) => progress.clone(),
     }
 }
 

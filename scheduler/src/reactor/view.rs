@@ -32,6 +32,8 @@ pub(super) struct LoopEntry {
     pub(super) in_flight: Option<InFlight>,
     /// Reports not yet committed, oldest first. Bounded by `REPORTS_MAX`.
     pub(super) reports: VecDeque<Report>,
+    /// What the run with this token reports is too large to be stored: only its essence is.
+    pub(super) oversize: Option<Token>,
     /// After a commit that was refused or unavailable: not before this time.
     pub(super) retry_at: Option<jiff::Timestamp>,
     /// The session that has been told of (or has told of) the run with this token.
