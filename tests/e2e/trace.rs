@@ -83,12 +83,16 @@ fn exporting_to(address: &str) -> Options {
 fn one_trace_from_the_command_line_across_a_takeover() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (collector, address) = collector(&runtime);
-    let repo = list(&["a", "b", "c", "d"]);
+    let repo = list(&["a", "b", "c", "d", "e", "f"]);
     let mut cluster = Cluster::start(exporting_to(&address));
     let agent = format!("sleep 0.3; echo trace $TRACEPARENT; {FINISH_ONE}");
     cluster.apply(&finish_list("traced", &repo, &agent, ""));
     let before = cluster
         .wait("traced", "begun", Duration::from_secs(30), |status| status.progress.accepted >= 1);
+    // A span that ended just before the kill may die with its worker: one has to be here.
+    poll::until("an iteration's span arrives", Duration::from_secs(20), || {
+        collector.0.lock().unwrap().iter().any(|span| span.name == "iteration").then_some(())
+    });
     cluster.workers.get_mut(before.node.unwrap().as_str()).unwrap().kill();
     cluster.wait_for_end("traced", Phase::Converged);
     let traces = |name: &str| -> BTreeSet<Vec<u8>> {
