@@ -168,6 +168,7 @@ impl Stage {
             "spec" => {
                 record.generation += 1;
                 record.cancel = None;
+                record.delete = false;
                 let owns = record.spec.owns.clone();
                 record.spec = spec(command);
                 if command.get("owns").is_none() {

@@ -298,7 +298,9 @@ impl Walk {
         }
         let known = self.stage.reactor.loop_views("").count();
         assert_eq!(known, self.stage.model.loops.len(), "the view has what the store has not");
-        let deleted = |key: &LoopKey| self.stage.model.loops[key].value.delete;
+        // Those with a journal to be sealed stay.
+        let sealed = |key: &LoopKey| self.stage.model.statuses[key].value.unsealed.is_empty();
+        let deleted = |key: &LoopKey| self.stage.model.loops[key].value.delete && sealed(key);
         assert!(!self.stage.model.loops.keys().any(deleted), "a deleted loop is still there");
         assert!(self.stage.model.claims.is_empty() && self.stage.model.owners.is_empty());
         assert!(self.stage.reactor.claim_views("").is_empty());

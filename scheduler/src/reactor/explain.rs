@@ -55,6 +55,13 @@ impl Reactor {
                 unsealed.resources.len()
             ));
         }
+        if status.phase.is_terminal() && !status.unsealed.is_empty() {
+            told.next_steps.push(
+                "it is listed until another loop that owns some of its resources has sealed the \
+                 journal, or it is applied again"
+                    .to_owned(),
+            );
+        }
         told.findings.truncate(FINDINGS_MAX);
         Some(told)
     }

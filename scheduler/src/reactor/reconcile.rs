@@ -127,7 +127,10 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> 
         return Some(Step::Put { status, token: None, notice });
     }
     if status.phase.is_terminal() && is_over(record, status, now) {
-        return Some(Step::Remove);
+        if status.unsealed.is_empty() {
+            return Some(Step::Remove);
+        }
+        return sealed_step(entry, record, status, now).or_else(|| kept_step(status));
     }
     if !unwanted && let Some(step) = move_on_step(key, record, status, now) {
         return Some(step);
@@ -164,6 +167,13 @@ pub(super) fn unsealed_of(key: &LoopKey, record: &LoopRecord, token: Token) -> O
         resources,
         repository,
     })
+}
+
+/// A loop with a journal to be sealed is kept, or the next owner of its resources would not know of
+/// the run that may still write there.
+fn kept_step(status: &LoopStatus) -> Option<Step> {
+    let next = status::kept(status);
+    (next != *status).then(|| Step::Put { status: Box::new(next), token: None, notice: None })
 }
 
 /// An ended loop is to be removed: a user said so, or its time has passed.

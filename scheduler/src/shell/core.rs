@@ -24,6 +24,10 @@ const BURST_MAX: usize = 256;
 /// Changes kept for slow watchers; one that falls behind by more is told the whole state again.
 const NEWS_MAX: usize = 4096;
 
+/// Shortest sleep until a timer: a moment that has passed and leads to nothing must not keep the
+/// core busy.
+const TIMER_MIN: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Longest sleep without a look at the timers, for clocks that are set.
 const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -163,7 +167,7 @@ impl Core {
     fn until_timer(&self) -> std::time::Duration {
         let Some(at) = self.reactor.wake_at() else { return IDLE_MAX };
         let left = at.duration_since(Timestamp::now());
-        std::time::Duration::try_from(left).unwrap_or_default().min(IDLE_MAX)
+        std::time::Duration::try_from(left).unwrap_or_default().clamp(TIMER_MIN, IDLE_MAX)
     }
 
     fn take(&mut self, input: Input) {
