@@ -54,7 +54,7 @@ pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
     match choice {
         StoreChoice::Etcd { endpoints } => {
             let store = Store::connect(endpoints).await?;
-            let version = version(&store).await?;
+            let version = version(&store, &endpoints.join(", ")).await?;
             if is_known_bad(&version) {
                 tracing::warn!(
                     %version,
@@ -90,15 +90,23 @@ async fn embedded(options: Options, dir: &Path, socket: Option<&Path>) -> Result
     Ok(Opened { store, name: "embedded".to_owned(), server })
 }
 
+/// Rhythm of the lines that say what is waited for.
+const SAY_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The server's version, waited for a while.
-async fn version(store: &Store) -> Result<String, StoreError> {
+async fn version(store: &Store, endpoints: &str) -> Result<String, StoreError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut said = None;
     loop {
         match store.status().await {
             Ok(status) => return Ok(status.version),
             Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
             Err(error) => {
-                tracing::info!(%error, "waiting for the store");
+                let now = tokio::time::Instant::now();
+                if said.is_none_or(|said| now.duration_since(said) > SAY_AGAIN) {
+                    tracing::warn!(%error, "waiting for etcd at {endpoints}");
+                    said = Some(now);
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -42,7 +42,7 @@ fn repositories_that_cannot_be_used() {
     assert!(status.message.contains("no-such-branch"), "{}", status.message);
     parked(&cluster, "no-atomic", Reason::Hold, "AtomicPushUnsupported");
     assert_eq!(without_atomic.journals(), Vec::<String>::new(), "nothing was pushed");
-    let status = parked(&cluster, "taken", Reason::Hold, "PublishBranchTaken");
+    let status = parked(&cluster, "taken", Reason::Backoff, "PublishBranchTaken");
     assert_eq!(taken.git(&["rev-parse", "flyball/taken"]), foreign, "it is left alone");
     assert_eq!(status.progress.accepted, 1, "the work is kept as a checkpoint");
     let status = ended(&cluster, "gone", Phase::Failed, Reason::RepositoryUnreachable);

@@ -225,6 +225,8 @@ impl std::iter::Sum for Distance {
 
 impl fmt::Display for Distance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:02}", self.0 / 1_000_000, self.0 % 1_000_000 / 10_000)
+        // Rounded; what is left to do never shows as nothing.
+        let hundredths = (self.0.saturating_add(5_000) / 10_000).max(u64::from(self.0 > 0));
+        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
     }
 }

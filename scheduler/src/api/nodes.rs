@@ -59,10 +59,7 @@ impl Nodes for Api {
                 return Err(status(Code::NotFound, "NODE_NOT_FOUND", message));
             };
             let mut record = node::NodeRecord::clone(&found.value);
-            record.mark = mark;
-            record.mark_reason.clone_from(&request.reason);
-            record.mark_by.clone_from(&request.by);
-            record.mark_at = Some(Timestamp::now());
+            remark(&mut record, mark, &request);
             let put = self.store.put_node(&record, found.mod_revision).await;
             if let Update::Done { revision } = put.map_err(|error| of_store(&error))? {
                 let value = Arc::new(record);
@@ -76,5 +73,21 @@ impl Nodes for Api {
             }
         }
         Err(contended(&format!("node {name}")))
+    }
+}
+
+/// Writes a mark down. The same mark again without a reason keeps what was said before; a node that
+/// takes runs again has nothing to explain.
+fn remark(record: &mut node::NodeRecord, mark: node::NodeMark, request: &MarkNodeRequest) {
+    if record.mark == mark && request.reason.is_empty() {
+        return;
+    }
+    record.mark = mark;
+    if mark == node::NodeMark::Schedulable {
+        (record.mark_reason, record.mark_by, record.mark_at) = Default::default();
+    } else {
+        record.mark_reason.clone_from(&request.reason);
+        record.mark_by.clone_from(&request.by);
+        record.mark_at = Some(Timestamp::now());
     }
 }

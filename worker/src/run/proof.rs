@@ -13,6 +13,8 @@ use crate::git::{GitError, JournalError, Oid, RefUpdate};
 /// Refused pushes of the result until the loop pauses: each means that somebody else published in
 /// the seconds between our fetch and our push.
 const PUBLISH_MOVES_MAX: u32 = 10;
+/// Pause before a publish branch that is somebody else's is looked at again.
+const BRANCH_RETRY_MS: u64 = 300_000;
 /// Pause after that.
 const PUBLISH_RETRY_MS: u64 = 5_000;
 
@@ -132,14 +134,12 @@ impl Work {
         let looked = self.look(reference, run.progress.published.as_deref()).await;
         let found = looked.map_err(|error| Halt::of_git(error, &mut run.governor))?;
         Ok(found.map_err(|found| {
-            parked(
-                Reason::Hold,
-                format!(
-                    "PublishBranchTaken: {reference} is at {}, which the result does not build \
-                     on; delete it or publish to another branch",
-                    short(&found)
-                ),
-            )
+            let message = format!(
+                "PublishBranchTaken: {reference} is at {}, which the result does not build on; \
+                 delete it or publish to another branch (looked at again every 5 minutes)",
+                short(&found)
+            );
+            Outcome { retry_after_ms: BRANCH_RETRY_MS, ..parked(Reason::Backoff, message) }
         }))
     }
 

@@ -136,7 +136,9 @@ impl Work {
             publish_moves: 0,
         };
         run.progress.base = Some(work.base.to_string());
-        run.report(format!("took over at {}", short(&work.checkpoint))).await?;
+        let fresh = run.progress.iterations == 0 && work.checkpoint == work.base;
+        let verb = if fresh { "starts" } else { "goes on" };
+        run.report(format!("{verb} at {}", short(&work.checkpoint))).await?;
         Ok(work)
     }
 

@@ -12,9 +12,12 @@ use crate::status::{Outcome, Phase, Reason};
 /// where it was made.
 pub const PROOFS_MAX: u32 = 2;
 
-/// Times in a row that a repository may be out of reach before the loop fails. With the default
-/// pauses (0.2 s doubling to 60 s) that is some five minutes.
-pub const REPOSITORY_TRIES_MAX: u32 = 12;
+/// Times in a row that a repository may be out of reach before the loop fails. With pauses from 1 s
+/// doubling to 10 minutes that is about eight hours: a server may be down for a night.
+pub const REPOSITORY_TRIES_MAX: u32 = 70;
+
+/// Pauses between these tries: first and longest.
+const REPOSITORY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 /// Iterations in a row in which the agent must say "unreachable", without improving anything, to be
 /// believed: once can be a bad sample.
@@ -198,8 +201,7 @@ impl Governor {
         let Some(doublings) = times.checked_sub(1) else { return Duration::ZERO };
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         let full = self.spec.backoff.initial.0.saturating_mul(factor).min(self.spec.backoff.max.0);
-        let jitter = if jitter.is_nan() { 1.0 } else { jitter.clamp(0.0, 1.0) };
-        full.min(PAUSE_MAX).mul_f64(0.5 + jitter / 2.0)
+        spread(full.min(PAUSE_MAX), jitter)
     }
 
     /// The repository did not answer: how the run ends. `Parked` with a growing pause, and after
@@ -208,7 +210,9 @@ impl Governor {
         let memory = &mut self.memory;
         memory.repository_failures = memory.repository_failures.saturating_add(1);
         let times = memory.repository_failures;
-        let pause = self.backoff(times, jitter);
+        let (first, longest) = REPOSITORY_PAUSES;
+        let factor = 1_u32.checked_shl(times - 1).unwrap_or(u32::MAX);
+        let pause = spread(first.saturating_mul(factor).min(longest), jitter);
         let what = clip_line(what);
         let (phase, reason, pause_ms) = if times >= REPOSITORY_TRIES_MAX {
             (Phase::Failed, Reason::RepositoryUnreachable, 0)
@@ -226,4 +230,10 @@ impl Governor {
     pub fn on_repository_reached(&mut self) {
         self.memory.repository_failures = 0;
     }
+}
+
+/// Between half of a pause and all of it, as `jitter` (0 to 1) says.
+fn spread(pause: Duration, jitter: f64) -> Duration {
+    let jitter = if jitter.is_nan() { 1.0 } else { jitter.clamp(0.0, 1.0) };
+    pause.mul_f64(0.5 + jitter / 2.0)
 }

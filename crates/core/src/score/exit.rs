@@ -39,6 +39,9 @@ impl ExitKind {
 impl fmt::Display for ExitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What shells answer (POSIX, Shell Command Language, 2.8.2).
+            Self::Exited(126) => f.write_str("exit 126 (found but not executable)"),
+            Self::Exited(127) => f.write_str("exit 127 (command not found)"),
             Self::Exited(code) => write!(f, "exit {code}"),
             Self::Signaled(signal) => write!(f, "signal {signal}"),
             Self::TimedOut => f.write_str("timeout"),

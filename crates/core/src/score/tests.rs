@@ -122,7 +122,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
             OK,
             "2/0/0 0.00",
         ),
-        ("test result: FAILED. 1 passed; 2 failed; 0 ignored", BAD, "1/2/0 0.66"),
+        ("test result: FAILED. 1 passed; 2 failed; 0 ignored", BAD, "1/2/0 0.67"),
         ("test result: nonsense\ntest result: ok. x passed; -1 failed", OK, "0/0/0 0.00"),
         // Equal names of several binaries, with and without cargo's headers.
         (two_binaries, BAD, "1/1/0 0.50 calc src/lib.rs: tests::good"),
@@ -240,7 +240,7 @@ fn regular_expressions() {
     let named = regex(r"^PASS (?<name>\S+)", r"^(FAIL|ERROR) (?<name>\S+)");
     let counted = regex("^ok", "^not ok");
     let table = [
-        (&named, "PASS a\nFAIL b\nnoise\nERROR c", BAD, "1/2/0 0.66 b, c"),
+        (&named, "PASS a\nFAIL b\nnoise\nERROR c", BAD, "1/2/0 0.67 b, c"),
         (&named, "PASS a\nPASS a\nFAIL a", OK, "0/1/0 1.00 a"),
         (&named, "", OK, "0/0/0 0.00"),
         (&counted, "ok 1\nnot ok 2\nok 3\nok 4", BAD, "3/1/0 0.25"),
