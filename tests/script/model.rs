@@ -145,6 +145,14 @@ impl Model {
         self.next();
     }
 
+    /// An operator deletes a loop's own keys by hand and leaves its claim.
+    pub(crate) fn delete_loop(&mut self, key: &LoopKey) {
+        self.loops.remove(key);
+        self.statuses.remove(key);
+        self.next();
+        self.log(vec![Change::Loop(key.clone(), None), Change::Status(key.clone(), None)]);
+    }
+
     /// Whether a mutation that was sent has been applied, as reading back would tell.
     pub(crate) fn was_applied(&self, mutation: &Mutation) -> Option<i64> {
         match mutation {

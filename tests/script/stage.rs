@@ -68,6 +68,7 @@ impl Stage {
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),
             "rogue-delete" => self.model.delete_claim(&key(command.word(0))),
+            "rogue-remove" => self.model.delete_loop(&key(command.word(0))),
             "vanish" => self.model.vanish(&key(command.word(0))),
             "garble" => self.garble(&command),
             "proven" => self.event(Event::ProvenStopped { incarnation: command.word(0).into() }),

@@ -14,6 +14,12 @@ impl Api {
         &self,
         request: HeartbeatRequest,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        // A leader that has stopped must not be kept in office by somebody else's heartbeats.
+        let leads_by = self.leadership.borrow().as_ref().map(|leadership| leadership.lease);
+        if leads_by == Some(request.lease_id) {
+            let message = format!("lease {:x} is not one of a node", request.lease_id);
+            return Err(status(Code::NotFound, "LEASE_LOST", message));
+        }
         match self.store.keep_alive(request.lease_id).await {
             Ok(KeepAlive::Renewed { ttl }) => {
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);

@@ -86,6 +86,7 @@ impl Reactor {
     /// A claim without its loop: somebody removed keys by hand, or re-created the loop under a
     /// running one. Its node is told to stop, then the claim goes.
     fn remove_orphan(&mut self, key: &LoopKey) {
+        self.stop_orphan(key);
         let Some(entry) = self.view.loops.get(key) else { return };
         let revision = entry.claim.mod_revision();
         let remove = RemoveOrphan { orphan: OrphanKey::Claim(key.clone()), revision };

@@ -54,6 +54,14 @@ impl Reactor {
             return;
         }
         let entry = self.view.loops.entry(report.key.clone()).or_default();
+        // Sent again by a newer stream: it is the same report, and is answered there.
+        let same = |one: &&mut Report| {
+            one.sequence == report.sequence && one.token == report.token && one.uid == report.uid
+        };
+        if let Some(waiting) = entry.reports.iter_mut().find(same) {
+            *waiting = report;
+            return;
+        }
         if entry.reports.len() >= REPORTS_MAX {
             // What is not acknowledged is sent again by the next session.
             let message = "too many reports wait for one loop";

@@ -132,6 +132,19 @@ impl Reactor {
                 || stop_reason(entry, node_mark(self, key)).is_some())
     }
 
+    /// The run of a claim whose loop is gone is killed before others can own its resources.
+    pub(super) fn stop_orphan(&mut self, key: &LoopKey) {
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
+        let (Some(claim), Some(token)) = (entry.claim.get(), entry.token()) else { return };
+        let node = self.view.nodes.get(&claim.node);
+        let stream = node.filter(|node| node.adopted).and_then(|node| node.stream.as_ref());
+        let Some(stream) = stream.filter(|s| s.incarnation == claim.incarnation) else { return };
+        let (session, uid) = (stream.session, claim.uid.clone());
+        entry.sent.take_if(|sent| sent.token == token);
+        let message = ToNode::Stop { uid, token, reason: StopReason::Lost };
+        self.effects.push(Effect::Send { session, message });
+    }
+
     /// A run that the node was told of and whose claim is gone must be killed, if it still can be
     /// reached. (Its guard does so at the deadline in any case.)
     fn stop_lost(&mut self, key: &LoopKey) {
