@@ -12,6 +12,7 @@ mod logs;
 mod run;
 mod runs;
 mod session;
+mod spare;
 
 use std::future::Future;
 use std::sync::Arc;
