@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flyball_core::manifest::{MANIFEST_BYTES_MAX, parse_manifest};
+use flyball_core::manifest::{self, MANIFEST_BYTES_MAX, parse_manifest};
 use flyball_core::spec::Manifest;
 use serde_json::Value;
 
@@ -86,6 +86,14 @@ struct Origin {
     places: Option<Places>,
 }
 
+impl Document {
+    /// What is allowed and yet probably not meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let texts = manifest::warnings(&self.manifest).into_iter();
+        texts.map(|text| format!("warning: {}: {text}", self.source)).collect()
+    }
+}
+
 impl Reading {
     fn text(&mut self, file: &str, text: &str, namespace: Option<&str>) {
         let values: Vec<Value> =
@@ -119,6 +127,10 @@ impl Reading {
         }
         match parse_manifest(&json) {
             Ok(manifest) => {
+                if let Some(first) = self.named_alike(&manifest) {
+                    let text = format!("the same loop is in {first} too");
+                    return self.fault(origin.place("metadata.name"), "metadata.name", text);
+                }
                 self.documents.push(Document { json, manifest, source: origin.source.clone() });
             }
             Err(mut errors) => {
@@ -129,6 +141,15 @@ impl Reading {
                 }
             }
         }
+    }
+
+    /// Where the loop that a manifest declares has been declared before.
+    fn named_alike(&self, manifest: &Manifest) -> Option<String> {
+        let name = |manifest: &Manifest| {
+            (manifest.metadata.namespace.clone(), manifest.metadata.name.clone())
+        };
+        let alike = |document: &&Document| name(&document.manifest) == name(manifest);
+        self.documents.iter().find(alike).map(|document| document.source.clone())
     }
 
     fn fault(&mut self, source: String, field: &str, description: String) {

@@ -83,6 +83,7 @@ impl Apply {
         document: &Document,
         answer: &ApplyResponse,
     ) -> Result<(), Failure> {
+        document.warnings().iter().for_each(|warning| context.out.note(warning));
         for warning in &answer.warnings {
             context.out.note(format!("warning: {warning}"));
         }

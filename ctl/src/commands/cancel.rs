@@ -5,7 +5,7 @@ use flyball_proto::v1::CancelLoopRequest;
 
 use super::context::Context;
 use super::target::{Noun, names_of};
-use crate::objects;
+use crate::objects::{self, LoopDocument};
 use crate::output::Format;
 use crate::{Exit, Outcome};
 
@@ -37,7 +37,12 @@ impl Cancel {
                 }
                 Format::Name => context.out.line(format!("loop/{name}"))?,
                 Format::Table | Format::Wide => {
-                    context.out.line(format!("loop/{name} cancel requested"))?;
+                    let phase = LoopDocument::read(&object)?.status.phase;
+                    let outcome = match phase.is_terminal() {
+                        true => format!("already {phase}"),
+                        false => "cancel requested".to_owned(),
+                    };
+                    context.out.line(format!("loop/{name} {outcome}"))?;
                 }
             }
         }

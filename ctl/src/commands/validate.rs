@@ -22,6 +22,7 @@ impl Validate {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> Outcome {
         let documents = documents::read(&self.files, global.namespace.as_deref())?;
         for document in documents {
+            document.warnings().iter().for_each(|warning| out.note(warning));
             let name = &document.manifest.metadata.name;
             match out.format() {
                 // The manifest with every default filled in.

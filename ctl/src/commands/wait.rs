@@ -5,14 +5,17 @@ use std::str::FromStr;
 
 use clap::Args;
 use flyball_core::quantity::Span;
+use flyball_core::spec::KIND_LOOP;
 use flyball_core::status::Phase;
 use flyball_proto::v1::WatchLoopsRequest;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::target::{Noun, names_of};
 use crate::client::Clients;
 use crate::follow::{LoopWatch, Seen};
-use crate::objects::LoopDocument;
+use crate::objects::{self, LoopDocument};
+use crate::output::Format;
 use crate::{Exit, Failure, Outcome};
 
 /// Arguments of `wait`.
@@ -21,7 +24,7 @@ pub struct Wait {
     /// The loops; all of them must get there.
     #[arg(value_name = "LOOP", required = true)]
     names: Vec<String>,
-    /// What to wait for: converged, finished, delete, phase=PHASE or condition=NAME[=true|false].
+    /// What to wait for: converged, finished, delete or phase=PHASE.
     #[arg(long = "for", value_name = "STATE", default_value = "finished")]
     goal: Goal,
     /// Give up after this long, with exit code 7 [default: never].
@@ -36,25 +39,18 @@ pub(super) enum Goal {
     Finished,
     Delete,
     Phase(Phase),
-    Condition { kind: String, status: bool },
 }
 
 impl FromStr for Goal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = "converged, finished, delete, phase=PHASE or condition=NAME[=true|false]";
+        let known = "converged, finished, delete or phase=PHASE";
         match text.split_once('=') {
             None if text.eq_ignore_ascii_case("converged") => Ok(Self::Converged),
             None if text.eq_ignore_ascii_case("finished") => Ok(Self::Finished),
             None if text.eq_ignore_ascii_case("delete") => Ok(Self::Delete),
             Some(("phase", name)) => phase(name).map(Self::Phase),
-            Some(("condition", rest)) => {
-                let (kind, status) = rest.split_once('=').unwrap_or((rest, "true"));
-                let status =
-                    status.to_lowercase().parse().map_err(|_| format!("must be {known}"))?;
-                Ok(Self::Condition { kind: kind.to_owned(), status })
-            }
             _ => Err(format!("must be {known}")),
         }
     }
@@ -85,7 +81,6 @@ impl fmt::Display for Goal {
             Self::Finished => f.write_str("finished"),
             Self::Delete => f.write_str("deleted"),
             Self::Phase(phase) => write!(f, "in phase {phase}"),
-            Self::Condition { kind, status } => write!(f, "at condition {kind}={status}"),
         }
     }
 }
@@ -98,9 +93,6 @@ impl Goal {
             Self::Delete => return None,
             Self::Converged | Self::Finished => status.phase == Phase::Converged,
             Self::Phase(phase) => status.phase == *phase,
-            Self::Condition { kind, status: wanted } => {
-                status.conditions.iter().any(|one| one.kind == *kind && one.status == *wanted)
-            }
         };
         if !document.is_current() {
             return None;
@@ -157,17 +149,14 @@ impl Wait {
                     found = true;
                     let document = LoopDocument::read(&object)?;
                     if let Some(exit) = goal.judge(&document) {
-                        report(context, name, &document, goal, exit)?;
+                        let json = objects::json(&object.object_json)?;
+                        report(context, name, (&document, json), goal, exit)?;
                         return Ok(exit);
                     }
                 }
-                (Seen::Deleted(_), Goal::Delete) => {
-                    context.out.line(format!("loop/{name} deleted"))?;
-                    return Ok(Exit::Ok);
-                }
+                (Seen::Deleted(_), Goal::Delete) => return report_deleted(context, name),
                 (Seen::Synced, Goal::Delete) if !found && !watch.exists(name).await? => {
-                    context.out.line(format!("loop/{name} deleted"))?;
-                    return Ok(Exit::Ok);
+                    return report_deleted(context, name);
                 }
                 (Seen::Deleted(_), _) => {
                     return Err(Failure::new("not-found", format!("loop/{name} was deleted")));
@@ -184,16 +173,38 @@ impl Wait {
 fn report(
     context: &mut Context<'_>,
     name: &str,
-    document: &LoopDocument,
+    (document, json): (&LoopDocument, Value),
     goal: &Goal,
     exit: Exit,
 ) -> Result<(), Failure> {
+    if context.format().is_structured() {
+        // The loop as it is now, however it ended: the exit code tells which.
+        context.out.document(&json)?;
+    }
     if exit != Exit::Ok {
         context.out.note(crate::view::loops::progress_line(document));
         context.out.note(format!("hint: flyball explain {name}"));
         return Ok(());
     }
-    context.out.line(format!("loop/{name} {goal}"))
+    match context.format() {
+        Format::Json | Format::Yaml => Ok(()),
+        Format::Name => context.out.line(format!("loop/{name}")),
+        Format::Table | Format::Wide => context.out.line(format!("loop/{name} {goal}")),
+    }
+}
+
+fn report_deleted(context: &mut Context<'_>, name: &str) -> Outcome {
+    match context.format() {
+        Format::Json | Format::Yaml => {
+            let metadata = json!({ "name": name, "namespace": context.namespace() });
+            context
+                .out
+                .document(&json!({ "kind": KIND_LOOP, "metadata": metadata, "deleted": true }))?;
+        }
+        Format::Name => context.out.line(format!("loop/{name}"))?,
+        Format::Table | Format::Wide => context.out.line(format!("loop/{name} deleted"))?,
+    }
+    Ok(Exit::Ok)
 }
 
 #[cfg(test)]
@@ -206,12 +217,9 @@ mod tests {
         let read = |text: &str| text.parse::<Goal>();
         assert_eq!(read("Converged"), Ok(Goal::Converged));
         assert_eq!(read("phase=running"), Ok(Goal::Phase(Phase::Running)));
-        let condition = |status| Goal::Condition { kind: "X".to_owned(), status };
-        assert_eq!(read("condition=X"), Ok(condition(true)));
-        assert_eq!(read("condition=X=False"), Ok(condition(false)));
         assert!(read("phase=walking").unwrap_err().contains("Pending, Assigned"));
         assert!(read("done").unwrap_err().contains("converged"));
-        assert!(read("condition=X=maybe").is_err());
+        assert!(read("condition=X").is_err());
     }
 
     #[test]
@@ -229,7 +237,5 @@ mod tests {
         assert_eq!(Goal::Phase(Phase::Unreachable).judge(&ended), Some(Exit::Ok));
         assert_eq!(Goal::Phase(Phase::Running).judge(&ended), Some(Exit::Unsuccessful));
         assert_eq!(Goal::Delete.judge(&ended), None);
-        let probed = Goal::Condition { kind: "AtomicPushSupported".to_owned(), status: true };
-        assert_eq!(probed.judge(&running), Some(Exit::Ok));
     }
 }

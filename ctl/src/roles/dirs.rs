@@ -38,7 +38,11 @@ pub(super) fn private_dir(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads a token file: one line; anyone else's read permission on it is refused.
+/// Shortest token, in characters: 16 of base64 are 96 bits, beyond any guessing over a network.
+const TOKEN_CHARS_MIN: usize = 16;
+
+/// Reads a token file: one line, at least [`TOKEN_CHARS_MIN`] long; anyone else's read permission
+/// on it is refused.
 pub(super) fn read_token(path: &Path) -> anyhow::Result<String> {
     use std::os::unix::fs::PermissionsExt;
     let meta = std::fs::metadata(path)
@@ -52,6 +56,34 @@ pub(super) fn read_token(path: &Path) -> anyhow::Result<String> {
     let token = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the token file {}", path.display()))?;
     let token = token.trim().to_owned();
-    anyhow::ensure!(!token.is_empty(), "the token file {} is empty", path.display());
+    let count = token.chars().count();
+    anyhow::ensure!(
+        count >= TOKEN_CHARS_MIN,
+        "the token in {file} has {count} characters, at least {TOKEN_CHARS_MIN} are needed; make \
+         one: head -c 32 /dev/urandom | base64 > {file}",
+        file = path.display()
+    );
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::read_token;
+
+    #[test]
+    fn a_token_must_be_long_and_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let read = |text: &str, mode: u32| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            read_token(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("0123456789abcdef\n", 0o600).as_deref(), Ok("0123456789abcdef"));
+        assert!(read("short\n", 0o600).unwrap_err().contains("has 5 characters"));
+        assert!(read("", 0o600).unwrap_err().contains("/dev/urandom"));
+        assert!(read("0123456789abcdef\n", 0o644).unwrap_err().contains("chmod 600"));
+    }
 }

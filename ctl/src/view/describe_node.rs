@@ -1,5 +1,6 @@
 //! `describe node`: everything about one node on a page.
 
+use flyball_core::node::NodeMark;
 use jiff::Timestamp;
 
 use super::sheet::Sheet;
@@ -13,12 +14,15 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
     sheet.field("Name", &document.metadata.name);
     sheet.field("Labels", words::labels(&node.facts.labels));
     sheet.field("Status", nodes::state(document).0);
-    if node.mark_at.is_some() {
+    // What remains of a mark that was taken away is history.
+    if node.mark != NodeMark::Schedulable {
         let by = if node.mark_by.is_empty() { "somebody" } else { &node.mark_by };
         sheet.field("Marked", format!("by {by}, {}", words::moment(node.mark_at, now)));
         sheet.field("Mark reason", &node.mark_reason);
     }
-    sheet.field("Seen", words::moment(node.seen_at, now));
+    // The record is written when a node comes or goes; one that is online is seen all the time.
+    let seen = if status.online { "now".to_owned() } else { words::moment(node.seen_at, now) };
+    sheet.field("Seen", seen);
     sheet.field("Version", &node.facts.version);
     sheet.field("Incarnation", node.incarnation.as_str());
     let ttl = status.lease_ttl.filter(|ttl| *ttl >= 0);
@@ -48,7 +52,7 @@ mod tests {
         Status:       Online,Draining
         Marked:       by alice, 2026-03-01 11:50:00Z (10m ago)
         Mark reason:  kernel update
-        Seen:         2026-03-01 10:00:00Z (2h ago)
+        Seen:         now
         Version:      0.1.0
         Incarnation:  i-1
         Lease:        5s left

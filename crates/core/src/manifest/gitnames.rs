@@ -81,7 +81,7 @@ pub fn check_repository_url(url: &str) -> Result<(), String> {
 }
 
 /// A repository address fit to be shown: what may be a password or a token stands as `***`.
-pub fn masked(url: &str) -> String {
+pub(super) fn masked(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     // A password may hold a `/` by mistake; what follows the last `@` is the host then.
     let by_mistake = rest.rsplit_once('@').filter(|(user, _)| user.contains(':'));

@@ -10,6 +10,7 @@ mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use serde_json::Value;
 
@@ -18,6 +19,7 @@ pub use self::explain::{FieldDoc, FieldSummary, UnknownPath, explain_field};
 pub use self::gitnames::{check_branch, check_reference, check_repository_url};
 pub use self::rules::validate;
 pub use self::schema::schema;
+pub use self::warnings::warnings;
 use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
 
 /// Largest manifest as compact JSON, in bytes. Far above any sensible goal text, far below the

@@ -104,7 +104,10 @@ impl<'s> Walk<'s> {
             [] => "unknown field; none is allowed here".to_owned(),
             names => format!("unknown field; allowed here: {}", names.join(", ")),
         };
-        let suggestion = nearest(key, names).map(str::to_owned).or_else(|| elsewhere(key));
+        let suggestion = known_elsewhere(path, key)
+            .or_else(|| nearest(key, names).map(str::to_owned))
+            .or_else(|| (path == "spec.needs").then(|| format!("custom: {{{key}: 1}}")))
+            .or_else(|| elsewhere(key));
         self.errors.push(FieldError::new(child_path(path, key), message).suggest(suggestion));
     }
 
@@ -211,6 +214,17 @@ impl<'s> Walk<'s> {
         self.errors.push(FieldError::new(path, message).found(show(value)));
         false
     }
+}
+
+/// Fields that other tools have and that are called otherwise here; a few letters alone would
+/// suggest `cpu` for `gpu`.
+fn known_elsewhere(path: &str, key: &str) -> Option<String> {
+    let text = match (path, key.to_lowercase().as_str()) {
+        ("spec.needs", "gpu" | "gpus") => "custom: {gpu: 1}",
+        ("spec.placement", "labels" | "nodeselector" | "matchlabels") => "requiredLabels",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// The one place of the schema where a field of this name exists, if it is not here.

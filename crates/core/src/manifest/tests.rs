@@ -336,6 +336,18 @@ fn fields_are_documented_by_path() {
 }
 
 #[test]
+fn habits_from_other_tools_are_led_to_the_right_field() {
+    let document = with(&[
+        ("/spec/needs", json!({ "gpu": 1, "fpga": 2 })),
+        ("/spec/placement", json!({ "labels": { "zone": "a" } })),
+    ]);
+    let errors = errors(&document);
+    assert!(errors.contains("did you mean custom: {gpu: 1}?"), "{errors}");
+    assert!(errors.contains("did you mean custom: {fpga: 1}?"), "{errors}");
+    assert!(errors.contains("did you mean requiredLabels?"), "{errors}");
+}
+
+#[test]
 fn an_unknown_path_names_what_exists() {
     let error = explain_field("loop.spec.check").unwrap_err();
     assert_eq!(error.suggestion.as_deref(), Some("checks"));

@@ -41,7 +41,8 @@ impl Project {
         }
         let python =
             ["pytest.ini", "conftest.py", "tox.ini", "pyproject.toml", "setup.py", "setup.cfg"];
-        if python.iter().any(|name| has(name)) || root.join("tests/conftest.py").is_file() {
+        let plain = has("requirements.txt") && has_pytest_file(root);
+        if plain || python.iter().any(|name| has(name)) || has("tests/conftest.py") {
             return Self::Pytest;
         }
         let makefile = ["GNUmakefile", "makefile", "Makefile"].iter().find(|name| has(name));
@@ -106,6 +107,21 @@ fn has_npm_test(file: &Path) -> bool {
     script.is_some_and(|script| !script.contains("no test specified"))
 }
 
+/// Most entries of a directory that are looked at: a directory of tests has some hundreds.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Whether `tests/`, `test/` or the root has a file that pytest would collect.
+fn has_pytest_file(root: &Path) -> bool {
+    let collected = |name: &str| {
+        let stem = name.strip_suffix(".py");
+        stem.is_some_and(|stem| stem.starts_with("test_") || stem.ends_with("_test"))
+    };
+    let directories = ["tests", "test", "."].into_iter();
+    let entries = directories.filter_map(|name| std::fs::read_dir(root.join(name)).ok());
+    let mut entries = entries.flat_map(|entries| entries.take(ENTRIES_MAX).flatten());
+    entries.any(|entry| collected(&entry.file_name().to_string_lossy()))
+}
+
 fn make_target(file: &Path) -> Option<&'static str> {
     let text = read(file)?;
     let has = |target: &str| {
@@ -134,6 +150,8 @@ mod tests {
         assert_eq!(detect(&[("Cargo.toml", ""), ("Makefile", "test:\n")]), Project::Cargo);
         assert_eq!(detect(&[("go.mod", "module x")]), Project::Go);
         assert_eq!(detect(&[("pyproject.toml", "")]), Project::Pytest);
+        assert_eq!(detect(&[("requirements.txt", ""), ("test_x.py", "")]), Project::Pytest);
+        assert_eq!(detect(&[("requirements.txt", "")]), Project::Unknown);
         assert_eq!(detect(&[]), Project::Unknown);
     }
 

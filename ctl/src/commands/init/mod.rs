@@ -49,6 +49,16 @@ impl Init {
         self.write(file, &text)?;
         let shown = file.display();
         out.line(format!("wrote {shown} ({})", project.description()))?;
+        if !repository.below.as_os_str().is_empty() {
+            let (root, below) = (repository.root.display(), repository.below.display());
+            out.note(format!("it is about the whole repository {root}, where its checks run; for"));
+            out.note(format!(
+                "{below} alone, set owns to {below}/** and the check to what tests it"
+            ));
+        }
+        if repository.is_dirty && repository.has_commit {
+            out.note("changes that are not committed are not seen: a loop starts from a commit");
+        }
         out.note("next: edit its goal, owns and agent, then");
         out.note(format!("  flyball validate -f {shown}"));
         out.note(format!("  flyball apply -f {shown}"));

@@ -16,11 +16,19 @@ pub(super) struct Repository {
     pub(super) origin: Option<String>,
     /// Whether there is a commit to start from.
     pub(super) has_commit: bool,
+    /// Whether there are changes that no commit has, and so no loop sees.
+    pub(super) is_dirty: bool,
+    /// The directory it was looked for from, relative to the root; empty for the root itself.
+    pub(super) below: PathBuf,
 }
 
 impl Repository {
     /// Finds the repository that a directory lies in.
     pub(super) fn around(directory: &Path) -> Result<Self, Failure> {
+        if !directory.is_dir() {
+            let message = format!("there is no directory {}", directory.display());
+            return Err(Failure::new("no-repository", message));
+        }
         let root = git(directory, &["rev-parse", "--show-toplevel"]).map_err(|cause| {
             let place = directory.display();
             Failure::new(
@@ -30,11 +38,16 @@ impl Repository {
             .hint("make it one: git init && git add . && git commit")
         })?;
         let root = PathBuf::from(root);
+        let below = git(directory, &["rev-parse", "--show-prefix"]).unwrap_or_default();
+        // Without the lock that would get in the way of the user's own git.
+        let changes = git(&root, &["--no-optional-locks", "status", "--porcelain"]);
         let branch = git(&root, &["symbolic-ref", "--short", "HEAD"]);
         Ok(Self {
             branch: branch.unwrap_or_else(|_| "main".to_owned()),
             origin: git(&root, &["config", "--get", "remote.origin.url"]).ok().map(without_secret),
             has_commit: git(&root, &["rev-parse", "--verify", "--quiet", "HEAD"]).is_ok(),
+            is_dirty: changes.is_ok_and(|changes| !changes.is_empty()),
+            below: PathBuf::from(below.trim_end_matches('/')),
             root,
         })
     }

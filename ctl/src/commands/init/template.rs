@@ -141,6 +141,8 @@ mod tests {
             branch: "main".to_owned(),
             origin: Some("git@example.org:team/app.git".to_owned()),
             has_commit: true,
+            is_dirty: false,
+            below: Default::default(),
         }
     }
 
