@@ -9,6 +9,18 @@ use crate::commands;
 use crate::output::Format;
 use crate::roles::Role;
 
+/// What `flyball help` says of flags that the help of each verb leaves out, and where to go on.
+const AFTER_HELP: &str = "\
+Options of every command, beside -n and -o:
+  --addr <ADDRESS>     Address of the scheduler: unix:///path or http://host:port; by default the
+                       socket of `flyball up` [env: FLYBALL_ADDR]
+  --token-file <FILE>  File with the scheduler's token [env: FLYBALL_TOKEN_FILE]; the token itself
+                       may be in FLYBALL_TOKEN
+  --no-headers         Tables without their header line
+
+Start here: flyball demo, or flyball up and flyball init in a repository of yours.
+Exit codes: flyball help exit-codes. Fields of a manifest: flyball schema.";
+
 /// Flyball: a control plane for agent loops.
 ///
 /// You declare when work is done (checks) and what may be touched (owns); Flyball gives that work to
@@ -16,9 +28,7 @@ use crate::roles::Role;
 /// repeats until the checks pass or a bound trips.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "flyball", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: flyball help exit-codes. Fields of a manifest: flyball schema."
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
@@ -35,24 +45,32 @@ pub struct Global {
     /// Address of the scheduler: unix:///path or http://host:port [default: the socket of
     /// `flyball up`].
     #[arg(long, global = true, env = "FLYBALL_ADDR", value_name = "ADDRESS")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
     pub addr: Option<Address>,
 
     /// File that holds the scheduler's token. The token itself may be in FLYBALL_TOKEN.
     #[arg(long, global = true, env = "FLYBALL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
     pub token_file: Option<PathBuf>,
 
     /// Namespace of the loops [default: default].
     #[arg(short, long, global = true, env = "FLYBALL_NAMESPACE", value_name = "NAME")]
+    #[arg(value_parser = namespace, hide_env = true)]
     pub namespace: Option<String>,
 
-    /// Format of the output.
+    /// Format of the output: table, wide, json, yaml or name.
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    #[arg(hide_possible_values = false)]
+    #[arg(hide_possible_values = true)]
     pub output: Format,
 
     /// Tables without their header line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true, hide_long_help = true)]
     pub no_headers: bool,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let checked = flyball_core::ids::check_name(text);
+    checked.map(|()| text.to_owned()).map_err(|invalid| invalid.to_string())
 }
 
 /// A verb of the client or a role of the binary.
@@ -85,6 +103,21 @@ mod tests {
         assert_eq!(cli.global.output, Format::Json);
         let cli = Cli::try_parse_from(["flyball", "--addr", "http://a:1", "get", "loops"]).unwrap();
         assert_eq!(cli.global.addr, Some(Address::Http("http://a:1".to_owned())));
+    }
+
+    #[test]
+    fn a_namespace_must_be_a_name() {
+        let refused = Cli::try_parse_from(["flyball", "-n", "BAD_ns", "get", "loops"]).unwrap_err();
+        assert!(refused.to_string().contains("BAD_ns"), "{refused}");
+    }
+
+    #[test]
+    fn flags_that_verbs_do_not_explain_are_explained_once() {
+        let command = Cli::command();
+        let hidden = command.get_arguments().filter(|one| one.is_hide_long_help_set());
+        let hidden: Vec<_> = hidden.filter_map(clap::Arg::get_long).collect();
+        assert_eq!(hidden, ["addr", "token-file", "no-headers"]);
+        assert!(hidden.iter().all(|long| AFTER_HELP.contains(&format!("--{long}"))));
     }
 
     #[test]

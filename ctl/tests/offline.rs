@@ -252,6 +252,37 @@ fn the_json_schema_is_printed_for_editors() {
 }
 
 #[test]
+fn what_is_allowed_and_probably_not_meant_is_said() {
+    let doubtful = MINIMAL.replace("src/**", "src/[ab].rs");
+    insta::assert_snapshot!(transcript(&["validate", "-f", "-"], &doubtful), @r#"
+    exit 0
+    --- stdout
+    stdin: loop/x is valid
+    --- stderr
+    warning: stdin: spec.owns[0]: '[' in "src/[ab].rs" stands for itself; patterns know * and ** only
+    "#);
+    let twice = format!("{MINIMAL}---\n{MINIMAL}");
+    insta::assert_snapshot!(transcript(&["validate", "-f", "-"], &twice), @"
+    exit 1
+    --- stderr
+    error: the manifest is not valid
+      stdin:12:13: metadata.name: the same loop is in stdin (document 1) too
+    hint: what a field means: flyball schema loop.spec.<field>
+    ");
+}
+
+const MINIMAL: &str = "\
+apiVersion: flyball.dev/v1
+kind: Loop
+metadata: { name: x }
+spec:
+  goal: All tests pass.
+  workspace: { git: { url: /srv/app.git, ref: main } }
+  owns: [\"src/**\"]
+  checks: [{ name: test, run: make test }]
+";
+
+#[test]
 fn exit_codes_are_documented() {
     insta::assert_snapshot!(transcript(&["help", "exit-codes"], ""), @"
     exit 0
@@ -303,7 +334,8 @@ fn mistakes_in_the_command_line_exit_with_2() {
     insta::assert_snapshot!(transcript(&["describe", "loop"], ""), @"
     exit 2
     --- stderr
-    error: name one thing: flyball describe loop NAME
+    error: name one loop or node
+    hint: flyball describe loop NAME, or flyball describe node NAME
     ");
 }
 

@@ -100,7 +100,10 @@ fn apply_can_wait_for_the_end() {
 #[test]
 fn loops_are_listed_in_every_format() {
     let setting = Setting::new();
-    assert_eq!(setting.transcript(&["get", "loops"]), "exit 0\n--- stderr\nnothing found\n");
+    assert_eq!(
+        setting.transcript(&["get", "loops"]),
+        "exit 0\n--- stderr\nno loops in namespace default; -A looks into all of them\n"
+    );
     setting.fake.put(object("a", "Running"));
     setting.fake.put(object("b", "Unreachable"));
     insta::assert_snapshot!(setting.transcript(&["get", "loops"]), @"
@@ -147,6 +150,12 @@ fn wait_ends_with_the_outcome() {
     --- stdout
     loop/good converged
     ");
+    let json = setting.transcript(&["wait", "good", "-o", "json"]);
+    assert!(json.contains("\"phase\": \"Converged\""), "{json}");
+    assert_eq!(
+        setting.transcript(&["wait", "good", "-o", "name"]),
+        "exit 0\n--- stdout\nloop/good\n"
+    );
     insta::assert_snapshot!(setting.transcript(&["wait", "good", "bad"]), @"
     exit 3
     --- stdout
@@ -220,6 +229,9 @@ fn loops_are_cancelled_and_deleted() {
     let cancelled = setting.transcript(&["cancel", "x", "--reason", "enough"]);
     assert_eq!(cancelled, "exit 0\n--- stdout\nloop/x cancel requested\n");
     assert_eq!(setting.fake.state().calls, ["cancel for \"enough\": x"]);
+    setting.fake.put(object("ended", "Unreachable"));
+    let late = setting.transcript(&["cancel", "ended"]);
+    assert_eq!(late, "exit 0\n--- stdout\nloop/ended already Unreachable\n");
     let deleted = setting.transcript(&["delete", "loop/x"]);
     assert_eq!(deleted, "exit 0\n--- stdout\nloop/x will be deleted when it has stopped\n");
     let child = setting.call(&["delete", "x", "--wait"]).spawn();
@@ -264,6 +276,8 @@ fn nodes_are_marked_and_drained() {
     --- stdout
     Name:         n1
     Status:       Online,Draining
+    Marked:       Draining
+    Seen:         now
     Version:      0.1.0
     Resources:
       Capacity:     nothing

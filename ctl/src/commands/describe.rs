@@ -11,6 +11,8 @@ use crate::{Exit, Failure, Outcome, view};
 
 /// Most events shown; the rest is in `flyball events`.
 const EVENTS_MAX: usize = 10;
+/// What can be asked.
+const FORMS: &str = "flyball describe loop NAME, or flyball describe node NAME";
 
 /// Arguments of `describe`.
 #[derive(Debug, Clone, Args)]
@@ -22,15 +24,16 @@ pub struct Describe {
 
 impl Describe {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
-        let target = Target::parse(&self.what)?;
+        let target = Target::parse(&self.what)
+            .map_err(|failure| Failure { hints: vec![FORMS.to_owned()], ..failure })?;
         let Ok([name]) = <[String; 1]>::try_from(target.names) else {
-            return Err(Failure::usage("name one thing: flyball describe loop NAME"));
+            return Err(Failure::usage("name one loop or node").hint(FORMS));
         };
         match target.noun {
             Noun::Loops => describe_loop(context, name).await,
             Noun::Nodes => describe_node(context, name).await,
             Noun::Claims | Noun::Iterations => {
-                Err(Failure::usage("only loops and nodes can be described"))
+                Err(Failure::usage("only loops and nodes can be described").hint(FORMS))
             }
         }
     }

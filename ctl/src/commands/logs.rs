@@ -69,7 +69,13 @@ impl Logs {
         match source.read(context, &mut printer).await {
             Ok(()) => Ok(Exit::Ok),
             Err(failure) if failure.code == "not-found" && !self.follow => {
-                Err(failure.hint(format!("wait for output: flyball logs -f {name}")))
+                // A loop that has finished, or that there is none of, writes nothing any more.
+                match source.state().await {
+                    Ok((false, _)) => {
+                        Err(failure.hint(format!("wait for output: flyball logs -f {name}")))
+                    }
+                    Ok((true, _)) | Err(_) => Err(failure),
+                }
             }
             Err(failure) => Err(failure),
         }

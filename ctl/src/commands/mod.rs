@@ -28,20 +28,33 @@ use crate::{Exit, Failure, Outcome, trace};
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
     /// Create or update loops from manifests.
+    #[command(
+        after_help = "Examples:\n  flyball apply -f flyball.yaml\n  flyball apply -f flyball.yaml --wait"
+    )]
     Apply(apply::Apply),
     /// Show loops, nodes, claims or iterations.
+    #[command(
+        after_help = "Examples:\n  flyball get loops -w\n  flyball get loops -l team=a -o json\n  flyball get iterations fix-tests"
+    )]
     Get(get::Get),
     /// Show everything about one loop or node.
+    #[command(after_help = "Example:\n  flyball describe loop fix-tests")]
     Describe(describe::Describe),
     /// Say why a loop is where it is, with numbers, and what can be done.
+    #[command(after_help = "Example:\n  flyball explain fix-tests")]
     Explain(explain::Explain),
     /// Print what the agent and the checks of an iteration wrote.
+    #[command(
+        after_help = "Examples:\n  flyball logs -f fix-tests\n  flyball logs fix-tests --iteration 3 --stream check/test"
+    )]
     Logs(logs::Logs),
     /// Print what happened to loops.
     Events(events::Events),
     /// Wait until loops reach a state.
+    #[command(after_help = "Example:\n  flyball wait fix-tests --for converged --timeout 1h")]
     Wait(wait::Wait),
     /// End loops; what they have accepted so far stays.
+    #[command(after_help = "Example:\n  flyball cancel fix-tests --reason \"not needed any more\"")]
     Cancel(cancel::Cancel),
     /// Delete loops; one that is live is cancelled first.
     Delete(delete::Delete),
@@ -50,12 +63,18 @@ pub enum Verb {
     /// Let a node take runs again.
     Uncordon(mark::Uncordon),
     /// Let a node take no new runs, and move those it has elsewhere.
+    #[command(after_help = "Example:\n  flyball drain node-1 --reason \"kernel update\" --wait")]
     Drain(mark::Drain),
     /// Write a manifest for the repository you stand in.
+    #[command(after_help = "Example:\n  flyball init --name fix-tests")]
     Init(init::Init),
     /// Check manifests without a scheduler.
+    #[command(after_help = "Example:\n  flyball validate -f flyball.yaml")]
     Validate(validate::Validate),
     /// Explain the fields of a manifest; with -o json, the JSON Schema for editors.
+    #[command(
+        after_help = "Examples:\n  flyball schema loop.spec.checks\n  flyball schema -o json > flyball.schema.json"
+    )]
     Schema(schema::Schema),
     /// Print the versions of client and server.
     Version(version::Version),

@@ -16,8 +16,14 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
     sheet.field("Status", nodes::state(document).0);
     // What remains of a mark that was taken away is history.
     if node.mark != NodeMark::Schedulable {
-        let by = if node.mark_by.is_empty() { "somebody" } else { &node.mark_by };
-        sheet.field("Marked", format!("by {by}, {}", words::moment(node.mark_at, now)));
+        let mut text = format!("{:?}", node.mark);
+        if !node.mark_by.is_empty() {
+            text += &format!(" by {}", node.mark_by);
+        }
+        if node.mark_at.is_some() {
+            text += &format!(", {}", words::moment(node.mark_at, now));
+        }
+        sheet.field("Marked", text);
         sheet.field("Mark reason", &node.mark_reason);
     }
     // The record is written when a node comes or goes; one that is online is seen all the time.
@@ -50,7 +56,7 @@ mod tests {
         Name:         node-1
         Labels:       zone=a
         Status:       Online,Draining
-        Marked:       by alice, 2026-03-01 11:50:00Z (10m ago)
+        Marked:       Draining by alice, 2026-03-01 11:50:00Z (10m ago)
         Mark reason:  kernel update
         Seen:         now
         Version:      0.1.0

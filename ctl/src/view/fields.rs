@@ -43,10 +43,21 @@ fn inner(field: &FieldDoc, color: bool) -> String {
             one.name.as_str().into(),
             one.type_text.as_str().into(),
             default.into(),
-            one.description.as_str().into(),
+            brief(&one.description).into(),
         ]);
     }
     table.take(color, true)
+}
+
+/// Longest description in a table, in characters; the field's own page has all of it.
+const BRIEF_MAX: usize = 160;
+
+/// The first sentences of a text that fit a table; at least one.
+fn brief(text: &str) -> &str {
+    let ends = text.match_indices(". ").map(|(at, _)| at + 1).chain([text.len()]);
+    let fits = |end: &usize| text[..*end].chars().count() <= BRIEF_MAX;
+    let end = ends.clone().filter(fits).last().or_else(|| ends.clone().next());
+    &text[..end.unwrap_or(text.len())]
 }
 
 /// A default as it would be written; objects are told by their own fields.

@@ -26,12 +26,42 @@ fn build() -> Value {
     let mut schema = schemars::schema_for!(Manifest).to_value();
     close_objects(&mut schema);
     schema["title"] = json!("Flyball Loop");
+    for (pointer, text) in texts() {
+        if let Some(field) = schema.pointer_mut(pointer) {
+            field["description"] = json!(text);
+        }
+    }
     for (pointer, keyword, value) in bounds() {
         if let Some(field) = schema.pointer_mut(pointer) {
             field[keyword] = value;
         }
     }
     schema
+}
+
+/// Descriptions that say more than the types do: JSON pointer of the field, text.
+pub(super) fn texts() -> [(&'static str, &'static str); 3] {
+    [
+        (
+            "/$defs/Score/oneOf/0/properties/libtest",
+            "The output of Rust's test harness (cargo test): one result per test case. Written as \
+             libtest: {}.",
+        ),
+        (
+            "/$defs/LoopSpec/properties/owns",
+            "What the loop may touch: at most 48 entries. An entry is a path of the workspace \
+             repository (src/**), git:<repository>/<path> for another one, or \
+             <scheme>:<path> for anything else (gpu:node1/0). In paths, * stands for any part of \
+             one name and a ** at the end for everything below; everything else stands for \
+             itself. Plain text asks for exclusive use; {resource: docs/**, access: read} shares \
+             with other readers.",
+        ),
+        (
+            "/$defs/LoopSpec/properties/pins",
+            "Paths of the workspace that the agent may not change, as patterns like those of owns; \
+             restored from the loop's base before verification.",
+        ),
+    ]
 }
 
 /// Bounds that the types do not carry: JSON pointer of the field, keyword, value.

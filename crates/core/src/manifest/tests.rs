@@ -298,6 +298,9 @@ fn the_schema_is_closed_and_bounded() {
 
 #[test]
 fn every_bound_of_the_schema_has_its_place() {
+    for (pointer, _) in super::schema::texts() {
+        assert!(schema().pointer(pointer).is_some(), "{pointer}");
+    }
     for (pointer, ..) in super::schema::bounds() {
         assert!(schema().pointer(pointer).is_some(), "{pointer}");
     }

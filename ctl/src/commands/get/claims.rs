@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flyball_proto::v1::ListClaimsRequest;
 
-use super::{Context, Get, Item, POLL, print_change, print_items, select};
+use super::{Context, Get, Item, POLL, nothing, print_change, print_items, select};
 use crate::client::Clients;
 use crate::output::Format;
 use crate::view::claims::{document, row, table};
@@ -16,7 +16,8 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
     if !get.watch {
         let items =
             select(items(context, &mut clients, wide, all).await?, &names, "claim of loop")?;
-        print_items(context, table(wide, all), items, &names)?;
+        let nothing = nothing(context, "claims", get);
+        print_items(context, table(wide, all), items, &names, &nothing)?;
         return Ok(Exit::Ok);
     }
     let mut table = table(wide, all);

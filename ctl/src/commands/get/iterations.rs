@@ -20,7 +20,7 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
     if !get.watch {
         let answer = clients.loops.get(GetLoopRequest { namespace, name }).await?;
         let items = items(context, &answer.into_inner(), wide)?;
-        print_items(context, table(wide), items, &[])?;
+        print_items(context, table(wide), items, &[], "no iteration has ended yet")?;
         return Ok(Exit::Ok);
     }
     let request = WatchLoopsRequest { namespace, name: name.clone(), labels: Default::default() };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use flyball_proto::v1::{GetLoopRequest, ListLoopsRequest, LoopObject, WatchLoopsRequest};
 use jiff::Timestamp;
 
-use super::{Context, Get, Item, print_change, print_items};
+use super::{Context, Get, Item, nothing, print_change, print_items};
 use crate::commands::target;
 use crate::follow::{LoopWatch, Seen};
 use crate::objects::{self, LoopDocument};
@@ -26,11 +26,12 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
     }
     match get.watch {
         true => watch(context, namespace, names, labels, columns).await,
-        false => list(context, namespace, names, labels, columns).await,
+        false => list(get, context, namespace, names, labels, columns).await,
     }
 }
 
 async fn list(
+    get: &Get,
     context: &mut Context<'_>,
     namespace: String,
     names: Vec<String>,
@@ -50,7 +51,8 @@ async fn list(
     }
     let items = objects.iter().map(|object| item(context, object, columns));
     let items = items.collect::<Result<_, _>>()?;
-    print_items(context, table(columns), items, &names)?;
+    let nothing = nothing(context, "loops", get);
+    print_items(context, table(columns), items, &names, &nothing)?;
     Ok(Exit::Ok)
 }
 

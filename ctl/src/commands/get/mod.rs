@@ -79,12 +79,28 @@ struct Item {
     key: String,
 }
 
-/// Shows items once, in the format that was asked for.
+/// Says that there are no loops or claims, and where none were found.
+fn nothing(context: &Context<'_>, kind: &str, get: &Get) -> String {
+    let labels = match get.selectors.is_empty() {
+        true => String::new(),
+        false => format!(" with {}", get.selectors.join(",")),
+    };
+    match get.all_namespaces {
+        true => format!("no {kind}{labels} in any namespace"),
+        false => {
+            let namespace = context.namespace();
+            format!("no {kind}{labels} in namespace {namespace}; -A looks into all of them")
+        }
+    }
+}
+
+/// Shows items once, in the format that was asked for; `nothing` says that there are none.
 fn print_items(
     context: &mut Context<'_>,
     mut table: crate::output::Table,
     items: Vec<Item>,
     names: &[String],
+    nothing: &str,
 ) -> Result<(), Failure> {
     match context.format() {
         Format::Json | Format::Yaml => {
@@ -93,7 +109,7 @@ fn print_items(
         }
         Format::Name => items.iter().try_for_each(|item| context.out.line(&item.name)),
         Format::Table | Format::Wide if items.is_empty() => {
-            context.out.note("nothing found");
+            context.out.note(nothing);
             Ok(())
         }
         Format::Table | Format::Wide => {

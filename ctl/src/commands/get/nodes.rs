@@ -16,7 +16,7 @@ pub(super) async fn run(get: &Get, names: Vec<String>, context: &mut Context<'_>
     let mut clients = context.clients().await?;
     if !get.watch {
         let items = select(items(context, &mut clients, wide).await?, &names, "node")?;
-        print_items(context, table(wide), items, &names)?;
+        print_items(context, table(wide), items, &names, "no node has ever registered")?;
         return Ok(Exit::Ok);
     }
     let mut table = table(wide);

@@ -35,24 +35,44 @@ fn sparkline(distances: &[Distance]) -> String {
 
 /// The live table.
 pub(super) fn table(board: &Board, now_ms: u64, style: Style) -> String {
-    let mut table =
-        Table::new(["LOOP", "PHASE", "NODE", "ITER", "DISTANCE", "FAILING", "TIME", "LAST EVENT"]);
+    let headers = ["LOOP", "PHASE", "NODE", "ITER", "DISTANCE", "FAILING", "TIME", "LAST EVENT"];
+    let narrow = style.width < WIDE_MIN;
+    let mut table = Table::new(headers.into_iter().filter(|name| !narrow || *name != FAILING));
     let rows = board.order.iter().filter_map(|name| Some((name, board.rows.get(name)?)));
     for (name, row) in rows {
-        table.row(cells(name, row, now_ms, style));
+        let mut cells = Vec::from(cells(name, row, now_ms, style));
+        if narrow {
+            cells.remove(FAILING_AT);
+        }
+        table.row(cells);
     }
     table.take(style.color, true)
 }
 
 /// Columns that the last event leaves to the others.
 const OTHER_COLUMNS: usize = 92;
+/// The column that a narrow terminal does without, for the last event tells more; its place.
+const FAILING: &str = "FAILING";
+const FAILING_AT: usize = 5;
+/// Columns that this frees: its 16 characters and the gap.
+const FAILING_WIDTH: usize = 19;
+/// Columns from which on all fits.
+const WIDE_MIN: u16 = 130;
 
 fn cells(name: &str, row: &Row, now_ms: u64, style: Style) -> [Cell; 8] {
     let progress = &row.status.progress;
-    let node = row.status.node.as_ref().filter(|_| row.status.phase.is_owned());
+    // One that has ended shows where it ran last, as `get loops` does.
+    let node = match row.has_ended() {
+        true => row.nodes.last(),
+        false => row.status.node.as_ref().filter(|_| row.status.phase.is_owned()),
+    };
     let distance = progress.distance.map_or_else(String::new, |distance| distance.to_string());
     let seconds = row.ended_ms.unwrap_or(now_ms).saturating_sub(row.applied_ms) / 1000;
-    let room = usize::from(style.width).saturating_sub(OTHER_COLUMNS).max(16);
+    let others = match style.width < WIDE_MIN {
+        true => OTHER_COLUMNS - FAILING_WIDTH,
+        false => OTHER_COLUMNS,
+    };
+    let room = usize::from(style.width).saturating_sub(others).max(16);
     [
         name.into(),
         Cell::tinted(row.status.phase.to_string(), view::tint(row.status.phase)),
