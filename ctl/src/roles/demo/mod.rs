@@ -60,9 +60,9 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         None => std::env::temp_dir().join(format!("flyball-demo-{}", std::process::id())),
     };
     ready::empty(&root)?;
+    ready::cargo().await?;
     dirs::private_dir(&root)?;
     let root = root.canonicalize()?;
-    ready::cargo(&root).await?;
     let material = fixtures::prepare(&root, args.think).await?;
     let plan = Plan {
         data_dir: root,

@@ -24,10 +24,11 @@ pub(super) fn empty(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Asks cargo for its version: the example is a Rust project, and none of its checks could run.
-pub(super) async fn cargo(dir: &Path) -> anyhow::Result<()> {
+pub(super) async fn cargo() -> anyhow::Result<()> {
     let mut command = tokio::process::Command::new("cargo");
-    command.arg("--version").current_dir(dir).stdin(std::process::Stdio::null());
-    command.kill_on_drop(true);
+    // Not where the user stands: a toolchain file there is not the demo's.
+    command.arg("--version").current_dir(std::env::temp_dir());
+    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
     let needed = "the demo's example is a Rust project and needs a cargo that works";
     let output = match tokio::time::timeout(CARGO_MAX, command.output()).await {
         Ok(output) => output.with_context(|| format!("{needed}; cargo cannot be started"))?,
