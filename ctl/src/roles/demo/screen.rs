@@ -136,7 +136,7 @@ fn closing(report: &Report<'_>) -> String {
          flyball {addr} get iterations fix-ledger\n  \
          flyball {addr} logs fix-ledger\n  \
          git -C {} log --oneline main\n\
-         Everything is in {dir}; when you are done: rm -r {dir}\n",
+         Everything is in {dir}; when you are done: rm -rf {dir}\n",
         report.ledger.display()
     );
     text
