@@ -367,7 +367,7 @@ impl Stage {
     /// In how many milliseconds the reactor asks for a tick.
     fn show_wake(&mut self) {
         let wake = self.reactor.wake_at().map(|at| at.duration_since(self.now).as_millis());
-        self.lines.push(wake.map_or("no timer".to_owned(), |wake| format!("in {wake} ms")));
+        self.lines.push(wake.map_or_else(|| "no timer".to_owned(), |wake| format!("in {wake} ms")));
     }
 
     fn show_loops(&mut self) {
