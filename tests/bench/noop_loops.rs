@@ -71,18 +71,14 @@ fn descendants(pid: i32) -> Vec<i32> {
 
 async fn measure(plane: &Plane) {
     let (mut ours, mut bare) = (Samples::default(), Samples::default());
-    let mut bare_used = Samples::default();
     let mut used = [const { Samples::empty() }; 4];
     for round in 0..ROUNDS + WARM_UP {
-        let start = processors(plane)[0];
         let floor = rate(COUNT, tokio::task::block_in_place(|| fork_and_exec(COUNT)));
-        let floor_cpu = (processors(plane)[0] - start) * 1000.0 / COUNT as f64;
         let before = processors(plane);
         let rate = rate(COUNT, loops(plane, round).await);
         let after = processors(plane);
         if round >= WARM_UP {
             bare.add(floor);
-            bare_used.add(floor_cpu);
             ours.add(rate);
             for (samples, (after, before)) in used.iter_mut().zip(after.iter().zip(before)) {
                 samples.add((after - before) * 1000.0 / COUNT as f64);
@@ -99,7 +95,6 @@ async fn measure(plane: &Plane) {
     let names = ["client", "scheduler", "worker and below", "etcd"];
     let used: Vec<String> =
         names.iter().zip(&used).map(|(name, s)| format!("{name} {:.2}", s.median())).collect();
-    println!("  processor seconds per 1000 bare: {:.2}", bare_used.median());
     println!("  processor seconds per 1000 loops: {}", used.join(", "));
 }
 

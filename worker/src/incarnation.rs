@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::git::remove_any;
 use crate::link::Link;
 use crate::runs::Runs;
-use crate::spare::SPARE_DIR;
 
 /// Why a life ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,11 +115,10 @@ impl Life {
 /// Removes the directories of runs that an earlier life could not end properly. Under the lock, so
 /// that nobody uses them.
 async fn remove_leftovers(config: &Config) {
-    let dirs = ["runs", SPARE_DIR].map(|name| config.data_dir.join(name));
+    let runs = config.data_dir.join("runs");
     let removed = tokio::task::spawn_blocking(move || {
         // A file in its place is not ours to remove; the runs will name it.
-        let mut there = dirs.iter().filter(|dir| dir.is_dir());
-        there.try_for_each(|dir| remove_any(dir))
+        if runs.is_dir() { remove_any(&runs) } else { Ok(()) }
     });
     if let Err(error) = removed.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         tracing::warn!("cannot remove what earlier runs left behind: {error}");

@@ -12,7 +12,6 @@ mod logs;
 mod run;
 mod runs;
 mod session;
-mod spare;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -15,7 +15,6 @@ use crate::git::{Caches, Git, GitError, GitSettings};
 use crate::link::{Link, RunId};
 use crate::logs::{self, LogDir};
 use crate::run::{self, RunContext};
-use crate::spare::{SPARE_DIR, Spares};
 
 /// What a run is asked to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +80,6 @@ pub(crate) struct Runs {
     link: Arc<Link>,
     logs: LogDir,
     caches: Arc<Caches>,
-    spares: Arc<Spares>,
     installation: OnceLock<InstallationId>,
     live: Mutex<BTreeMap<LoopUid, Live>>,
     /// What every new run is asked to do at once: nothing, to hand over, or not to start at all.
@@ -99,14 +97,12 @@ impl Runs {
         let logs = LogDir::new(&config.data_dir);
         let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
         let caches = Arc::new(Caches::new(git, config.data_dir.join("cache"))?);
-        let spares = Arc::new(Spares::new(config.data_dir.join(SPARE_DIR)));
         Ok(Self {
             config,
             guard,
             link,
             logs,
             caches,
-            spares,
             installation: OnceLock::new(),
             live: Mutex::default(),
             floor: Mutex::default(),
@@ -160,7 +156,6 @@ impl Runs {
             link: self.link.clone(),
             logs: self.logs.clone(),
             caches: self.caches.clone(),
-            spares: self.spares.clone(),
             installation: self.installation.get().cloned().unwrap_or_default(),
             stop: stop.subscribe(),
         };

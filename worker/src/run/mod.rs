@@ -32,7 +32,6 @@ use crate::git::{Caches, Owner, remove_any};
 use crate::link::{Link, RunId};
 use crate::logs::LogDir;
 use crate::runs::{Assignment, Stop};
-use crate::spare::{self, Spare, Spares};
 
 /// What a run needs of its worker.
 pub(crate) struct RunContext {
@@ -41,7 +40,6 @@ pub(crate) struct RunContext {
     pub(crate) link: Arc<Link>,
     pub(crate) logs: LogDir,
     pub(crate) caches: Arc<Caches>,
-    pub(crate) spares: Arc<Spares>,
     pub(crate) installation: InstallationId,
     pub(crate) stop: watch::Receiver<Stop>,
 }
@@ -60,8 +58,6 @@ struct Run {
     cases: CaseMemory,
     /// The run's own directory, removed at its end.
     dir: PathBuf,
-    /// That directory, if it was there before and goes back when it is untouched.
-    spare: Option<Spare>,
     began: BootInstant,
     /// Time in earlier runs, milliseconds.
     earlier_ms: u64,
@@ -118,16 +114,10 @@ impl Run {
             assignment;
         tracing::info!(run = %id.key, token = %id.token, from = previous_node, "takes over");
         let (memory, cases) = progress::restore_memory(&progress);
-        let spare = if spec.workspace.is_none() { context.spares.lend() } else { None };
-        let dir = spare.as_ref().map_or_else(
-            || context.config.data_dir.join("runs").join(format!("{}-{}", id.uid, id.token)),
-            |spare| spare.path().to_owned(),
-        );
         Self {
             governor: Governor::restore(&spec.governor, &memory),
             cases,
-            dir,
-            spare,
+            dir: context.config.data_dir.join("runs").join(format!("{}-{}", id.uid, id.token)),
             began: boottime(),
             earlier_ms: progress.run_ms,
             context,
@@ -153,9 +143,6 @@ impl Run {
     }
 
     fn make_dirs(&self) -> Result<(), Halt> {
-        if self.spare.is_some() {
-            return Ok(());
-        }
         for dir in [self.dir.clone(), self.home(), self.temp()] {
             std::fs::create_dir_all(&dir).map_err(|error| {
                 Halt::node_fault(&format!("cannot make {}: {error}", dir.display()))
@@ -165,11 +152,11 @@ impl Run {
     }
 
     fn home(&self) -> PathBuf {
-        self.dir.join(spare::HOME)
+        self.dir.join("home")
     }
 
     fn temp(&self) -> PathBuf {
-        self.dir.join(spare::TEMP)
+        self.dir.join("tmp")
     }
 
     /// Milliseconds in runs, this one included.
@@ -241,24 +228,11 @@ impl Run {
         }
     }
 
-    /// Gives the run's directory back if it is untouched, or removes it, whatever permissions an
-    /// agent left in it. One that cannot be
+    /// Removes the run's directory, whatever permissions an agent left in it. One that cannot be
     /// removed now is when the next worker of this node begins.
-    async fn remove_dir(&mut self) {
-        let spares = self.context.spares.clone();
-        // Every process of the run is gone by now.
-        if self.spare.take().is_some_and(|spare| spares.take_back(spare)) {
-            return;
-        }
-        let (dir, refill) = (self.dir.clone(), self.spec.workspace.is_none());
-        let removed = tokio::task::spawn_blocking(move || {
-            let removed = remove_any(&dir);
-            if refill {
-                spares.refill();
-            }
-            removed
-        })
-        .await;
+    async fn remove_dir(&self) {
+        let dir = self.dir.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_any(&dir)).await;
         if let Err(error) = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             tracing::warn!(dir = %self.dir.display(), "cannot remove the run's directory: {error}");
         }

@@ -13,14 +13,13 @@ use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
 use super::repository::{self, Source};
-use crate::spare;
 
 /// The tree without files, which every git knows.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 /// Runs the loop to its outcome.
 pub(super) async fn drive(run: &mut Run) -> Result<Outcome, Halt> {
-    let scratch = run.dir.join(spare::SCRATCH);
+    let scratch = run.dir.join("scratch");
     std::fs::create_dir_all(&scratch)
         .map_err(|error| Halt::node_fault(&format!("cannot make a scratch directory: {error}")))?;
     run.progress.activity = "observing".to_owned();
