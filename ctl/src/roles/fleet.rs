@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use flyball_proto::transport::{self, Address, Connection, Credential};
+use flyball_proto::v1::nodes_client::NodesClient;
 use flyball_proto::v1::server_client::ServerClient;
-use flyball_proto::v1::{InfoRequest, InfoResponse};
+use flyball_proto::v1::{InfoRequest, InfoResponse, ListNodesRequest, NodeObject};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::dirs;
@@ -16,6 +17,8 @@ use crate::paths;
 /// Longest wait for the scheduler to answer; an embedded store opens in milliseconds, a leader
 /// that crashed holds its leadership for its TTL.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the workers.
+const WORKERS_MAX: Duration = Duration::from_secs(5);
 /// Pause between looks while waiting.
 const READY_POLL: Duration = Duration::from_millis(30);
 
@@ -124,7 +127,28 @@ impl Fleet {
         for number in 1..=self.plan.workers {
             self.workers.push(Role::start(self.plan.worker(number), &self.plan.log_dir())?);
         }
-        self.ready().await.map(drop)
+        self.ready().await?;
+        self.workers_online().await
+    }
+
+    /// Waits until every worker has registered, so that the first loops find all of them.
+    async fn workers_online(&mut self) -> anyhow::Result<()> {
+        let begun = tokio::time::Instant::now();
+        let mut nodes = NodesClient::new(self.connect().await?);
+        loop {
+            let listed = nodes.list(ListNodesRequest {}).await?.into_inner().nodes;
+            let online = |node: &&NodeObject| {
+                let object = serde_json::from_slice::<serde_json::Value>(&node.object_json);
+                object.is_ok_and(|object| object["status"]["online"] == true)
+            };
+            let ours =
+                |role: &Role| listed.iter().filter(online).any(|node| node.name == role.spec.name);
+            // A worker that waits for its predecessor's end comes later; nothing depends on it.
+            if self.workers.iter().all(ours) || begun.elapsed() > WORKERS_MAX {
+                return Ok(());
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
     }
 
     /// A connection to the scheduler.
