@@ -20,7 +20,9 @@ pub fn flyball() -> &'static PathBuf {
         let release = dir.ends_with("release");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "flyball", "--bin", "flyball"]);
+        build.args(["build", "--quiet", "--bin", "flyball"]);
+        // Both packages, so that the binary has what the tests' features ask for: planted bugs.
+        build.args(["--package", "flyball", "--package", "flyball-tests"]);
         build.arg("--target-dir").arg(dir.parent().expect("a profile has a directory"));
         build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         if release {

@@ -1,10 +1,12 @@
 //! The test harness: real processes of the built binary, real repositories, a real etcd where one is
 //! asked for.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 #![expect(clippy::expect_used, reason = "a test that cannot start its server should stop there")]
 
 pub mod binary;
 pub mod cluster;
 pub mod etcd;
+pub mod history;
 pub mod measure;
 pub mod poll;
 pub mod repo;

@@ -89,6 +89,7 @@ fn manifests_inherit_from_the_workspace() {
     let offences = files.flat_map(|file| {
         let mut found = manifests::lints_inherited(file);
         found.extend(manifests::versions_inherited(file));
+        found.extend(manifests::bugs_only_in_tests(file));
         found
     });
     assert_none(offences.collect());

@@ -182,3 +182,29 @@ fn an_unexplained_dependency_is_found() {
     let expected = ["no row says why regex is here", "gone is not a dependency"];
     assert_eq!(found, expected.map(|message| Offence::new(EXPLAINED_IN, 0, message)));
 }
+
+/// Planted bugs are for tests: no other package may turn them on, and no package by default.
+pub(crate) fn bugs_only_in_tests(file: &File) -> Vec<Offence> {
+    let allowed = ["tests/Cargo.toml", "crates/core/Cargo.toml"];
+    let lines = file.text.lines().enumerate();
+    let named = lines.filter(|(_, line)| line.contains("planted-bugs") && !line.starts_with('#'));
+    named
+        .filter(|(_, line)| {
+            let declared = file.path == allowed[1] && line.trim() == "planted-bugs = []";
+            file.path != allowed[0] && !declared
+        })
+        .map(|(i, _)| Offence::new(&file.path, i + 1, "planted bugs belong to flyball-tests alone"))
+        .collect()
+}
+
+#[test]
+fn planted_bugs_elsewhere_are_found() {
+    let count = |path, text| bugs_only_in_tests(&File::sample(path, text)).len();
+    assert_eq!(
+        count("ctl/Cargo.toml", "[dependencies]\nx = { features = [\"planted-bugs\"] }\n"),
+        1
+    );
+    assert_eq!(count("crates/core/Cargo.toml", "[features]\ndefault = [\"planted-bugs\"]\n"), 1);
+    assert_eq!(count("crates/core/Cargo.toml", "[features]\nplanted-bugs = []\n"), 0);
+    assert_eq!(count("tests/Cargo.toml", "x = { features = [\"planted-bugs\"] }\n"), 0);
+}

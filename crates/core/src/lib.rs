@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod node;
 pub mod placement;
+pub mod planted;
 pub mod quantity;
 pub mod record;
 pub mod resource;

@@ -1,0 +1,152 @@
+//! Bugs that can be planted for control runs: each takes one protection away, so that the suites can
+//! show that they notice. A suite that stays green with a planted bug proves nothing.
+//!
+//! The feature `planted-bugs` is on only in builds for tests. Without it [`is`] is always false and
+//! nothing of this is in the program. With it, `FLYBALL_PLANT` names the bugs, separated by commas.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A protection that is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// The lease's deadline counts from the answer's receipt, not from the heartbeat's send.
+    DeadlineFromReceipt,
+    /// An answer that comes after the deadline revives ownership.
+    LateAnswerRevives,
+    /// A scheduler answers heartbeats with an earlier renewal's result.
+    RenewalFromCache,
+    /// A new owner starts without sealing the journal.
+    NoSeal,
+    /// A push does not append to the journal.
+    JournalNotMoved,
+    /// A seal refuses an equal token only, not a later one.
+    TokenWithoutOrder,
+    /// A loop does not seal the unproven runs of other loops whose sets overlap its own.
+    UnsealedIgnored,
+    /// A commit whose answer was lost is taken as not applied.
+    NoReadBack,
+    /// A leader's writes do not compare its leadership key.
+    LeaderUnfenced,
+    /// A new leader places from a list older than its leadership.
+    StaleList,
+    /// An assignment compares only the first owner key of its set.
+    ClaimNotAtomic,
+    /// Resource sets conflict only where the names of entries are equal.
+    OverlapByName,
+    /// A run's end is reported before its processes are gone.
+    ReleaseBeforeGone,
+    /// Processes are killed only by their parent's death, not at the deadline and not as a tree.
+    ParentDeathOnly,
+    /// Heartbeats share the runtime of the worker's other tasks.
+    KeepaliveStarved,
+}
+
+impl Bug {
+    /// Every bug, in the order of the documentation.
+    pub const ALL: [Self; 15] = [
+        Self::DeadlineFromReceipt,
+        Self::LateAnswerRevives,
+        Self::RenewalFromCache,
+        Self::NoSeal,
+        Self::JournalNotMoved,
+        Self::TokenWithoutOrder,
+        Self::UnsealedIgnored,
+        Self::NoReadBack,
+        Self::LeaderUnfenced,
+        Self::StaleList,
+        Self::ClaimNotAtomic,
+        Self::OverlapByName,
+        Self::ReleaseBeforeGone,
+        Self::ParentDeathOnly,
+        Self::KeepaliveStarved,
+    ];
+
+    /// The name in `FLYBALL_PLANT` and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeadlineFromReceipt => "deadline-from-receipt",
+            Self::LateAnswerRevives => "late-answer-revives",
+            Self::RenewalFromCache => "renewal-from-cache",
+            Self::NoSeal => "no-seal",
+            Self::JournalNotMoved => "journal-not-moved",
+            Self::TokenWithoutOrder => "token-without-order",
+            Self::UnsealedIgnored => "unsealed-ignored",
+            Self::NoReadBack => "no-read-back",
+            Self::LeaderUnfenced => "leader-unfenced",
+            Self::StaleList => "stale-list",
+            Self::ClaimNotAtomic => "claim-not-atomic",
+            Self::OverlapByName => "overlap-by-name",
+            Self::ReleaseBeforeGone => "release-before-gone",
+            Self::ParentDeathOnly => "parent-death-only",
+            Self::KeepaliveStarved => "keepalive-starved",
+        }
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No bug has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no bug is named {0:?}")]
+pub struct UnknownBug(pub String);
+
+impl FromStr for Bug {
+    type Err = UnknownBug;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBug> {
+        Self::ALL
+            .into_iter()
+            .find(|bug| bug.name() == name)
+            .ok_or_else(|| UnknownBug(name.to_owned()))
+    }
+}
+
+/// Whether this build can plant bugs at all. Never true in a shipped program.
+pub const POSSIBLE: bool = cfg!(feature = "planted-bugs");
+
+/// Whether a bug is planted in this process.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub const fn is(_bug: Bug) -> bool {
+    false
+}
+
+/// Whether a bug is planted in this process.
+///
+/// # Panics
+/// When `FLYBALL_PLANT` names no bug: a control run that plants nothing would prove nothing.
+#[cfg(feature = "planted-bugs")]
+pub fn is(bug: Bug) -> bool {
+    static PLANTED: std::sync::OnceLock<Vec<Bug>> = std::sync::OnceLock::new();
+    PLANTED.get_or_init(from_environment).contains(&bug)
+}
+
+#[cfg(feature = "planted-bugs")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "control runs choose at run time; not in any shipped build"
+)]
+#[expect(clippy::panic, reason = "see the function's Panics section; not in any shipped build")]
+fn from_environment() -> Vec<Bug> {
+    let names = std::env::var("FLYBALL_PLANT").unwrap_or_default();
+    let parse = |name: &str| name.trim().parse().unwrap_or_else(|error| panic!("{error}"));
+    names.split(',').filter(|name| !name.trim().is_empty()).map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for bug in Bug::ALL {
+            assert_eq!(bug.to_string().parse(), Ok(bug));
+        }
+        assert_eq!("x".parse::<Bug>(), Err(UnknownBug("x".to_owned())));
+    }
+}
