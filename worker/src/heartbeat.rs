@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_core::lease::{Answer, LeaseClock, Renewal};
+use flyball_core::planted::{self, Bug};
 use flyball_proto::transport::{self, Connection};
 use flyball_proto::v1::HeartbeatRequest;
 use flyball_proto::v1::sessions_client::SessionsClient;
@@ -15,18 +16,24 @@ use crate::incarnation::{Grant, Life, LifeEnd};
 
 /// Starts the thread once the lease is granted. It ends with the life.
 pub(crate) fn start(life: Arc<Life>, grant: Grant) -> std::io::Result<()> {
+    if planted::is(Bug::KeepaliveStarved) {
+        tokio::spawn(beat_until_over(life, grant));
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            let mut ended = life.end.subscribe();
-            let mut heart = Heart::new(&life, grant);
-            tokio::select! {
-                _ = ended.wait_for(Option::is_some) => {}
-                end = heart.beat() => life.finish(end),
-            }
-        });
-    })?;
+    std::thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(move || runtime.block_on(beat_until_over(life, grant)))?;
     Ok(())
+}
+
+async fn beat_until_over(life: Arc<Life>, grant: Grant) {
+    let mut ended = life.end.subscribe();
+    let mut heart = Heart::new(&life, grant);
+    tokio::select! {
+        _ = ended.wait_for(Option::is_some) => {}
+        end = heart.beat() => life.finish(end),
+    }
 }
 
 struct Heart<'a> {

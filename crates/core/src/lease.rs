@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{self, Bug};
+
 /// A point in time of this boot of this machine, in milliseconds of `CLOCK_BOOTTIME`. It goes on
 /// during suspend and is never set back, which a wall clock is. Only comparable on one machine.
 #[derive(
@@ -168,7 +170,7 @@ impl LeaseClock {
         now: BootInstant,
     ) -> Self {
         let mut clock = Self { margins, deadline: sent, ended: None, tries: BTreeMap::new() };
-        match clock.granted_until(sent, ttl_seconds) {
+        match clock.granted_until(sent, now, ttl_seconds) {
             Some(deadline) => clock.deadline = deadline,
             None => clock.end(Ended::Lost),
         }
@@ -191,7 +193,9 @@ impl LeaseClock {
     /// can still say that the lease is lost, and nothing else.
     pub fn on_answer(&mut self, id: u64, answer: Answer, now: BootInstant) -> Renewal {
         let sent = self.tries.remove(&id);
-        self.on_time(now);
+        if !planted::is(Bug::LateAnswerRevives) {
+            self.on_time(now);
+        }
         if let Some(ended) = self.ended {
             return Renewal::Ended(ended);
         }
@@ -200,7 +204,7 @@ impl LeaseClock {
             Answer::Lost => None,
             Answer::Renewed { ttl_seconds } => {
                 // Without a send time there is nothing safe to count from.
-                self.granted_until(sent.unwrap_or_default(), ttl_seconds)
+                self.granted_until(sent.unwrap_or_default(), now, ttl_seconds)
             }
         };
         match granted {
@@ -241,10 +245,16 @@ impl LeaseClock {
         sent + ttl / 3
     }
 
-    fn granted_until(&self, sent: BootInstant, ttl_seconds: i64) -> Option<BootInstant> {
+    fn granted_until(
+        &self,
+        sent: BootInstant,
+        received: BootInstant,
+        ttl_seconds: i64,
+    ) -> Option<BootInstant> {
+        let from = if planted::is(Bug::DeadlineFromReceipt) { received } else { sent };
         let seconds = u64::try_from(ttl_seconds).ok().filter(|seconds| *seconds > 0)?;
         let ttl = Duration::from_secs(seconds);
-        Some(deadline(sent, ttl, self.margins.drift_ppm, self.margins.kill_budget))
+        Some(deadline(from, ttl, self.margins.drift_ppm, self.margins.kill_budget))
     }
 
     fn end(&mut self, how: Ended) {

@@ -121,9 +121,28 @@ pub const fn is(_bug: Bug) -> bool {
 /// # Panics
 /// When `FLYBALL_PLANT` names no bug: a control run that plants nothing would prove nothing.
 #[cfg(feature = "planted-bugs")]
+#[expect(clippy::panic, reason = "see the Panics section; not in any shipped build")]
 pub fn is(bug: Bug) -> bool {
-    static PLANTED: std::sync::OnceLock<Vec<Bug>> = std::sync::OnceLock::new();
-    PLANTED.get_or_init(from_environment).contains(&bug)
+    all().unwrap_or_else(|error| panic!("FLYBALL_PLANT: {error}")).contains(&bug)
+}
+
+/// Every bug planted in this process: none in a shipped program.
+///
+/// # Errors
+/// When `FLYBALL_PLANT` names no bug.
+#[cfg(not(feature = "planted-bugs"))]
+pub const fn all() -> Result<&'static [Bug], UnknownBug> {
+    Ok(&[])
+}
+
+/// Every bug planted in this process: none in a shipped program.
+///
+/// # Errors
+/// When `FLYBALL_PLANT` names no bug.
+#[cfg(feature = "planted-bugs")]
+pub fn all() -> Result<&'static [Bug], UnknownBug> {
+    static PLANTED: std::sync::OnceLock<Result<Vec<Bug>, UnknownBug>> = std::sync::OnceLock::new();
+    PLANTED.get_or_init(from_environment).as_deref().map_err(Clone::clone)
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -131,11 +150,9 @@ pub fn is(bug: Bug) -> bool {
     clippy::disallowed_methods,
     reason = "control runs choose at run time; not in any shipped build"
 )]
-#[expect(clippy::panic, reason = "see the function's Panics section; not in any shipped build")]
-fn from_environment() -> Vec<Bug> {
+fn from_environment() -> Result<Vec<Bug>, UnknownBug> {
     let names = std::env::var("FLYBALL_PLANT").unwrap_or_default();
-    let parse = |name: &str| name.trim().parse().unwrap_or_else(|error| panic!("{error}"));
-    names.split(',').filter(|name| !name.trim().is_empty()).map(parse).collect()
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect()
 }
 
 #[cfg(test)]

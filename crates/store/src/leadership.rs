@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcd_client::proto::PbKeyValue;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use flyball_core::planted::{self, Bug};
 
 use crate::client::{KeepAlive, ranges};
 use crate::error::StoreError;
@@ -23,6 +24,16 @@ pub struct Leadership {
     pub lease: i64,
     /// Granted time to live of the lease.
     pub ttl: Duration,
+}
+
+impl Leadership {
+    /// True in a transaction only while this leadership lasts.
+    pub(crate) fn holds(&self) -> Compare {
+        if planted::is(Bug::LeaderUnfenced) {
+            return Compare::create_revision(keys::LEADER, CompareOp::Greater, -1);
+        }
+        Compare::create_revision(keys::LEADER, CompareOp::Equal, self.create_revision)
+    }
 }
 
 /// The outcome of a campaign.

@@ -81,10 +81,8 @@ impl Store {
         let key = keys::session(&record.node);
         let lease = record.lease;
         let bound = PutOptions::new().with_lease(lease);
-        let fence =
-            Compare::create_revision(keys::LEADER, CompareOp::Equal, leadership.create_revision);
         let txn = Txn::new()
-            .when([fence, Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
+            .when([leadership.holds(), Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
             .and_then([TxnOp::put(key.clone(), record.encode(), Some(bound))])
             .or_else([TxnOp::get(keys::LEADER, None), TxnOp::get(key.clone(), None)]);
         let found = match self.etcd.txn(txn).await {

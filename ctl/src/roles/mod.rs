@@ -12,6 +12,7 @@ mod worker;
 use std::process::ExitCode;
 
 pub use demo::DemoArgs;
+use flyball_core::planted;
 use flyball_telemetry::{Options, Telemetry};
 pub use scheduler::SchedulerArgs;
 pub use up::UpArgs;
@@ -42,6 +43,7 @@ pub enum Role {
 /// # Errors
 /// What kept it from starting or going on, with what to do about it.
 pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
+    let planted = planted::all().map_err(|error| Failure::new("plant", error.to_string()))?;
     if matches!(role, Role::Guard) {
         // No runtime and no telemetry: the guard is single-threaded when it forks.
         let code = flyball_worker::guard_main();
@@ -54,6 +56,10 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     let json = matches!(global.output, Format::Json);
     let ended = runtime.block_on(async {
         let telemetry = start_telemetry(&role)?;
+        if !planted.is_empty() {
+            let names: Vec<&str> = planted.iter().map(|bug| bug.name()).collect();
+            tracing::warn!("a build for tests, with planted bugs: {}", names.join(", "));
+        }
         // On the heap: it holds the state of the largest role.
         let ended = Box::pin(play(role, json, out)).await;
         telemetry.shutdown().await;

@@ -2,8 +2,14 @@
 //! it arrived, never with an earlier one; otherwise a worker's deadline would rest on a renewal that
 //! may be older than its heartbeat. Every scheduler answers, leading or not.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use flyball_core::planted::{self, Bug};
 use flyball_proto::v1::{HeartbeatRequest, HeartbeatResponse};
-use flyball_store::KeepAlive;
+use flyball_store::{KeepAlive, Store, StoreError};
+use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
 use super::Api;
@@ -20,7 +26,7 @@ impl Api {
             let message = format!("lease {:x} is not one of a node", request.lease_id);
             return Err(status(Code::NotFound, "LEASE_LOST", message));
         }
-        match self.store.keep_alive(request.lease_id).await {
+        match self.renewal(request.lease_id).await {
             Ok(KeepAlive::Renewed { ttl }) => {
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 Ok(Response::new(HeartbeatResponse { ttl_seconds }))
@@ -37,4 +43,27 @@ impl Api {
             }
         }
     }
+
+    async fn renewal(&self, lease: i64) -> Result<KeepAlive, StoreError> {
+        if planted::is(Bug::RenewalFromCache) {
+            return renewal_from_cache(&self.store, lease).await;
+        }
+        self.store.keep_alive(lease).await
+    }
+}
+
+/// What [`Bug::RenewalFromCache`] does instead: half a time to live long, the earlier answer again.
+async fn renewal_from_cache(store: &Store, lease: i64) -> Result<KeepAlive, StoreError> {
+    static CACHE: Mutex<BTreeMap<i64, (Instant, Duration)>> = Mutex::new(BTreeMap::new());
+    let lock = || CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cached = lock().get(&lease).copied();
+    if let Some((at, ttl)) = cached.filter(|(at, ttl)| at.elapsed() < *ttl / 2) {
+        tracing::trace!(lease, age = ?at.elapsed(), "renewed from the cache");
+        return Ok(KeepAlive::Renewed { ttl });
+    }
+    let renewal = store.keep_alive(lease).await?;
+    if let KeepAlive::Renewed { ttl } = renewal {
+        lock().insert(lease, (Instant::now(), ttl));
+    }
+    Ok(renewal)
 }

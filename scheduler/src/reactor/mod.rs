@@ -38,6 +38,7 @@ pub use query::{ClaimView, LoopView, NodeStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_core::ids::{Incarnation, LoopKey, NodeName};
+use flyball_core::planted::{self, Bug};
 use jiff::Timestamp;
 
 use view::View;
@@ -170,7 +171,7 @@ impl Reactor {
 
     fn on_leading(&mut self, create_revision: i64) {
         self.role = Role::Leader(create_revision);
-        self.current = false;
+        self.current &= planted::is(Bug::StaleList);
         self.effects.push(Effect::RequestSnapshot { revision_min: create_revision });
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, Token};
 use flyball_core::node::NodeMark;
+use flyball_core::planted::{self, Bug};
 use flyball_core::status::Unsealed;
 use flyball_store::{ClaimRecord, Mutation, Release};
 use jiff::Timestamp;
@@ -91,6 +92,9 @@ impl Reactor {
         let set = super::derived::set_of_entries(&claim.resources);
         let (mut unsealed, mut carried) = (Vec::new(), Vec::new());
         for other in &self.view.derived.unsealed {
+            if planted::is(Bug::UnsealedIgnored) && other != key {
+                continue;
+            }
             let status = self.view.loops.get(other).and_then(|entry| entry.status.get());
             for entry in status.into_iter().flat_map(|status| &status.unsealed) {
                 let blocked = super::derived::set_of_entries(&entry.resources);

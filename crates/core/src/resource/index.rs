@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::segment::{Glob, Segment};
 use super::set::ResourceSet;
 use crate::ids::{LoopUid, Token};
+use crate::planted::{self, Bug};
 use crate::spec::Access;
 
 /// Who holds something that a wanted set conflicts with.
@@ -246,6 +247,9 @@ impl<Id: Ord + Clone> Search<'_, Id> {
 
     fn take(&mut self, held: Option<&Held<Id>>) {
         let Some(held) = held else { return };
+        if planted::is(Bug::OverlapByName) && !held.entry.overlaps(self.wanted) {
+            return;
+        }
         for (uid, token) in &held.holders {
             if self.full() {
                 return;

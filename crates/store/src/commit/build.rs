@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use flyball_core::ids::LoopKey;
+use flyball_core::planted::{self, Bug};
 use flyball_core::spec::Access;
 use flyball_core::status::LoopStatus;
 
@@ -101,9 +102,11 @@ fn build_assign(assign: &Assign) -> Result<(Txn, Cost), StoreError> {
     put_status(&mut txn, &claim.key, &assign.status, assign.status_revision)?;
     txn.put(claim_key, claim.encode(), claim.lease);
     let owner = OwnerRecord { key: claim.key.clone(), uid: claim.uid.clone() }.encode();
-    for (access, resource) in &assign.owners {
+    for (index, (access, resource)) in assign.owners.iter().enumerate() {
         let exclusive = keys::owner(Access::Exclusive, resource, &claim.key);
-        txn.absent(&exclusive);
+        if index == 0 || !planted::is(Bug::ClaimNotAtomic) {
+            txn.absent(&exclusive);
+        }
         let key = match access {
             Access::Exclusive => exclusive,
             Access::Read => keys::owner(Access::Read, resource, &claim.key),

@@ -9,7 +9,7 @@ mod mutation;
 pub(crate) mod plan;
 mod resolve;
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Txn, TxnOp};
 
 use crate::error::StoreError;
 use crate::keys;
@@ -152,7 +152,8 @@ impl Store {
 
 /// A request of the leader: applied only while it leads.
 fn fenced(leadership: &Leadership, operations: Vec<TxnOp>) -> Txn {
-    let leads =
-        Compare::create_revision(keys::LEADER, CompareOp::Equal, leadership.create_revision);
-    Txn::new().when([leads]).and_then(operations).or_else([TxnOp::get(keys::LEADER, None)])
+    Txn::new()
+        .when([leadership.holds()])
+        .and_then(operations)
+        .or_else([TxnOp::get(keys::LEADER, None)])
 }

@@ -4,6 +4,7 @@
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use flyball_core::ids::{AttemptId, LoopKey, Token};
+use flyball_core::planted::{self, Bug};
 use flyball_core::status::LoopStatus;
 
 use super::mutation::Mutation;
@@ -58,6 +59,9 @@ impl Store {
                 return Ok(Resolution::CommitAgain);
             }
         };
+        if planted::is(Bug::NoReadBack) {
+            return Ok(Resolution::NotApplied { status_revision: revision });
+        }
         let asked = self.etcd.txn(fenced(leadership, vec![ask(key, revision)])).await?;
         if !asked.succeeded {
             return Err(answer::fenced(asked));
