@@ -52,6 +52,12 @@ pub struct Process {
     child: Child,
 }
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
+}
+
 impl Process {
     /// Its id.
     pub fn pid(&self) -> i32 {

@@ -54,7 +54,7 @@ pub fn is_skipped() -> bool {
     std::env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1")
 }
 
-fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
+pub(crate) fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os(variable) {
         return Ok(named.into());
     }

@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod etcd;
 pub mod history;
 pub mod measure;
+pub mod members;
 pub mod poll;
 pub mod repo;

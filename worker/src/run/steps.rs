@@ -101,6 +101,10 @@ impl Run {
             ("TMPDIR".to_owned(), text(self.temp())),
             ("FLYBALL_LOOP".to_owned(), self.id.key.to_string()),
             ("FLYBALL_ITERATION".to_owned(), iteration.to_string()),
+            ("FLYBALL_LOOP_UID".to_owned(), self.id.uid.to_string()),
+            // For effects elsewhere that can compare it: a later owner has a higher one.
+            ("FLYBALL_FENCE".to_owned(), self.id.token.to_string()),
+            ("FLYBALL_NODE".to_owned(), config.node.to_string()),
             ("TRACEPARENT".to_owned(), trace.unwrap_or_else(|| self.traceparent.clone())),
         ]);
         env

@@ -1,0 +1,364 @@
+//! A fleet of real processes: etcd members, schedulers and workers, with a proxy on every edge, work
+//! in a repository with hooks, clients that ask all the time, and a history of it all.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use flyball_core::status::Phase;
+use flyball_proto::transport::Credential;
+use flyball_store::Store;
+use flyball_tests::binary::flyball;
+use flyball_tests::cluster::Process;
+use flyball_tests::history::{Event, Writer};
+use flyball_tests::members::Members;
+use flyball_tests::poll::until;
+use tokio::runtime::Runtime;
+
+use super::client::{Client, Operations};
+use super::dice::Dice;
+use super::net::Net;
+use super::proxy::{Mode, Proxy, Target};
+use super::recorder::{self, Record, View};
+use super::runner::Attempt;
+use super::site::Site;
+
+/// Longest wait for a process to be ready, or for a fleet to notice something.
+pub(crate) const NOTICE_MAX: Duration = Duration::from_secs(60);
+/// Bound on the end of all work after the last fault; a loop takes about 5 s on an idle machine.
+pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// What schedulers and clients show each other.
+const TOKEN: &str = "a-token-for-fault-cases";
+
+/// What to bring up.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) members: usize,
+    pub(crate) schedulers: usize,
+    pub(crate) workers: usize,
+    /// Most runs at a time per worker.
+    pub(crate) slots: u32,
+    /// Time to live of workers' leases and of the leadership, seconds.
+    pub(crate) ttl: u64,
+    /// Loops; each two of them overlap, so that one has to wait for the other.
+    pub(crate) loops: usize,
+    /// Items per loop: iterations that it takes.
+    pub(crate) items: usize,
+    /// How long the agent works on each, milliseconds.
+    pub(crate) agent_ms: u64,
+    /// Further arguments of every etcd member.
+    pub(crate) etcd: Vec<&'static str>,
+    /// Further arguments of every worker.
+    pub(crate) worker: Vec<String>,
+    /// Further environment of every process.
+    pub(crate) env: Vec<(String, String)>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            members: 3,
+            schedulers: 2,
+            workers: 2,
+            slots: 4,
+            ttl: 2,
+            loops: 3,
+            items: 5,
+            agent_ms: 200,
+            etcd: Vec::new(),
+            worker: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+}
+
+impl Shape {
+    /// Lease time to live.
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_secs(self.ttl)
+    }
+
+    /// What workers keep back to kill in: an eighth of a short lease, as the program does.
+    pub(crate) fn kill_budget(&self) -> Duration {
+        Duration::from_millis(500).min(self.ttl() / 8)
+    }
+}
+
+/// Everything that runs. Dropping it ends it.
+pub(crate) struct Fleet {
+    pub(crate) shape: Shape,
+    pub(crate) dice: Dice,
+    pub(crate) workers: BTreeMap<String, Process>,
+    pub(crate) schedulers: BTreeMap<String, Process>,
+    /// Addresses of the schedulers themselves, past all proxies.
+    pub(crate) addresses: BTreeMap<String, String>,
+    pub(crate) net: Net,
+    pub(crate) members: Members,
+    pub(crate) record: Arc<Record>,
+    pub(crate) site: Site,
+    /// Keys of the loops, `namespace/name`.
+    pub(crate) loops: Vec<String>,
+    pub(crate) runtime: Runtime,
+    pub(crate) operations: Operations,
+    pub(super) readers: Vec<tokio::task::JoinHandle<()>>,
+    /// Set when readers are to end.
+    pub(super) enough: Arc<AtomicBool>,
+    /// Processes that were stopped and not yet continued.
+    pub(super) stopped: Vec<i32>,
+    /// Where leaders send workers: to nobody, so that every session goes through an edge.
+    hint: Proxy,
+    /// Where history and logs stay.
+    pub(crate) dir: PathBuf,
+    /// Node directories, removed at the end.
+    data: tempfile::TempDir,
+    /// Faults that have begun and are not over.
+    pub(super) faults: Vec<String>,
+    pub(super) bites: u32,
+}
+
+impl Fleet {
+    /// Brings everything up, submits the loops and lets clients ask.
+    pub(crate) fn start(attempt: &Attempt, shape: Shape) -> Self {
+        let mut fleet = Self::prepare(attempt, shape);
+        fleet.record.event(Event::Start {
+            scenario: attempt.id.to_owned(),
+            seed: attempt.seed,
+            ttl_ms: fleet.shape.ttl * 1000,
+            kill_budget_ms: u64::try_from(fleet.shape.kill_budget().as_millis()).unwrap_or(0),
+            settle_ms: u64::try_from(SETTLE_MAX.as_millis()).unwrap_or(0),
+            slots: fleet.shape.slots,
+        });
+        fleet.start_members();
+        for number in 1..=fleet.shape.schedulers {
+            fleet.start_scheduler(&format!("s{number}"));
+        }
+        for number in 1..=fleet.shape.workers {
+            fleet.start_worker(&format!("n{number}"));
+        }
+        let count = fleet.shape.workers;
+        fleet.until("every node has a session", NOTICE_MAX, |view| {
+            (view.sessions.len() >= count).then_some(())
+        });
+        fleet.submit();
+        fleet.ask_all_the_time();
+        fleet
+    }
+
+    fn prepare(attempt: &Attempt, shape: Shape) -> Self {
+        let history = Writer::create(&attempt.dir.join("history.jsonl")).expect("a history");
+        let names: Vec<_> = (1..=shape.loops).map(|number| format!("l{number}")).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let hint = runtime.block_on(Proxy::start()).expect("a free port");
+        hint.set_both(Mode::Close);
+        write_token(&attempt.dir.join("token"));
+        Self {
+            members: Members::prepare(shape.members, &shape.etcd),
+            dice: Dice::new(attempt.seed),
+            workers: BTreeMap::new(),
+            schedulers: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            net: Net::default(),
+            record: Arc::new(Record { history, view: std::sync::Mutex::new(View::default()) }),
+            site: Site::new(&names, shape.items, &attempt.dir),
+            loops: names.iter().map(|name| format!("default/{name}")).collect(),
+            operations: Operations::default(),
+            readers: Vec::new(),
+            enough: Arc::default(),
+            stopped: Vec::new(),
+            hint,
+            dir: attempt.dir.clone(),
+            data: tempfile::Builder::new().prefix("fbn").tempdir().expect("a directory"),
+            faults: Vec::new(),
+            bites: 0,
+            runtime,
+            shape,
+        }
+    }
+
+    fn start_members(&mut self) {
+        self.runtime.block_on(self.members.start());
+        let stores = async {
+            let mut stores = Vec::new();
+            for number in self.members.numbers() {
+                let store = Store::from_channel(self.members.channel(number)).await;
+                stores.push(store.expect("a store"));
+            }
+            stores
+        };
+        let stores = self.runtime.block_on(stores);
+        self.runtime.spawn(recorder::watch(stores, self.record.clone()));
+    }
+
+    fn spawn(&self, name: &str, args: &[String]) -> Process {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path(name));
+        let child = Command::new(flyball())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .env("FLYBALL_LOG", std::env::var("FLYBALL_LOG").unwrap_or_else(|_| "info".into()))
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(self.shape.env.iter().cloned())
+            .spawn()
+            .expect("the binary can be started");
+        Process::from(child)
+    }
+
+    /// Starts a scheduler, also again, and waits until it listens.
+    pub(crate) fn start_scheduler(&mut self, name: &str) {
+        let mut endpoints = Vec::new();
+        for number in self.members.numbers() {
+            let member = format!("m{number}");
+            endpoints.push(self.runtime.block_on(self.net.add(name, &member)));
+            let socket = self.members.socket(number);
+            self.net.edge(name, &member).lead_to(Target::Unix(socket));
+        }
+        let args = [
+            "scheduler".to_owned(),
+            format!("--id={name}"),
+            format!("--etcd={}", endpoints.join(",")),
+            "--listen=http://127.0.0.1:0".to_owned(),
+            format!("--advertise={}", self.hint.url()),
+            format!("--token-file={}", self.dir.join("token").display()),
+            format!("--election-ttl={}", self.shape.ttl),
+            format!("--session-ttl={}", self.shape.ttl),
+        ];
+        let before = self.log(name).len();
+        let process = self.spawn(name, &args);
+        self.schedulers.insert(name.to_owned(), process);
+        let address = until(&format!("{name} listens"), NOTICE_MAX, || {
+            let log = self.log(name);
+            let line = log.get(before..)?.lines().find(|line| line.contains("listening"))?;
+            let port = line.split("127.0.0.1:").nth(1)?;
+            let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+            Some(format!("127.0.0.1:{digits}"))
+        });
+        self.addresses.insert(name.to_owned(), format!("http://{address}"));
+        self.net.lead_to(name, &self.target(name));
+    }
+
+    /// Where a scheduler listens now.
+    pub(super) fn target(&self, scheduler: &str) -> Target {
+        let address = self.addresses[scheduler].trim_start_matches("http://");
+        Target::Tcp(address.parse().expect("an address"))
+    }
+
+    /// Starts a worker, also again.
+    pub(crate) fn start_worker(&mut self, node: &str) {
+        let mut addresses = Vec::new();
+        for number in 1..=self.shape.schedulers {
+            let scheduler = format!("s{number}");
+            addresses.push(self.runtime.block_on(self.net.add(node, &scheduler)));
+            self.net.edge(node, &scheduler).lead_to(self.target(&scheduler));
+        }
+        let mut args = vec![
+            "worker".to_owned(),
+            format!("--scheduler={}", addresses.join(",")),
+            format!("--token-file={}", self.dir.join("token").display()),
+            format!("--node={node}"),
+            format!("--data-dir={}", self.node_dir(node).display()),
+            format!("--slots={}", self.shape.slots),
+            format!("--ttl={}", self.shape.ttl),
+        ];
+        args.extend(self.shape.worker.iter().cloned());
+        let process = self.spawn(node, &args);
+        self.workers.insert(node.to_owned(), process);
+    }
+
+    /// A node's data directory.
+    pub(crate) fn node_dir(&self, node: &str) -> PathBuf {
+        self.data.path().join(node)
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    /// What a process has logged so far.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log_path(name)).unwrap_or_default()
+    }
+
+    /// A client of its own name.
+    pub(crate) fn client(&self, name: &str) -> Client {
+        Client {
+            name: name.to_owned(),
+            record: self.record.clone(),
+            operations: self.operations.clone(),
+            credential: Credential::bearer(TOKEN).expect("a plain token"),
+        }
+    }
+
+    /// Waits until the store, as last seen, shows something.
+    #[track_caller]
+    pub(crate) fn until<T>(
+        &self,
+        what: &str,
+        bound: Duration,
+        look: impl Fn(&View) -> Option<T>,
+    ) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = self.record.see(&look) {
+                return found;
+            }
+            let seen = || self.record.see(|view| format!("{view:#?}"));
+            assert!(
+                begun.elapsed() < bound,
+                "waited {bound:?} in vain until {what}; the store: {}",
+                seen()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a loop has so many accepted iterations and runs; gives its node.
+    #[track_caller]
+    pub(crate) fn half_way(&self, key: &str, accepted: u32) -> String {
+        self.until(&format!("{key} is half-way"), NOTICE_MAX, |view| {
+            let status = view.statuses.get(key)?;
+            assert!(!status.phase.is_terminal(), "{key} was too fast for the fault");
+            let begun = status.phase == Phase::Running && status.progress.accepted >= accepted;
+            let claim = view.claims.get(key)?;
+            begun.then(|| claim.node.clone())
+        })
+    }
+
+    /// The scheduler that leads.
+    #[track_caller]
+    pub(crate) fn leader(&self) -> String {
+        self.until("somebody leads", NOTICE_MAX, |view| {
+            (!view.leader.is_empty()).then(|| view.leader.clone())
+        })
+    }
+
+    /// Directory of everything that is kept.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+fn write_token(path: &Path) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path);
+    file.expect("a token file").write_all(TOKEN.as_bytes()).expect("a token file");
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.continue_all();
+        // Logs of members are in their own directory, which goes with them.
+        for number in self.members.numbers() {
+            let _ =
+                std::fs::copy(self.members.log(number), self.dir.join(format!("m{number}.log")));
+        }
+    }
+}

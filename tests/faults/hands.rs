@@ -1,0 +1,189 @@
+//! What cases do to a fleet: stop, kill and continue processes, name the fault in the history, and
+//! wait for the end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flyball_core::status::Phase;
+use flyball_tests::history::{self, Entry, Event};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::fleet::{Fleet, NOTICE_MAX, SETTLE_MAX};
+use super::judge;
+use super::work::now_us;
+
+impl Fleet {
+    /// A fault begins.
+    pub(crate) fn fault(&mut self, what: &str) {
+        self.faults.push(what.to_owned());
+        self.record.event(Event::FaultBegins { fault: what.to_owned() });
+    }
+
+    /// The fault that began last is over.
+    pub(crate) fn over(&mut self) {
+        let fault = self.faults.pop().expect("a fault has begun");
+        self.record.event(Event::FaultEnds { fault });
+    }
+
+    /// Something shows that the fault bit.
+    pub(crate) fn bite(&mut self, what: &str) {
+        self.bites += 1;
+        self.record.event(Event::Bite { what: what.to_owned() });
+    }
+
+    /// From `after` now on, nothing may be alive of what the node runs under tokens up to now.
+    pub(crate) fn dead_by(&self, node: &str, after: Duration) {
+        let token_max = self.record.see(|view| view.revision);
+        let at_us = now_us() + u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.record.history.write(at_us, Event::DeadBy { node: node.to_owned(), token_max });
+    }
+
+    /// Nothing extends the node's deadline any more: what it runs must be dead a TTL from now.
+    pub(crate) fn dead_by_deadline(&self, node: &str) {
+        self.dead_by(node, self.shape.ttl());
+    }
+
+    /// SIGKILL to a worker.
+    pub(crate) fn kill_worker(&mut self, node: &str) {
+        self.workers.remove(node).expect("a worker").kill();
+    }
+
+    /// SIGKILL to a scheduler.
+    pub(crate) fn kill_scheduler(&mut self, name: &str) {
+        self.schedulers.remove(name).expect("a scheduler").kill();
+    }
+
+    /// SIGSTOP to processes; they are continued at the latest when the fleet ends.
+    pub(crate) fn stop(&mut self, pids: &[i32]) {
+        for &pid in pids {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("the process is there");
+            self.stopped.push(pid);
+        }
+    }
+
+    /// SIGCONT to everything that was stopped.
+    pub(crate) fn continue_all(&mut self) {
+        for pid in self.stopped.drain(..) {
+            // What was killed meanwhile needs no waking.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+    }
+
+    /// A worker's guard.
+    #[track_caller]
+    pub(crate) fn guard(&self, node: &str) -> i32 {
+        let worker = self.workers[node].pid();
+        let is_guard = |pid: &i32| {
+            let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            parent(*pid) == Some(worker) && String::from_utf8_lossy(&cmdline).contains("guard")
+        };
+        let found = processes().into_iter().find(is_guard);
+        found.unwrap_or_else(|| panic!("{node} has no guard"))
+    }
+
+    /// Waits until the loop has a claim under another token; gives its node and token.
+    #[track_caller]
+    pub(crate) fn taken_over(&self, key: &str, from: i64) -> (String, i64) {
+        self.until(&format!("{key} has another owner than {from}"), SETTLE_MAX, |view| {
+            let claim = view.claims.get(key).filter(|claim| claim.token > from)?;
+            Some((claim.node.clone(), claim.token))
+        })
+    }
+
+    /// The token of a loop's claim.
+    #[track_caller]
+    pub(crate) fn token(&self, key: &str) -> i64 {
+        self.until(&format!("{key} has an owner"), NOTICE_MAX, |view| {
+            view.claims.get(key).map(|claim| claim.token)
+        })
+    }
+
+    /// Loops that a node owns, with their tokens.
+    pub(crate) fn owned_by(&self, node: &str) -> Vec<(String, i64)> {
+        self.record.see(|view| {
+            let owned = view.claims.iter().filter(|(_, claim)| claim.node == node);
+            owned.map(|(key, claim)| (key.clone(), claim.token)).collect()
+        })
+    }
+
+    /// Waits until every loop has converged, closes the history and judges it.
+    #[track_caller]
+    pub(crate) fn finish(mut self) {
+        assert!(self.faults.is_empty(), "not over: {:?}", self.faults);
+        assert!(self.bites > 0, "nothing shows that the fault bit");
+        let loops = self.loops.clone();
+        self.until("all loops have ended", SETTLE_MAX, |view| {
+            let ended = |key: &String| Some(view.statuses.get(key)?.phase.is_terminal());
+            loops.iter().all(|key| ended(key) == Some(true)).then_some(())
+        });
+        self.record.see(|view| {
+            for key in &loops {
+                let status = &view.statuses[key];
+                assert_eq!(status.phase, Phase::Converged, "{key}: {}", status.message);
+            }
+        });
+        self.stop_asking();
+        self.read_results();
+        let path = self.close();
+        judge::judge(&path);
+    }
+
+    /// Reads every loop through every scheduler once more.
+    fn read_results(&self) {
+        for (name, address) in &self.addresses {
+            if !self.schedulers.contains_key(name) {
+                continue;
+            }
+            let client = self.client(&format!("last-{name}"));
+            for key in &self.loops {
+                self.runtime.block_on(client.get(address, key));
+            }
+        }
+    }
+
+    /// Completes the history: all of the store's log, all beats, all pushes.
+    fn close(&self) -> PathBuf {
+        let members = &self.members;
+        let newest = self.runtime.block_on(async {
+            let mut newest = 0;
+            for number in members.numbers() {
+                let Ok(mut client) = members.client(number).await else { continue };
+                let answer = client.get("/flyball/v1/installation", None).await;
+                let header = answer.ok().and_then(|answer| answer.header().map(|h| h.revision()));
+                newest = newest.max(header.unwrap_or(0));
+            }
+            newest
+        });
+        self.until("the whole log of the store has been read", NOTICE_MAX, |view| {
+            (view.revision >= newest).then_some(())
+        });
+        let path = self.dir().join("history.jsonl");
+        let beats = std::fs::read_to_string(self.dir().join("beats.jsonl")).unwrap_or_default();
+        for line in beats.lines() {
+            // A process that was killed while it wrote leaves half a line.
+            if let Ok(beat) = serde_json::from_str::<Entry>(line) {
+                self.record.history.write(beat.at_us, beat.event);
+            }
+        }
+        for push in self.site.pushes() {
+            self.record.history.write(push.at_us, push.event);
+        }
+        self.record.event(Event::End { unfinished: Vec::new() });
+        history::read(&path).expect("a history that can be read");
+        path
+    }
+}
+
+/// All process ids.
+fn processes() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Parent of a process.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}

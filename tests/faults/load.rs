@@ -1,0 +1,104 @@
+//! What a fleet is asked to do: loops to run, and clients that read them all the time.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flyball_tests::history::Answer;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::dice::Dice;
+use super::fleet::{Fleet, NOTICE_MAX};
+
+/// Pause between two questions of a reader.
+const ASK_PAUSE: Duration = Duration::from_millis(250);
+
+impl Fleet {
+    /// The manifest of a loop. Loops 1 and 2, 3 and 4, … overlap.
+    pub(crate) fn manifest(&self, number: usize) -> Value {
+        let name = format!("l{number}");
+        let list = format!("{name}.txt");
+        let program = std::env::current_exe().expect("a program knows its own file");
+        let (program, beats) = (program.display(), self.dir().join("beats.jsonl"));
+        let agent =
+            format!("'{program}' agent '{}' {list} {}", beats.display(), self.shape.agent_ms);
+        let check = format!(
+            "sed -n 's/ done$//p' {list} | sed 's/^/ok /'; sed -n 's/ open$//p' {list} | \
+             sed 's/^/open /'; ! grep -q ' open$' {list}"
+        );
+        let common = format!("common-{}/**", number.div_ceil(2));
+        json!({
+            "apiVersion": "flyball.dev/v1",
+            "kind": "Loop",
+            "metadata": {"name": name},
+            "spec": {
+                "goal": format!("Finish every item of {list}."),
+                "workspace": {"git": {"url": self.site.url(), "ref": "main"}},
+                "owns": [list, common],
+                "checks": [{
+                    "name": "list",
+                    "run": check,
+                    "score": {"regex": {
+                        "pass": r"^ok (?P<name>\w+)",
+                        "fail": r"^open (?P<name>\w+)",
+                    }},
+                }],
+                "agent": {"command": agent},
+                "governor": {"backoff": {"initial": "50ms", "max": "1s"}},
+            },
+        })
+    }
+
+    /// Submits all loops, each through some scheduler, and again until one has taken it.
+    pub(super) fn submit(&mut self) {
+        let client = self.client("submitter");
+        for (index, key) in self.loops.clone().into_iter().enumerate() {
+            self.submit_one(&client, &key, index + 1);
+        }
+    }
+
+    /// Submits one loop.
+    pub(crate) fn submit_one(&mut self, client: &Client, key: &str, number: usize) {
+        let manifest = self.manifest(number);
+        let addresses: Vec<_> = self.addresses.values().cloned().collect();
+        let begun = std::time::Instant::now();
+        loop {
+            let address = self.dice.pick(&addresses);
+            match self.runtime.block_on(client.apply(address, key, &manifest)) {
+                Answer::Object { .. } => return,
+                Answer::Unknown { .. } => {}
+                other => panic!("{key} cannot be submitted: {other:?}"),
+            }
+            assert!(begun.elapsed() < NOTICE_MAX, "nobody takes {key}");
+        }
+    }
+
+    /// Lets a reader per scheduler ask for random loops.
+    pub(super) fn ask_all_the_time(&mut self) {
+        for name in self.schedulers.keys().cloned().collect::<Vec<_>>() {
+            let address = self.runtime.block_on(self.net.add("c", &name));
+            self.net.lead_to(&name, &self.target(&name));
+            let client = self.client(&format!("reader-{name}"));
+            let (loops, enough) = (self.loops.clone(), self.enough.clone());
+            let mut dice = Dice::new(self.dice.range(0, u64::MAX - 1));
+            self.readers.push(self.runtime.spawn(async move {
+                while !enough.load(Ordering::SeqCst) {
+                    let key: &String = dice.pick(&loops);
+                    client.get(&address, key).await;
+                    tokio::time::sleep(ASK_PAUSE).await;
+                }
+            }));
+        }
+    }
+
+    /// Ends the readers, so that no call is under way when the history ends.
+    pub(super) fn stop_asking(&mut self) {
+        self.enough.store(true, Ordering::SeqCst);
+        let readers = std::mem::take(&mut self.readers);
+        self.runtime.block_on(async {
+            for reader in readers {
+                reader.await.expect("readers do not panic");
+            }
+        });
+    }
+}

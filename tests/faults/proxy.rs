@@ -1,0 +1,277 @@
+//! A TCP proxy with a hand on each direction: what one process says to another passes, waits, is
+//! lost or is cut off, as a case asks for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+/// Bytes taken at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// How long answers are swallowed after a trigger, so that the one that matters is among them.
+const BLIND: Duration = Duration::from_millis(300);
+
+/// What happens to the bytes of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They go on at once.
+    Pass,
+    /// They go on after this long.
+    Delay(Duration),
+    /// They wait until the mode is another.
+    Hold,
+    /// They are taken and lost; the connection is cut when the mode changes.
+    Drop,
+    /// Connections are cut, and new ones too.
+    Close,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From who connected.
+    There,
+    /// To who connected.
+    Back,
+}
+
+/// Where a proxy leads.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+struct Shared {
+    target: Mutex<Option<Target>>,
+    there: watch::Sender<Mode>,
+    back: watch::Sender<Mode>,
+    /// Text that cuts a connection behind it, once.
+    trigger: Mutex<Option<Vec<u8>>>,
+    fired: AtomicU64,
+    /// Bytes that were lost or swallowed.
+    lost: AtomicU64,
+}
+
+/// One proxy. Its task ends with the runtime.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Listens on a free port. Connections are cut until there is a target.
+    pub(crate) async fn start() -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let shared = Arc::new(Shared {
+            target: Mutex::new(None),
+            there: watch::Sender::new(Mode::Pass),
+            back: watch::Sender::new(Mode::Pass),
+            trigger: Mutex::new(None),
+            fired: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        });
+        let proxy = Self { address: listener.local_addr()?, shared: shared.clone() };
+        tokio::spawn(async move {
+            while let Ok((inbound, _)) = listener.accept().await {
+                tokio::spawn(connect(inbound, shared.clone()));
+            }
+        });
+        Ok(proxy)
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sets where it leads, for connections from now on.
+    pub(crate) fn lead_to(&self, target: Target) {
+        *self.shared.target.lock().unwrap() = Some(target);
+    }
+
+    /// Sets what happens to one direction.
+    pub(crate) fn set(&self, way: Way, mode: Mode) {
+        match way {
+            Way::There => self.shared.there.send_replace(mode),
+            Way::Back => self.shared.back.send_replace(mode),
+        };
+    }
+
+    /// Sets both directions.
+    pub(crate) fn set_both(&self, mode: Mode) {
+        self.set(Way::There, mode);
+        self.set(Way::Back, mode);
+    }
+
+    /// The next request with this text is delivered, its answer is not, and the connection is cut.
+    pub(crate) fn cut_behind(&self, text: &str) {
+        *self.shared.trigger.lock().unwrap() = Some(text.as_bytes().to_vec());
+    }
+
+    /// Nothing is waited for any more.
+    pub(crate) fn disarm(&self) {
+        *self.shared.trigger.lock().unwrap() = None;
+    }
+
+    /// How often a trigger cut a connection.
+    pub(crate) fn fired(&self) -> u64 {
+        self.shared.fired.load(Ordering::SeqCst)
+    }
+
+    /// Bytes lost so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::SeqCst)
+    }
+}
+
+async fn connect(inbound: TcpStream, shared: Arc<Shared>) {
+    let closed = |modes: &watch::Sender<Mode>| *modes.borrow() == Mode::Close;
+    if closed(&shared.there) || closed(&shared.back) {
+        return;
+    }
+    let Some(target) = shared.target.lock().unwrap().clone() else { return };
+    // A delay would otherwise come on top of the kernel's own.
+    let _ = inbound.set_nodelay(true);
+    let (read, write) = inbound.into_split();
+    match target {
+        Target::Tcp(address) => {
+            let Ok(outbound) = TcpStream::connect(address).await else { return };
+            let _ = outbound.set_nodelay(true);
+            let (out_read, out_write) = outbound.into_split();
+            join((read, write), (out_read, out_write), &shared).await;
+        }
+        Target::Unix(path) => {
+            let Ok(outbound) = UnixStream::connect(path).await else { return };
+            let (out_read, out_write) = outbound.into_split();
+            join((read, write), (out_read, out_write), &shared).await;
+        }
+    }
+}
+
+/// Carries both directions until one of them ends.
+async fn join(
+    client: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    server: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    shared: &Shared,
+) {
+    let blind = AtomicBool::new(false);
+    let there = Pump { shared, modes: shared.there.subscribe(), blind: &blind, way: Way::There };
+    let back = Pump { shared, modes: shared.back.subscribe(), blind: &blind, way: Way::Back };
+    tokio::select! {
+        () = there.run(client.0, server.1) => {}
+        () = back.run(server.0, client.1) => {}
+    }
+}
+
+struct Pump<'a> {
+    shared: &'a Shared,
+    modes: watch::Receiver<Mode>,
+    /// Set when this connection's answers are to be swallowed.
+    blind: &'a AtomicBool,
+    way: Way,
+}
+
+impl Pump<'_> {
+    async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut tail = Vec::new();
+        // A stream with a gap is no stream: it is cut once bytes may pass again.
+        let mut gap = false;
+        loop {
+            match *self.modes.borrow_and_update() {
+                Mode::Close => return,
+                Mode::Drop => {}
+                _ if gap => return,
+                _ => {}
+            }
+            let count = tokio::select! {
+                count = from.read(&mut chunk) => count.unwrap_or(0),
+                changed = self.modes.changed() => if changed.is_ok() { continue } else { return },
+            };
+            if count == 0 {
+                return;
+            }
+            let bytes = &chunk[..count];
+            match self.pass(bytes).await {
+                Passed::Yes => {}
+                Passed::Lost => {
+                    gap = true;
+                    continue;
+                }
+                Passed::Cut => return,
+            }
+            let fires = self.way == Way::There && self.fires(&mut tail, bytes);
+            if fires {
+                self.blind.store(true, Ordering::SeqCst);
+            }
+            if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+                return;
+            }
+            if fires {
+                self.shared.fired.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(BLIND).await;
+                return;
+            }
+        }
+    }
+
+    /// Waits until these bytes may go on, or tells that they may not.
+    async fn pass(&mut self, bytes: &[u8]) -> Passed {
+        let mut delayed = false;
+        loop {
+            let mode = *self.modes.borrow_and_update();
+            let lost =
+                mode == Mode::Drop || (self.way == Way::Back && self.blind.load(Ordering::SeqCst));
+            if lost {
+                self.shared.lost.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                return Passed::Lost;
+            }
+            match mode {
+                Mode::Close => return Passed::Cut,
+                Mode::Delay(delay) if !delayed => {
+                    delayed = true;
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        changed = self.modes.changed() => if changed.is_err() { return Passed::Cut },
+                    }
+                }
+                Mode::Hold => {
+                    if self.modes.changed().await.is_err() {
+                        return Passed::Cut;
+                    }
+                }
+                Mode::Pass | Mode::Delay(_) | Mode::Drop => return Passed::Yes,
+            }
+        }
+    }
+
+    /// Whether the text that is waited for ends in these bytes; it may have begun in earlier ones.
+    fn fires(&self, tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
+        let mut trigger = self.shared.trigger.lock().unwrap();
+        let Some(text) = trigger.as_ref() else {
+            tail.clear();
+            return false;
+        };
+        tail.extend_from_slice(bytes);
+        let found = tail.windows(text.len()).any(|window| window == text);
+        let keep = text.len().saturating_sub(1).min(tail.len());
+        tail.drain(..tail.len() - keep);
+        if found {
+            *trigger = None;
+        }
+        found
+    }
+}
+
+enum Passed {
+    Yes,
+    Lost,
+    Cut,
+}

@@ -1,0 +1,174 @@
+//! Reads the store's own event log from its first revision, and writes down who owned what. It asks
+//! the members directly, one after the other, so that no fault between the processes blinds it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flyball_core::ids::LoopKey;
+use flyball_core::status::LoopStatus;
+use flyball_store::{Change, ClaimRecord, Store, WatchItem, WatchOptions};
+use flyball_tests::history::{Event, Writer};
+
+use super::work::now_us;
+
+/// A claim as last seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) token: i64,
+    pub(crate) node: String,
+    pub(crate) incarnation: String,
+    pub(crate) lease: i64,
+}
+
+/// The store as last seen.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// Everything up to here has been seen.
+    pub(crate) revision: i64,
+    pub(crate) claims: BTreeMap<String, Claim>,
+    pub(crate) statuses: BTreeMap<String, LoopStatus>,
+    /// Nodes with a session, and its incarnation.
+    pub(crate) sessions: BTreeMap<String, String>,
+    /// The scheduler that leads; empty: none.
+    pub(crate) leader: String,
+    /// Claims made so far, per loop.
+    pub(crate) owners: BTreeMap<String, u32>,
+    /// Uids of loops by name.
+    uids: BTreeMap<String, (String, u64)>,
+}
+
+/// What every part of a fleet shares.
+pub(crate) struct Record {
+    pub(crate) history: Writer,
+    pub(crate) view: Mutex<View>,
+}
+
+impl Record {
+    /// Writes an event, now.
+    pub(crate) fn event(&self, event: Event) {
+        self.history.write(now_us(), event);
+    }
+
+    /// Looks at the store as last seen.
+    pub(crate) fn see<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.view.lock().unwrap())
+    }
+}
+
+/// Watches for ever.
+pub(crate) async fn watch(stores: Vec<Store>, record: Arc<Record>) {
+    let options =
+        WatchOptions { ask_after: Duration::from_millis(300), stale_after: Duration::from_secs(2) };
+    let mut next = 1;
+    for member in (0..stores.len()).cycle() {
+        let mut stream = stores[member].watch_with(next, options.clone());
+        loop {
+            match stream.next().await {
+                WatchItem::Changes { revision, changes } => {
+                    let mut view = record.view.lock().unwrap();
+                    changes.into_iter().for_each(|change| {
+                        if let Some(event) = view.apply(revision, change) {
+                            record.history.write(now_us(), event);
+                        }
+                    });
+                    view.revision = view.revision.max(revision);
+                }
+                WatchItem::Progress { revision } => {
+                    let mut view = record.view.lock().unwrap();
+                    view.revision = view.revision.max(revision);
+                }
+                WatchItem::Stale { .. } | WatchItem::Ended(_) => break,
+                WatchItem::Compacted { revision } => {
+                    panic!("the store's log before {revision} is gone: the history has a gap")
+                }
+            }
+        }
+        next = stream.next_revision();
+        // A member that refuses at once must not be asked without a pause.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl View {
+    fn apply(&mut self, revision: i64, change: Change) -> Option<Event> {
+        match change {
+            Change::Loop(key, found) => {
+                if let Some(found) = found {
+                    let of = (found.value.uid.to_string(), found.value.generation);
+                    self.uids.insert(key.to_string(), of);
+                }
+                None
+            }
+            Change::Status(key, Some(found)) => Some(self.status(revision, &key, &found.value)),
+            Change::Claim(key, Some(found)) => {
+                // Put again with the same owner is no new claim.
+                let token = found.create_revision;
+                let known = self.claims.get(&key.to_string()).map(|claim| claim.token);
+                (known != Some(token))
+                    .then(|| self.claimed(revision, found.value, token, found.lease))
+            }
+            Change::Claim(key, None) => {
+                let key = key.to_string();
+                let token = self.claims.remove(&key).map_or(0, |claim| claim.token);
+                Some(Event::Unclaimed { key, token, revision })
+            }
+            Change::Session(node, found) => {
+                match found {
+                    Some(found) => {
+                        let incarnation = found.value.incarnation.to_string();
+                        self.sessions.insert(node.to_string(), incarnation);
+                    }
+                    None => drop(self.sessions.remove(node.as_str())),
+                }
+                None
+            }
+            Change::Leader(found) => {
+                let id = found.map(|found| found.value.id).unwrap_or_default();
+                self.leader.clone_from(&id);
+                Some(Event::Leader { id, revision })
+            }
+            _ => None,
+        }
+    }
+
+    fn claimed(&mut self, revision: i64, claim: ClaimRecord, token: i64, lease: i64) -> Event {
+        let key = claim.key.to_string();
+        let (node, incarnation) = (claim.node.to_string(), claim.incarnation.to_string());
+        *self.owners.entry(key.clone()).or_default() += 1;
+        let seen = Claim { token, node: node.clone(), incarnation: incarnation.clone(), lease };
+        self.claims.insert(key.clone(), seen);
+        Event::Claimed {
+            key,
+            uid: claim.uid.to_string(),
+            node,
+            incarnation,
+            token,
+            lease,
+            resources: claim.resources,
+            revision,
+        }
+    }
+
+    fn status(&mut self, revision: i64, key: &LoopKey, status: &LoopStatus) -> Event {
+        let key = key.to_string();
+        self.statuses.insert(key.clone(), status.clone());
+        let (uid, _) = self.uids.get(&key).cloned().unwrap_or_default();
+        Event::Status {
+            key,
+            uid,
+            generation: status.observed_generation,
+            phase: status.phase.to_string(),
+            result: result(status),
+            revision,
+        }
+    }
+}
+
+/// How a loop ended, once it has.
+pub(crate) fn result(status: &LoopStatus) -> String {
+    match status.phase.is_terminal() {
+        true => status.progress.published.clone().unwrap_or_default(),
+        false => String::new(),
+    }
+}

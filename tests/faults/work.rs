@@ -1,0 +1,124 @@
+//! What runs inside: the agent that leaves signs of life, and the hook of the repository. Both are
+//! this same program, so that their clock is exact and their lines are whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use flyball_tests::history::{Entry, Event};
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// Pause between two signs of life.
+const BEAT: Duration = Duration::from_millis(20);
+/// Most beats of a process that is never stopped: 60 s, so that a broken guard leaves nothing.
+const BEATS_MAX: u32 = 3000;
+
+/// Microseconds of `CLOCK_BOOTTIME`.
+pub(crate) fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every Linux has this clock");
+    let (seconds, nanos) = (now.tv_sec().unsigned_abs(), now.tv_nsec().unsigned_abs());
+    seconds * 1_000_000 + nanos / 1000
+}
+
+/// Opens a file to which several processes append whole lines.
+fn append_to(path: &str) -> File {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Runs what the arguments name, if they name a part of the work.
+pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["agent", beats, file, ms] => agent(beats, file, ms.parse().expect("milliseconds")),
+        ["linger", beats] => beat(beats, BEATS_MAX),
+        ["hook", log, kind, ref rest @ ..] => hook(log, kind, rest),
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// Works for a while, then finishes one item of the list. A child of its own lingers on.
+fn agent(beats: &str, file: &str, ms: u64) {
+    let program = std::env::current_exe().expect("a program knows its own file");
+    let mut linger = Command::new(program);
+    linger.args(["linger", beats]).stdin(Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "it is the guard's to end")]
+    let _lingering = linger.spawn().expect("a child can be started");
+    let count = Duration::from_millis(ms).as_millis() / BEAT.as_millis();
+    beat(beats, u32::try_from(count).expect("a short while"));
+    let text = std::fs::read_to_string(file).expect("the list is there");
+    let done = text.replacen(" open\n", " done\n", 1);
+    std::fs::write(file, done).expect("the list can be written");
+}
+
+/// Leaves signs of life.
+fn beat(path: &str, count: u32) {
+    let variable = |name| std::env::var(name).expect("runs are told who they are");
+    let event = Event::Alive {
+        uid: variable("FLYBALL_LOOP_UID"),
+        token: variable("FLYBALL_FENCE").parse().expect("a token is a number"),
+        node: variable("FLYBALL_NODE"),
+        pid: u64::from(std::process::id()),
+    };
+    let mut file = append_to(path);
+    for _ in 0..count {
+        let entry = Entry { at_us: now_us(), event: event.clone() };
+        let mut line = serde_json::to_string(&entry).expect("plain data");
+        line.push('\n');
+        file.write_all(line.as_bytes()).expect("beats can be written");
+        std::thread::sleep(BEAT);
+    }
+}
+
+/// One call of a hook.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HookCall {
+    /// When.
+    pub(crate) at_us: u64,
+    /// `asked` (before anything is moved), `prepared` (all refs are locked), `committed`, `aborted`.
+    pub(crate) stage: String,
+    /// The process that serves the push; the same for all calls of one push.
+    pub(crate) server: i32,
+    /// Old value, new value and name of each ref.
+    pub(crate) refs: Vec<(String, String, String)>,
+}
+
+/// Writes down what git tells a hook.
+fn hook(log: &str, kind: &str, rest: &[&str]) {
+    let at_us = now_us();
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).expect("git tells the refs");
+    let parts = |line: &str| {
+        let mut words = line.splitn(3, ' ').map(str::to_owned);
+        Some((words.next()?, words.next()?, words.next()?))
+    };
+    let refs: Vec<_> = text.lines().filter_map(parts).collect();
+    let stage = match kind {
+        "pre-receive" => "asked",
+        _ => rest.first().copied().unwrap_or_default(),
+    };
+    let server = nix::unistd::getppid().as_raw();
+    let call = HookCall { at_us, stage: stage.to_owned(), server, refs };
+    let mut line = serde_json::to_string(&call).expect("plain data");
+    line.push('\n');
+    append_to(log).write_all(line.as_bytes()).expect("the log can be written");
+}
+
+/// Installs the hooks into a bare repository.
+pub(crate) fn install_hooks(bare: &Path, log: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let program = std::env::current_exe().expect("a program knows its own file");
+    for kind in ["pre-receive", "reference-transaction"] {
+        let path = bare.join("hooks").join(kind);
+        let (program, log) = (program.display(), log.display());
+        let script = format!("#!/bin/sh\nexec '{program}' hook '{log}' {kind} \"$@\"\n");
+        std::fs::create_dir_all(bare.join("hooks")).expect("directories can be made");
+        std::fs::write(&path, script).expect("hooks can be written");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("hooks can be made executable");
+    }
+}
