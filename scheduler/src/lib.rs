@@ -4,6 +4,7 @@
 
 mod api;
 mod config;
+mod findings;
 mod listen;
 pub mod reactor;
 mod run;

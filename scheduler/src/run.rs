@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, About, Api, LogRouter};
 use crate::config::{Bound, Config, RunError};
+use crate::findings::Findings;
 use crate::listen::Listener;
 use crate::shell::committer::Committer;
 use crate::shell::events::{self, Emitter};
 use crate::shell::feeder::Feeder;
+use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::{self, Submitter};
@@ -105,6 +107,8 @@ async fn build(
     let (emitter, event_queue) = Emitter::new();
     let (submitter, submit_queue) = Submitter::new();
     let outboxes = Outboxes::default();
+    let findings = Findings::default();
+    let sessions = Sessions::default();
     let leader_moved = Arc::new(Notify::new());
     let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter, stop.clone());
 
@@ -124,6 +128,7 @@ async fn build(
         requests: list_requests,
         core: core.clone(),
         leader_moved: leader_moved.clone(),
+        observer: Observer::new(sessions.clone(), findings.clone()),
     };
     tasks.spawn(feeder.run());
     until_listed(&core).await?;
@@ -149,7 +154,7 @@ async fn build(
     };
     let about = Arc::new(about);
     let logs = LogRouter::default();
-    let api = Api { store, core, submitter, outboxes, logs, leadership, about };
+    let api = Api { store, core, submitter, outboxes, logs, leadership, about, findings, sessions };
     Ok(Built { api, elector })
 }
 

@@ -10,6 +10,7 @@ mod bad_repository;
 mod converge;
 mod ending;
 mod itself;
+mod misuse;
 mod moving_base;
 mod overlap;
 mod schedulers;

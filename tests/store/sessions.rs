@@ -13,6 +13,8 @@ on_both!(
     a_renewal_tells_alive_from_lost,
     everything_of_a_life_ends_with_its_lease,
     a_deposed_leader_opens_no_session,
+    a_session_key_without_its_lease_shuts_nobody_out,
+    a_leader_key_without_its_lease_shuts_nobody_out,
 );
 
 async fn a_second_life_is_refused_until_the_first_is_ended(server: Server) {
@@ -99,4 +101,41 @@ async fn a_deposed_leader_opens_no_session(server: Server) {
     assert_eq!(open().await.expect("open"), OpenSession::Fenced);
     new.session("n1").await;
     assert_eq!(open().await.expect("open"), OpenSession::Fenced);
+}
+
+async fn a_session_key_without_its_lease_shuts_nobody_out(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    let mut raw = server.raw().await;
+    let key = "/flyball/v1/sessions/n1";
+    let value = raw.get(key, None).await.expect("get").kvs()[0].value().to_vec();
+    let open = || async {
+        let (node, life) = ("n1".into(), "next".into());
+        world.store.open_session(&world.leadership, &node, &life, TTL).await.expect("open")
+    };
+    // The key is permanent now, and its incarnation alive.
+    raw.put(key, value, None).await.expect("put");
+    assert!(matches!(open().await, OpenSession::Duplicate(_)));
+    world.store.revoke(session.lease).await.expect("revoke");
+    let OpenSession::Opened(next) = open().await else { panic!("not opened") };
+    // Junk names nobody.
+    raw.put(key, "junk", None).await.expect("put");
+    let OpenSession::Opened(last) = open().await else { panic!("not opened") };
+    assert!(last.create_revision > next.create_revision);
+}
+
+async fn a_leader_key_without_its_lease_shuts_nobody_out(server: Server) {
+    let old = World::new(&server).await;
+    let mut raw = server.raw().await;
+    for value in ["junk", ""] {
+        raw.put("/flyball/v1/leader", value, None).await.expect("put");
+        let store = server.store().await;
+        let leadership = lead(&store, "s2").await;
+        let new = World { leadership, store };
+        let (node, life) = ("n1".into(), "late".into());
+        let late = old.store.open_session(&old.leadership, &node, &life, TTL).await;
+        assert_eq!(late.expect("open"), OpenSession::Fenced);
+        let session = new.session("n1").await;
+        new.store.revoke(session.lease).await.expect("revoke");
+    }
 }

@@ -11,7 +11,7 @@ use crate::setup::{Server, World, key, record, status};
 on_both!(
     pages_are_pinned_to_one_revision,
     an_answer_older_than_wanted_is_refused,
-    what_cannot_be_read_is_listed_and_foreign_keys_are_left_alone,
+    what_cannot_be_read_and_foreign_keys_are_listed_and_left_alone,
 );
 
 async fn pages_are_pinned_to_one_revision(server: Server) {
@@ -78,7 +78,7 @@ async fn an_answer_older_than_wanted_is_refused(server: Server) {
     assert!(stale.is_retryable());
 }
 
-async fn what_cannot_be_read_is_listed_and_foreign_keys_are_left_alone(server: Server) {
+async fn what_cannot_be_read_and_foreign_keys_are_listed_and_left_alone(server: Server) {
     let world = World::new(&server).await;
     world.create("a").await;
     let mut raw = server.raw().await;
@@ -89,7 +89,7 @@ async fn what_cannot_be_read_is_listed_and_foreign_keys_are_left_alone(server: S
     let state = world.store.snapshot(0).await.expect("snapshot");
     assert_eq!((state.loops.len(), state.claims.len()), (1, 0));
     let keys: Vec<&str> = state.undecodable.iter().map(|u| u.key.as_str()).collect();
-    assert_eq!(keys, ["/flyball/v1/claims/default/a"]);
+    assert_eq!(keys, ["/flyball/v1/claims/default/a", "/flyball/v1/timers/1/x"]);
     let read = world.store.get_claim(&key("a")).await.expect_err("read junk");
     assert!(matches!(read, StoreError::Undecodable { .. }));
 }

@@ -154,7 +154,11 @@ async fn an_unreadable_value_does_not_end_the_watch(server: Server) {
         matches!(&unreadable[..], [Change::Undecodable { key, .. }] if key.ends_with("/n1")),
         "{unreadable:?}"
     );
-    assert_eq!(changes(&mut watch).await.1, []);
+    let (_, foreign) = changes(&mut watch).await;
+    let there = "/flyball/v1/timers/1/x".to_owned();
+    assert!(matches!(&foreign[..], [Change::Undecodable { key, .. }] if *key == there));
+    raw.delete(there.as_str(), None).await.expect("delete");
+    assert_eq!(changes(&mut watch).await.1, [Change::ForeignGone { key: there }]);
     let next = put(&world, "a", "after", revision).await;
     assert_eq!(changes(&mut watch).await.0, next);
     raw.delete("/flyball/v1/nodes/n1", None).await.expect("delete");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flyball_core::ids::Incarnation;
 use flyball_core::lease::LeaseClock;
-use flyball_sandbox::{Guard, GuardConfig, GuardError, acquire_state_dir};
+use flyball_sandbox::{Guard, GuardConfig, GuardError, StateLock, acquire_state_dir};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -78,7 +78,7 @@ impl Life {
             .map_err(|error| BeginError::Busy { dir: dir.clone(), message: error.to_string() })?;
         let id = Incarnation(uuid::Uuid::new_v4().simple().to_string());
         let replaces =
-            remember(&config, &id).map_err(|source| BeginError::DataDir { dir, source })?;
+            remember(&config, &lock, &id).map_err(|source| BeginError::DataDir { dir, source })?;
         remove_leftovers(&config).await;
         let guard = GuardConfig {
             kill_budget: config.kill_budget,
@@ -125,17 +125,37 @@ async fn remove_leftovers(config: &Config) {
     }
 }
 
-/// Writes this life's id beside the lock and returns the one that was there. Under the lock, so
-/// that nothing of the earlier one is left.
-fn remember(config: &Config, id: &Incarnation) -> std::io::Result<Option<Incarnation>> {
+/// Writes this life's id beside the lock, with what the lock is on, and returns the one that was
+/// there if nothing of it can be left: it held this very lock. In a copy of the directory it did not:
+/// there the original may be alive, and must not be ended in its name.
+fn remember(
+    config: &Config,
+    lock: &StateLock,
+    id: &Incarnation,
+) -> std::io::Result<Option<Incarnation>> {
     let path = config.data_dir.join("incarnation");
     let earlier = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(Incarnation(text.trim().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
+    let identity = lock.identity().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot tell what the lock is on; earlier leases are waited for");
+        String::new()
+    });
     let fresh = config.data_dir.join("incarnation.new");
-    std::fs::write(&fresh, format!("{id}\n"))?;
+    std::fs::write(&fresh, format!("{id}\n{identity}\n"))?;
     std::fs::rename(&fresh, &path)?;
-    Ok(earlier.filter(|earlier| !earlier.as_str().is_empty()))
+    let (earlier, was) = earlier.split_once('\n').unwrap_or((&earlier, ""));
+    let earlier = Some(earlier.trim()).filter(|earlier| !earlier.is_empty());
+    let proven = !identity.is_empty() && was.trim() == identity;
+    if let Some(earlier) = earlier.filter(|_| !proven) {
+        tracing::warn!(
+            node = %config.node,
+            earlier,
+            "the data directory was copied, or the machine was restarted: an earlier worker of it may \
+             be alive elsewhere, so its lease is waited for"
+        );
+    }
+    Ok(earlier.filter(|_| proven).map(|earlier| Incarnation(earlier.to_owned())))
 }

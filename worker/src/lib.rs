@@ -37,7 +37,10 @@ pub enum WorkerError {
     #[error("{0}")]
     CannotBegin(String),
     /// Another live worker has this node's name.
-    #[error("another worker is registered as {node}: {message}; give each worker its own --node")]
+    #[error(
+        "another worker is registered as {node}: {message}; stop it, or give this worker its own \
+         --node and, if its data directory is a copy, an empty --data-dir"
+    )]
     Duplicate {
         /// The node's name.
         node: String,

@@ -56,8 +56,11 @@ impl Store {
         record: &LeaderRecord,
         ttl: Duration,
     ) -> Result<Campaign, StoreError> {
-        if let Some(held) = self.leader().await? {
-            return Ok(Campaign::Held(held));
+        if let Some(kv) = self.etcd.get(keys::LEADER.into()).await? {
+            if kv.lease != 0 {
+                return Ok(Campaign::Held(decode(&kv)?));
+            }
+            self.remove_detached_leader(&kv).await?;
         }
         let (lease, ttl) = self.etcd.grant(ttl).await?;
         let outcome = self.create_leader(record, lease, ttl).await;
@@ -66,6 +69,16 @@ impl Store {
             let _ = self.etcd.revoke(lease).await;
         }
         outcome
+    }
+
+    /// Removes a leader's key that somebody put without its lease: it would outlive its leader and
+    /// nobody could lead any more. If that leader is alive, its writes are refused from then on.
+    async fn remove_detached_leader(&self, kv: &PbKeyValue) -> Result<(), StoreError> {
+        tracing::warn!(revision = kv.mod_revision, "a leader's key without a lease is removed");
+        let same = Compare::mod_revision(keys::LEADER, CompareOp::Equal, kv.mod_revision);
+        let txn = Txn::new().when([same]).and_then([TxnOp::delete(keys::LEADER, None)]);
+        // Refused or applied: what comes next finds out.
+        self.etcd.txn(txn).await.map(drop)
     }
 
     async fn create_leader(

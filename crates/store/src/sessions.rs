@@ -62,6 +62,7 @@ impl Store {
         incarnation: &Incarnation,
         ttl: Duration,
     ) -> Result<OpenSession, StoreError> {
+        self.remove_detached_session(leadership, node).await?;
         let (lease, ttl) = self.etcd.grant(ttl).await?;
         let record = SessionRecord { node: node.clone(), incarnation: incarnation.clone(), lease };
         let outcome = self.create_session(leadership, &record, ttl).await;
@@ -70,6 +71,31 @@ impl Store {
             let _ = self.etcd.revoke(lease).await;
         }
         outcome
+    }
+
+    /// Removes a session key that somebody put without its lease, once its incarnation's lease is gone:
+    /// it would shut the node out for ever. One that cannot be read goes too: it names nobody, and
+    /// claims do not rest on it.
+    async fn remove_detached_session(
+        &self,
+        leadership: &Leadership,
+        node: &NodeName,
+    ) -> Result<(), StoreError> {
+        let key = keys::session(node);
+        let Some(kv) = self.etcd.get(key.clone()).await? else { return Ok(()) };
+        if kv.lease != 0 {
+            return Ok(());
+        }
+        if let Ok(record) = SessionRecord::decode(node.clone(), &kv.value)
+            && self.etcd.time_to_live(record.lease).await?.is_some()
+        {
+            return Ok(());
+        }
+        tracing::warn!(%node, "a session key without a lease is removed");
+        let same = Compare::mod_revision(key.clone(), CompareOp::Equal, kv.mod_revision);
+        let txn = Txn::new().when([leadership.holds(), same]).and_then([TxnOp::delete(key, None)]);
+        // Refused or applied: what comes next finds out.
+        self.etcd.txn(txn).await.map(drop)
     }
 
     async fn create_session(
@@ -136,6 +162,17 @@ impl Store {
             }
             KeepAlive::Lost => Ok(Adopt::Lost),
         }
+    }
+
+    /// The session of a node, if it has one.
+    ///
+    /// # Errors
+    /// Those of the transport, or an unreadable value; repeating is safe.
+    pub async fn session(
+        &self,
+        node: &NodeName,
+    ) -> Result<Option<Stored<SessionRecord>>, StoreError> {
+        self.etcd.get(keys::session(node)).await?.map(|kv| decode(node, &kv)).transpose()
     }
 
     /// Renews a lease, once. The renewal is sent after this call began, and the answer is that

@@ -1,11 +1,15 @@
 //! Heartbeats: each is answered only with the result of a renewal that was sent to the store after
 //! it arrived, never with an earlier one; otherwise a worker's deadline would rest on a renewal that
 //! may be older than its heartbeat. Every scheduler answers, leading or not.
+//!
+//! A lease is renewed for nobody but the incarnation that it was granted to: a worker whose node has
+//! been taken over, or one that was told a wrong lease, must not keep claims alive.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use flyball_core::ids::NodeName;
 use flyball_core::planted::{self, Bug};
 use flyball_proto::v1::{HeartbeatRequest, HeartbeatResponse};
 use flyball_store::{KeepAlive, Store, StoreError};
@@ -15,32 +19,41 @@ use tonic::{Code, Response, Status};
 use super::Api;
 use super::error::{of_store, status};
 
+/// Whose a lease is.
+enum Owner {
+    /// The incarnation's that asks.
+    Its,
+    /// The lease is gone, says the store.
+    Gone,
+    /// Not the asking one's, as far as the store shows.
+    Not(String),
+}
+
 impl Api {
     pub(super) async fn renew(
         &self,
         request: HeartbeatRequest,
     ) -> Result<Response<HeartbeatResponse>, Status> {
-        // A leader that has stopped must not be kept in office by somebody else's heartbeats.
-        let leads_by = self.leadership.borrow().as_ref().map(|leadership| leadership.lease);
-        if leads_by == Some(request.lease_id) {
-            let message = format!("lease {:x} is not one of a node", request.lease_id);
-            return Err(status(Code::NotFound, "LEASE_LOST", message));
+        let (lease, node) = (request.lease_id, &request.node);
+        match self.owner_of(&request).await.map_err(|error| unknown(&error))? {
+            Owner::Its => {}
+            Owner::Gone => return Err(gone(lease, node)),
+            // Unknown to the worker, not lost: its old deadline keeps running. What the store shows
+            // may be old, and only a lease that is gone is proof.
+            Owner::Not(why) => {
+                let message = format!("lease {lease:x} is not renewed for {node}: {why}");
+                tracing::warn!(%node, incarnation = %request.incarnation, "{message}");
+                return Err(status(Code::FailedPrecondition, "NOT_ITS_LEASE", message));
+            }
         }
-        match self.renewal(request.lease_id).await {
+        match self.renewal(lease).await {
             Ok(KeepAlive::Renewed { ttl }) => {
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 Ok(Response::new(HeartbeatResponse { ttl_seconds }))
             }
-            Ok(KeepAlive::Lost) => {
-                let message = format!("lease {:x} of {} is gone", request.lease_id, request.node);
-                Err(status(Code::NotFound, "LEASE_LOST", message))
-            }
+            Ok(KeepAlive::Lost) => Err(gone(lease, node)),
             // Unknown or unavailable: the worker's old deadline keeps running.
-            Err(error) => {
-                let of_store = of_store(&error);
-                let code = Code::Unavailable;
-                Err(status(code, "RENEWAL_UNKNOWN", of_store.message()))
-            }
+            Err(error) => Err(unknown(&error)),
         }
     }
 
@@ -50,6 +63,40 @@ impl Api {
         }
         self.store.keep_alive(lease).await
     }
+
+    /// Looks the session up in what the watch tells, and in the store if it is not there.
+    async fn owner_of(&self, request: &HeartbeatRequest) -> Result<Owner, StoreError> {
+        let HeartbeatRequest { node, incarnation, lease_id } = request;
+        if self.sessions.is_of(node, incarnation, *lease_id) {
+            return Ok(Owner::Its);
+        }
+        let why = match self.store.session(&NodeName(node.clone())).await {
+            Ok(Some(found)) => {
+                let session = &found.value;
+                if session.incarnation.as_str() == incarnation && session.lease == *lease_id {
+                    return Ok(Owner::Its);
+                }
+                let (other, its) = (&session.incarnation, session.lease);
+                format!("the node's session is of incarnation {other} under lease {its:x}")
+            }
+            Ok(None) => "the node has no session".to_owned(),
+            Err(StoreError::Undecodable { why, .. }) => {
+                format!("the node's session cannot be read: {why}")
+            }
+            Err(error) => return Err(error),
+        };
+        let lives = self.store.time_to_live(*lease_id).await?.is_some();
+        Ok(if lives { Owner::Not(why) } else { Owner::Gone })
+    }
+}
+
+/// Only the store's own word that the lease is gone is told as NOT_FOUND.
+fn gone(lease: i64, node: &str) -> Status {
+    status(Code::NotFound, "LEASE_LOST", format!("lease {lease:x} of {node} is gone"))
+}
+
+fn unknown(error: &StoreError) -> Status {
+    status(Code::Unavailable, "RENEWAL_UNKNOWN", of_store(error).message())
 }
 
 /// What [`Bug::RenewalFromCache`] does instead: half a time to live long, the earlier answer again.

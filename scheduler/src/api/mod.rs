@@ -29,7 +29,9 @@ use flyball_store::{Leadership, Store};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
+use crate::findings::Findings;
 use crate::shell::Handle;
+use crate::shell::known::Sessions;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::Submitter;
 
@@ -49,6 +51,10 @@ pub(crate) struct Api {
     pub(crate) logs: logs::LogRouter,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
     pub(crate) about: Arc<About>,
+    /// What is wrong with the installation as a whole.
+    #[expect(dead_code, reason = "for the report of the doctor")]
+    pub(crate) findings: Findings,
+    pub(crate) sessions: Sessions,
 }
 
 /// What does not change while the process lives.

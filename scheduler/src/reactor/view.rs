@@ -173,12 +173,11 @@ impl View {
             Change::Leader(value) => {
                 self.leader.apply(value, revision);
             }
-            Change::Undecodable { key, why } => {
-                tracing::error!(%key, %why, "a key of the store cannot be read");
-                // An event or an owner key is nothing that its loop's next step depends on.
+            Change::Undecodable { key, .. } => {
+                // An owner key or somebody else's is nothing that its loop's next step depends on.
                 self.undecodable.extend(loop_part(&key));
             }
-            Change::Owner(..) | Change::Event(..) => {}
+            Change::Owner(..) | Change::Event(..) | Change::ForeignGone { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@ use flyball_store::{Change, Snapshot, Store, WatchItem};
 use tokio::sync::{Notify, mpsc};
 
 use super::core::{Handle, Stopped};
+use super::known::Observer;
 use crate::reactor::Event;
 
 /// Pauses between tries to list.
@@ -27,6 +28,8 @@ pub(crate) struct Feeder {
     pub(crate) core: Handle,
     /// Told when the leader key changes.
     pub(crate) leader_moved: Arc<Notify>,
+    /// Reads along.
+    pub(crate) observer: Observer,
 }
 
 impl Feeder {
@@ -38,6 +41,7 @@ impl Feeder {
             // it is new enough; the reactor asks again otherwise.
             while self.requests.try_recv().is_ok() {}
             let from = snapshot.revision + 1;
+            self.observer.on_snapshot(&snapshot);
             if self.core.tell(Event::Snapshot(Box::new(snapshot))).await.is_err() {
                 return;
             }
@@ -53,13 +57,7 @@ impl Feeder {
         let mut pause = RETRY_MIN;
         loop {
             match self.store.snapshot(revision_min).await {
-                Ok(snapshot) => {
-                    for undecodable in &snapshot.undecodable {
-                        let (key, why) = (&undecodable.key, &undecodable.why);
-                        tracing::error!(%key, %why, "a key of the store cannot be read");
-                    }
-                    return snapshot;
-                }
+                Ok(snapshot) => return snapshot,
                 Err(error) => {
                     tracing::warn!(%error, "cannot list the state");
                     tokio::time::sleep(pause).await;
@@ -93,9 +91,10 @@ impl Feeder {
         }
     }
 
-    async fn pass_on(&self, revision: i64, changes: Vec<Change>) -> Result<(), Stopped> {
+    async fn pass_on(&mut self, revision: i64, changes: Vec<Change>) -> Result<(), Stopped> {
         let mut kept = Vec::with_capacity(changes.len());
         for change in changes {
+            self.observer.on_change(&change);
             match change {
                 Change::Event(event) => self.core.on_event_record(event.value),
                 Change::Leader(leader) => {

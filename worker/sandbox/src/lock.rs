@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// Name of the lock file in the state directory.
 const LOCK_FILE: &str = "guard.lock";
+/// Random for each start of the kernel, so that two machines with the same disk differ.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Pause between two tries; the wait is for a kill that takes milliseconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Most bytes of the holder's note that an error shows.
@@ -28,6 +30,19 @@ impl StateLock {
     /// The directory it locks.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What this lock is a lock on: the running kernel and the lock file itself. Whoever held a lock of
+    /// the same identity before is proven to be gone. A copy of the directory has another identity,
+    /// and so has the same directory after a restart of the machine, or on another one.
+    ///
+    /// # Errors
+    /// When the system does not say; then nothing is proven.
+    pub fn identity(&self) -> io::Result<String> {
+        use std::os::unix::fs::MetadataExt;
+        let boot = std::fs::read_to_string(BOOT_ID)?;
+        let file = self.file.metadata()?;
+        Ok(format!("{} {}:{}", boot.trim(), file.dev(), file.ino()))
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -122,6 +137,21 @@ mod tests {
         assert!(acquire_state_dir(dir.path(), Duration::ZERO).await.is_err());
         drop(share);
         acquire_state_dir(dir.path(), Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_the_directory_is_another_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, copy) = (dir.path().join("first"), dir.path().join("copy"));
+        let lock = acquire_state_dir(&first, Duration::ZERO).await.unwrap();
+        std::fs::create_dir(&copy).unwrap();
+        std::fs::copy(first.join(LOCK_FILE), copy.join(LOCK_FILE)).unwrap();
+        let of_copy = acquire_state_dir(&copy, Duration::ZERO).await.unwrap();
+        assert_ne!(of_copy.identity().unwrap(), lock.identity().unwrap());
+        let before = lock.identity().unwrap();
+        drop(lock);
+        let again = acquire_state_dir(&first, Duration::ZERO).await.unwrap();
+        assert_eq!(again.identity().unwrap(), before);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use flyball_core::ids::{LoopKey, NodeName};
 use flyball_core::node::NodeRecord;
 use flyball_core::status::LoopStatus;
 
-use crate::keys::{EventKey, Key, OwnerKey};
+use crate::keys::{self, EventKey, Key, OwnerKey};
 use crate::loops::stored;
 use crate::values::{
     self, ClaimRecord, DecodeError, EventRecord, LeaderRecord, LoopRecord, OwnerRecord,
@@ -40,6 +40,29 @@ pub enum Change {
         /// What is wrong with its value.
         why: String,
     },
+    /// A key that no version this program knows of would write was deleted.
+    ForeignGone {
+        /// The key, as text.
+        key: String,
+    },
+}
+
+impl Change {
+    /// The key, as text; `None` for events, which are nobody's state.
+    pub fn key(&self) -> Option<String> {
+        let key = match self {
+            Self::Loop(key, _) => keys::spec(key),
+            Self::Status(key, _) => keys::status(key),
+            Self::Node(name, _) => keys::node(name),
+            Self::Session(name, _) => keys::session(name),
+            Self::Claim(key, _) => keys::claim(key),
+            Self::Owner(key, _) => key.encode(),
+            Self::Leader(_) => keys::LEADER.into(),
+            Self::Event(_) => return None,
+            Self::Undecodable { key, .. } | Self::ForeignGone { key } => return Some(key.clone()),
+        };
+        Some(text(&key))
+    }
 }
 
 /// The change of a watch event; `None` for what is not a change of state.
@@ -58,20 +81,30 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Claim(key) => Change::Claim(key, None),
         Key::Owner(key) => Change::Owner(key, None),
         Key::Leader => Change::Leader(None),
-        Key::Installation | Key::Event(_) | Key::Foreign => return None,
+        Key::Foreign => Change::ForeignGone { key: text(key) },
+        Key::Installation | Key::Event(_) => return None,
     })
 }
 
 /// The change of a put; `None` for keys that are no state.
 pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
-    let change = match Key::decode(&kv.key) {
-        Key::Installation | Key::Foreign => return None,
-        key => decode_value(key, &kv),
-    };
-    Some(change.unwrap_or_else(|error| Change::Undecodable {
-        key: String::from_utf8_lossy(&kv.key).into_owned(),
-        why: error.to_string(),
-    }))
+    let key = Key::decode(&kv.key);
+    let is_event = matches!(key, Key::Event(_));
+    if key == Key::Installation {
+        return None;
+    }
+    match decode_value(key, &kv) {
+        Ok(change) => Some(change),
+        Err(error) if is_event => {
+            tracing::warn!(key = text(&kv.key), %error, "an event cannot be read");
+            None
+        }
+        Err(error) => Some(Change::Undecodable { key: text(&kv.key), why: error.to_string() }),
+    }
+}
+
+fn text(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
 }
 
 fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
@@ -99,7 +132,7 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         Key::Leader => Change::Leader(Some(stored(kv, LeaderRecord::decode(value)?))),
         Key::Event(key) => decode_event_value(key, kv)?,
         Key::Installation | Key::Foreign => {
-            return Err(DecodeError::Malformed("not a key of the state".to_owned()));
+            return Err(DecodeError::Malformed("no key that this version writes".to_owned()));
         }
     })
 }

@@ -1,0 +1,132 @@
+//! What the stream of changes says about sessions and odd keys, kept beside the reactor: heartbeats
+//! look up whose lease they name without waiting behind it, and what somebody else wrote under the
+//! prefix is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use flyball_core::ids::NodeName;
+use flyball_store::{Change, SessionRecord, Snapshot, Stored};
+
+use crate::findings::{Findings, Severity};
+
+/// Name of the condition for keys and values that cannot be read.
+const UNREADABLE: &str = "UnreadableKey";
+/// Name of the condition for keys that lost their lease.
+const PERMANENT: &str = "PermanentKey";
+
+const UNREADABLE_STEP: &str = "find out who writes there; if nobody runs a newer version of Flyball, \
+                               delete the key: etcdctl del <key>";
+const PERMANENT_STEP: &str = "nothing, it is removed as soon as its owner is gone; find out who put \
+                              it without its lease";
+
+/// The live sessions as the watch tells them. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sessions(Arc<RwLock<BTreeMap<NodeName, SessionRecord>>>);
+
+impl Sessions {
+    /// True if this lease is known to be the one of the node's incarnation. What is known may be
+    /// old, but a lease never changes hands: once true it is true for ever, whether or not the lease
+    /// still lives. False says nothing: ask the store.
+    pub(crate) fn is_of(&self, node: &str, incarnation: &str, lease: i64) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&NodeName(node.to_owned())).is_some_and(|session| {
+            session.incarnation.as_str() == incarnation && session.lease == lease
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<NodeName, SessionRecord>)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Reads along with the feeder.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    sessions: Sessions,
+    findings: Findings,
+    /// Keys of which a condition holds; usually none, so that most changes cost nothing here.
+    odd: BTreeSet<String>,
+}
+
+impl Observer {
+    pub(crate) fn new(sessions: Sessions, findings: Findings) -> Self {
+        Self { sessions, findings, odd: BTreeSet::new() }
+    }
+
+    /// The whole state.
+    pub(crate) fn on_snapshot(&mut self, snapshot: &Snapshot) {
+        let sessions = snapshot.sessions.iter();
+        let sessions = sessions.map(|(name, stored)| (name.clone(), stored.value.clone()));
+        self.sessions.change(|known| *known = sessions.collect());
+        self.odd.clear();
+        for one in &snapshot.undecodable {
+            self.raise_unreadable(&one.key, &one.why);
+        }
+        for (key, stored) in &snapshot.claims {
+            self.check_lease(stored, || Change::Claim(key.clone(), None));
+        }
+        for (key, stored) in &snapshot.owners {
+            self.check_lease(stored, || Change::Owner(key.clone(), None));
+        }
+        for (name, stored) in &snapshot.sessions {
+            self.check_lease(stored, || Change::Session(name.clone(), None));
+        }
+        if let Some(stored) = &snapshot.leader {
+            self.check_lease(stored, || Change::Leader(None));
+        }
+        for name in [UNREADABLE, PERMANENT] {
+            self.findings.retain(name, |key| self.odd.contains(key));
+        }
+    }
+
+    /// One change.
+    pub(crate) fn on_change(&mut self, change: &Change) {
+        if !self.odd.is_empty()
+            && let Some(key) = change.key()
+            && self.odd.remove(&key)
+        {
+            self.findings.clear(UNREADABLE, &key);
+            self.findings.clear(PERMANENT, &key);
+        }
+        match change {
+            Change::Undecodable { key, why } => self.raise_unreadable(key, why),
+            Change::Session(name, stored) => {
+                self.sessions.change(|known| {
+                    match stored {
+                        Some(stored) => known.insert(name.clone(), stored.value.clone()),
+                        None => known.remove(name),
+                    };
+                });
+                self.check_change(stored.as_ref(), change);
+            }
+            Change::Claim(_, stored) => self.check_change(stored.as_ref(), change),
+            Change::Owner(_, stored) => self.check_change(stored.as_ref(), change),
+            Change::Leader(stored) => self.check_change(stored.as_ref(), change),
+            _ => {}
+        }
+    }
+
+    fn check_change<T>(&mut self, stored: Option<&Stored<T>>, change: &Change) {
+        if let Some(stored) = stored {
+            self.check_lease(stored, || change.clone());
+        }
+    }
+
+    /// A key that has to be bound to a lease and is not outlives its owner.
+    fn check_lease<T>(&mut self, stored: &Stored<T>, change: impl FnOnce() -> Change) {
+        if stored.lease != 0 {
+            return;
+        }
+        let Some(key) = change().key() else { return };
+        let message = format!("the key lost its lease at revision {}", stored.mod_revision);
+        self.findings.raise(Severity::Warning, (PERMANENT, &key), message, PERMANENT_STEP);
+        self.odd.insert(key);
+    }
+
+    fn raise_unreadable(&mut self, key: &str, why: &str) {
+        let message = format!("a key under our prefix cannot be read and is left alone: {why}");
+        self.findings.raise(Severity::Warning, (UNREADABLE, key), message, UNREADABLE_STEP);
+        self.odd.insert(key.to_owned());
+    }
+}
