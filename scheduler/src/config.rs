@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flyball_core::ambient::Ambient;
+
 /// Where the state lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChoice {
@@ -63,6 +65,13 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Time to live of the leader's lease: how long a dead leader blocks the next one.
     pub election_ttl: Duration,
+    /// Where times for people, ids and jitter come from.
+    pub ambient: Ambient,
+}
+
+/// The real one: the wall clock and the system's random numbers.
+pub fn ambient() -> Ambient {
+    Ambient::new(jiff::Timestamp::now, rand::random)
 }
 
 impl Config {
@@ -75,6 +84,7 @@ impl Config {
             advertise: None,
             session_ttl: Duration::from_secs(6),
             election_ttl: Duration::from_secs(5),
+            ambient: ambient(),
         }
     }
 }

@@ -11,5 +11,5 @@ mod run;
 mod shell;
 mod stores;
 
-pub use config::{Bound, Config, Listen, RunError, StoreChoice};
-pub use run::run;
+pub use config::{Bound, Config, Listen, RunError, StoreChoice, ambient};
+pub use run::{run, run_over};

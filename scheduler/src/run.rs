@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use flyball_store::LeaderRecord;
+use flyball_store::{LeaderRecord, Store};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::shell::leadership::Elector;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::{self, Submitter};
 use crate::shell::{Core, Handle};
-use crate::stores::{self, Opened};
+use crate::stores;
 
 /// Fenced leader keys waiting to be looked at; the first one ends the term.
 const FENCED_MAX: usize = 4;
@@ -50,7 +50,8 @@ pub async fn run(
     let opened = stores::open(&config.store).await?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let built = build(&config, &addresses, &opened, &stop, &mut tasks).await?;
+    let store = (opened.store.clone(), opened.name.clone());
+    let built = build(&config, &addresses, store, &stop, &mut tasks).await?;
     let routes = api::routes(built.api).await;
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -58,6 +59,7 @@ pub async fn run(
     }
     ready(Bound { addresses });
     let ended = tokio::select! {
+        biased;
         () = shutdown => Ok(()),
         ended = servers.join_next() => failed(ended),
         error = opened.failed() => Err(error),
@@ -73,6 +75,26 @@ pub async fn run(
     tasks.shutdown().await;
     opened.close().await;
     ended
+}
+
+/// Runs a scheduler over a store that is open already and a network of the caller's, e.g. simulated
+/// ones: `serve` gets the services and serves them until it is dropped. Ends when `serve` does; there
+/// is no orderly shutdown. `config.advertise` has to be set; where to listen and the choice of a store
+/// are not looked at.
+///
+/// # Errors
+/// [`RunError`] when it cannot start.
+pub async fn run_over<F: Future<Output = ()>>(
+    config: Config,
+    store: Store,
+    serve: impl FnOnce(tonic::service::Routes) -> F,
+) -> Result<(), RunError> {
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let name = "given".to_owned();
+    let built = build(&config, &[], (store, name), &stop, &mut tasks).await?;
+    serve(api::routes(built.api).await).await;
+    Ok(())
 }
 
 /// A server that ended before it was told to.
@@ -94,11 +116,10 @@ struct Built {
 async fn build(
     config: &Config,
     addresses: &[String],
-    opened: &Opened,
+    (store, name): (Store, String),
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> Result<Built, RunError> {
-    let store = opened.store.clone();
     let installation = store.installation().await?;
     let (commits, commit_requests) = mpsc::unbounded_channel();
     let (lists, list_requests) = mpsc::unbounded_channel();
@@ -110,7 +131,9 @@ async fn build(
     let findings = Findings::default();
     let sessions = Sessions::default();
     let leader_moved = Arc::new(Notify::new());
-    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter, stop.clone());
+    let ambient = config.ambient.clone();
+    let (core_task, core) =
+        Core::new(commits, lists, outboxes.clone(), emitter, stop.clone(), ambient);
 
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));
@@ -148,9 +171,10 @@ async fn build(
     let about = About {
         id: config.id.clone(),
         installation: installation.id,
-        store: opened.name.clone(),
+        store: name,
         session_ttl: config.session_ttl,
         next_number: AtomicU64::new(1),
+        ambient: config.ambient.clone(),
     };
     let about = Arc::new(about);
     let logs = LogRouter::default();

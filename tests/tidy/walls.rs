@@ -53,6 +53,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("crossterm", &["flyball"]),
     ("serde-saphyr", &["flyball"]),
     ("anyhow", &["flyball", SUITES]),
+    ("turmoil", &[SUITES]),
     ("regex", &["flyball-core", SUITES]),
     ("schemars", &["flyball-core"]),
     ("strsim", &["flyball-core"]),

@@ -7,30 +7,31 @@ use std::time::Duration;
 
 use flyball_core::lease::{Answer, LeaseClock, Renewal};
 use flyball_core::planted::{self, Bug};
-use flyball_proto::transport::{self, Connection};
+use flyball_proto::transport::Connection;
 use flyball_proto::v1::HeartbeatRequest;
 use flyball_proto::v1::sessions_client::SessionsClient;
-use flyball_sandbox::{Extender, boottime};
 
 use crate::incarnation::{Grant, Life, LifeEnd};
 
 /// Starts the thread once the lease is granted. It ends with the life.
 pub(crate) fn start(life: Arc<Life>, grant: Grant) -> std::io::Result<()> {
     if planted::is(Bug::KeepaliveStarved) {
-        tokio::spawn(beat_until_over(life, grant));
+        tokio::spawn(async move { beat(&life, grant).await });
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
-        .spawn(move || runtime.block_on(beat_until_over(life, grant)))?;
+        .spawn(move || runtime.block_on(beat(&life, grant)))?;
     Ok(())
 }
 
-async fn beat_until_over(life: Arc<Life>, grant: Grant) {
+/// Beats until the life ends, or ends it.
+pub(crate) async fn beat(life: &Life, grant: Grant) {
     let mut ended = life.end.subscribe();
-    let mut heart = Heart::new(&life, grant);
+    let mut heart = Heart::new(life, grant);
     tokio::select! {
+        biased;
         _ = ended.wait_for(Option::is_some) => {}
         end = heart.beat() => life.finish(end),
     }
@@ -40,7 +41,6 @@ struct Heart<'a> {
     life: &'a Life,
     lease: i64,
     ttl: Duration,
-    extender: Extender,
     clock: LeaseClock,
     tries: u64,
     /// Which of the schedulers is used; moves on when one does not answer.
@@ -55,7 +55,6 @@ impl<'a> Heart<'a> {
             life,
             lease: grant.lease,
             ttl,
-            extender: life.guard.extender(),
             clock: grant.clock,
             tries: 0,
             at: 0,
@@ -65,22 +64,22 @@ impl<'a> Heart<'a> {
 
     async fn beat(&mut self) -> LifeEnd {
         loop {
-            let sent = boottime();
+            let sent = self.life.ground.boottime();
             if let Some(ended) = self.clock.on_time(sent) {
                 return LifeEnd::LeaseLost(ended.to_string());
             }
             self.tries += 1;
             self.clock.on_sent(self.tries, sent);
             let answer = self.ask().await;
-            match self.clock.on_answer(self.tries, answer, boottime()) {
-                Renewal::Extended(deadline) if !self.extender.extend(deadline) => {
+            match self.clock.on_answer(self.tries, answer, self.life.ground.boottime()) {
+                Renewal::Extended(deadline) if !self.life.deadline.extend(deadline) => {
                     return LifeEnd::LeaseLost("the guard's deadline had passed".to_owned());
                 }
                 Renewal::Extended(_) => {}
                 Renewal::Kept(_) => {}
                 Renewal::Ended(ended) => return LifeEnd::LeaseLost(ended.to_string()),
             }
-            tokio::time::sleep(boottime().until(self.next(sent, answer))).await;
+            tokio::time::sleep(self.life.ground.boottime().until(self.next(sent, answer))).await;
         }
     }
 
@@ -92,7 +91,7 @@ impl<'a> Heart<'a> {
     ) -> flyball_core::lease::BootInstant {
         match answer {
             Answer::Renewed { .. } => LeaseClock::next_try(sent, self.ttl),
-            Answer::Lost | Answer::Unknown => boottime() + self.ttl / 20,
+            Answer::Lost | Answer::Unknown => self.life.ground.boottime() + self.ttl / 20,
         }
     }
 
@@ -114,7 +113,7 @@ impl<'a> Heart<'a> {
         let config = &self.life.config;
         if self.connection.is_none() {
             let address = &config.schedulers[self.at % config.schedulers.len()];
-            match transport::connect(address, config.credential.clone()).await {
+            match self.life.ground.connect(address, config.credential.clone()).await {
                 Ok(connection) => self.connection = Some(SessionsClient::new(connection)),
                 Err(_) => return Answer::Unknown,
             }

@@ -9,13 +9,15 @@ use flyball_sandbox::{Guard, GuardConfig, GuardError, StateLock, acquire_state_d
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::git::remove_any;
+use crate::git::{Caches, Git, GitSettings, remove_any};
+use crate::ground::{Deadline, Ground, Machine, Processes};
 use crate::link::Link;
+use crate::logs::LogDir;
 use crate::runs::Runs;
 
 /// Why a life ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LifeEnd {
+pub enum LifeEnd {
     /// The process was asked to end, and every run has been stopped.
     Shutdown,
     /// The lease is gone, or its deadline passed before a renewal came through.
@@ -41,13 +43,20 @@ pub(crate) struct Life {
     pub(crate) id: Incarnation,
     /// An earlier incarnation of which nothing is left.
     pub(crate) replaces: Option<Incarnation>,
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) ground: Arc<dyn Ground>,
+    pub(crate) deadline: Arc<dyn Deadline>,
     pub(crate) link: Arc<Link>,
     pub(crate) runs: Arc<Runs>,
     /// The grant, once there is one.
     pub(crate) grant: watch::Sender<Option<Grant>>,
     /// Set once, by whoever sees the end first.
     pub(crate) end: watch::Sender<Option<LifeEnd>>,
+}
+
+/// A life on the real machine.
+pub(crate) struct Begun {
+    pub(crate) life: Arc<Life>,
+    pub(crate) guard: Arc<Guard>,
 }
 
 /// The life cannot begin.
@@ -69,7 +78,7 @@ const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 impl Life {
     /// Takes the data directory, which an earlier life's guard holds until nothing of it is left,
     /// and starts the guard.
-    pub(crate) async fn begin(config: Arc<Config>) -> Result<Arc<Self>, BeginError> {
+    pub(crate) async fn begin(config: Arc<Config>) -> Result<Begun, BeginError> {
         let dir = config.data_dir.display().to_string();
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| BeginError::DataDir { dir: dir.clone(), source })?;
@@ -86,9 +95,19 @@ impl Life {
         };
         let guard = Arc::new(Guard::start_with(lock, guard).await?);
         let link = Arc::new(Link::default());
-        let runs = Arc::new(Runs::new(config.clone(), guard.clone(), link.clone())?);
+        let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
+        let processes = Processes {
+            config: config.clone(),
+            guard: guard.clone(),
+            link: link.clone(),
+            logs: LogDir::new(&config.data_dir),
+            caches: Arc::new(Caches::new(git, config.data_dir.join("cache"))?),
+        };
+        let runs = Arc::new(Runs::new(Arc::new(processes)));
+        let (ground, deadline) = (Arc::new(Machine), Arc::new(guard.extender()));
         let (grant, end) = (watch::Sender::new(None), watch::Sender::new(None));
-        Ok(Arc::new(Self { config, id, replaces, guard, link, runs, grant, end }))
+        let life = Self { config, id, replaces, ground, deadline, link, runs, grant, end };
+        Ok(Begun { life: Arc::new(life), guard })
     }
 
     /// Ends the life; the first reason stays.

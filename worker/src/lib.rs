@@ -5,6 +5,7 @@
 
 mod config;
 pub mod git;
+pub mod ground;
 mod heartbeat;
 mod incarnation;
 mod link;
@@ -12,6 +13,7 @@ mod logs;
 mod run;
 mod runs;
 mod session;
+pub mod simulated;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub use config::{
 use flyball_proto::v1::Leaving;
 use flyball_proto::v1::node_message::Message;
 
-use crate::incarnation::{BeginError, Life, LifeEnd};
+use crate::incarnation::{BeginError, Begun, Life, LifeEnd};
 
 /// The worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +87,8 @@ pub async fn run(
     let mut taken: Option<flyball_core::lease::BootInstant> = None;
     let ttl = Duration::from_secs(config.ttl_seconds.unsigned_abs());
     loop {
-        let life = Life::begin(config.clone()).await?;
-        match live(&life, &asked).await {
+        let begun = Life::begin(config.clone()).await?;
+        match live(&begun, &asked).await {
             LifeEnd::Shutdown => return Ok(()),
             LifeEnd::Duplicate(message) => {
                 let now = flyball_sandbox::boottime();
@@ -102,18 +104,19 @@ pub async fn run(
                 tracing::error!(node = %config.node, ?end, "lost everything; beginning anew");
             }
         }
-        drop(life);
+        drop(begun);
         tokio::time::sleep(REBIRTH_PAUSE).await;
     }
 }
 
-async fn live(life: &Arc<Life>, asked: &tokio::sync::Notify) -> LifeEnd {
+async fn live(begun: &Begun, asked: &tokio::sync::Notify) -> LifeEnd {
+    let Begun { life, guard: the_guard } = begun;
     let session = tokio::spawn(session::keep(life.clone()));
     let beats = tokio::spawn(beat_when_granted(life.clone()));
     let guard = tokio::spawn({
-        let life = life.clone();
+        let (life, guard) = (life.clone(), the_guard.clone());
         async move {
-            life.guard.lost().await;
+            guard.lost().await;
             life.finish(LifeEnd::GuardLost);
         }
     });
@@ -127,7 +130,7 @@ async fn live(life: &Arc<Life>, asked: &tokio::sync::Notify) -> LifeEnd {
     };
     // Order matters: nothing may be left of the runs before anybody hears that they are over.
     life.runs.end_all();
-    let gone = life.guard.shut_down().await;
+    let gone = the_guard.shut_down().await;
     if !gone.proven {
         tracing::error!("nobody could prove that every process is gone: {}", gone.reason);
     }

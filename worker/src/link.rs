@@ -16,14 +16,17 @@ pub(crate) const OUTBOX_MESSAGES_MAX: usize = 256;
 /// The scheduler refused a report for good: this worker is not the owner any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the report was refused: {0}")]
-pub(crate) struct Refused(pub(crate) String);
+pub struct Refused(pub String);
 
 /// Who reports.
 #[derive(Debug, Clone)]
-pub(crate) struct RunId {
-    pub(crate) key: LoopKey,
-    pub(crate) uid: LoopUid,
-    pub(crate) token: Token,
+pub struct RunId {
+    /// The loop's name.
+    pub key: LoopKey,
+    /// Which loop of that name.
+    pub uid: LoopUid,
+    /// Of the claim it runs under.
+    pub token: Token,
 }
 
 struct Pending {
@@ -42,7 +45,7 @@ struct State {
 
 /// Reports with acknowledgement over whatever stream is up at the time.
 #[derive(Default)]
-pub(crate) struct Link {
+pub struct Link {
     state: Mutex<State>,
 }
 
@@ -73,7 +76,10 @@ impl Link {
     }
 
     /// Reports progress; returns once it is durable.
-    pub(crate) async fn update(
+    ///
+    /// # Errors
+    /// [`Refused`]: this worker is not the owner any more.
+    pub async fn update(
         &self,
         run: &RunId,
         progress: &Progress,
@@ -95,7 +101,10 @@ impl Link {
     }
 
     /// Reports the end of a run; returns once it is durable.
-    pub(crate) async fn ended(
+    ///
+    /// # Errors
+    /// [`Refused`]: this worker is not the owner any more.
+    pub async fn ended(
         &self,
         run: &RunId,
         progress: &Progress,

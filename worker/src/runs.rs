@@ -7,18 +7,14 @@ use flyball_core::ids::{InstallationId, LoopKey, LoopUid, Token};
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Progress, Unsealed};
 use flyball_proto::v1::{Assign, LiveRun, LogRequest, StopRun};
-use flyball_sandbox::Guard;
 use tokio::sync::watch;
 
-use crate::config::Config;
-use crate::git::{Caches, Git, GitError, GitSettings};
-use crate::link::{Link, RunId};
-use crate::logs::{self, LogDir};
-use crate::run::{self, RunContext};
+use crate::ground::Execute;
+use crate::link::RunId;
 
 /// What a run is asked to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// Go on.
     #[default]
     No,
@@ -32,14 +28,21 @@ pub(crate) enum Stop {
 
 /// A decoded assignment.
 #[derive(Debug, Clone)]
-pub(crate) struct Assignment {
-    pub(crate) id: RunId,
-    pub(crate) generation: u64,
-    pub(crate) spec: LoopSpec,
-    pub(crate) progress: Progress,
-    pub(crate) unsealed: Vec<Unsealed>,
-    pub(crate) traceparent: String,
-    pub(crate) previous_node: String,
+pub struct Assignment {
+    /// The loop and the token it is owned under.
+    pub id: RunId,
+    /// Generation of the spec.
+    pub generation: u64,
+    /// What is wanted.
+    pub spec: LoopSpec,
+    /// How far earlier runs came.
+    pub progress: Progress,
+    /// Journals to seal before anything starts.
+    pub unsealed: Vec<Unsealed>,
+    /// Trace context of the submission.
+    pub traceparent: String,
+    /// Node of the run before, for display.
+    pub previous_node: String,
 }
 
 impl Assignment {
@@ -75,11 +78,7 @@ struct Live {
 
 /// The runs, by loop.
 pub(crate) struct Runs {
-    config: Arc<Config>,
-    guard: Arc<Guard>,
-    link: Arc<Link>,
-    logs: LogDir,
-    caches: Arc<Caches>,
+    execute: Arc<dyn Execute>,
     installation: OnceLock<InstallationId>,
     live: Mutex<BTreeMap<LoopUid, Live>>,
     /// What every new run is asked to do at once: nothing, to hand over, or not to start at all.
@@ -89,25 +88,14 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        guard: Arc<Guard>,
-        link: Arc<Link>,
-    ) -> Result<Self, GitError> {
-        let logs = LogDir::new(&config.data_dir);
-        let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
-        let caches = Arc::new(Caches::new(git, config.data_dir.join("cache"))?);
-        Ok(Self {
-            config,
-            guard,
-            link,
-            logs,
-            caches,
+    pub(crate) fn new(execute: Arc<dyn Execute>) -> Self {
+        Self {
+            execute,
             installation: OnceLock::new(),
             live: Mutex::default(),
             floor: Mutex::default(),
             count: watch::Sender::new(0),
-        })
+        }
     }
 
     pub(crate) fn set_installation(&self, id: InstallationId) {
@@ -150,29 +138,17 @@ impl Runs {
 
     fn start(self: &Arc<Self>, assignment: Assignment, stop: &watch::Sender<Stop>) {
         let runs = self.clone();
-        let context = RunContext {
-            config: self.config.clone(),
-            guard: self.guard.clone(),
-            link: self.link.clone(),
-            logs: self.logs.clone(),
-            caches: self.caches.clone(),
-            installation: self.installation.get().cloned().unwrap_or_default(),
-            stop: stop.subscribe(),
-        };
+        let installation = self.installation.get().cloned().unwrap_or_default();
+        let id = assignment.id.clone();
+        let run = self.execute.execute(assignment, stop.subscribe(), installation);
         tokio::spawn(async move {
-            let id = assignment.id.clone();
-            if let Err(error) = tokio::spawn(run::execute(context, assignment)).await {
-                runs.on_run_broken(&id, &error.to_string());
+            if let Err(error) = tokio::spawn(run).await {
+                // A defect of ours ended it. Its steps were told to die when their handles were
+                // dropped, but nobody saw them end.
+                runs.execute.on_broken(&id, &error.to_string());
             }
             runs.on_run_over(&id.uid);
         });
-    }
-
-    /// A defect of ours ended the run in the middle. Its steps were told to die when their handles
-    /// were dropped, but nobody saw them end: the whole life ends, which does prove it.
-    fn on_run_broken(&self, id: &RunId, error: &str) {
-        tracing::error!(run = %id.key, token = %id.token, "the run broke: {error}");
-        self.guard.extender().end();
     }
 
     fn on_run_over(self: &Arc<Self>, uid: &LoopUid) {
@@ -246,9 +222,8 @@ impl Runs {
             return;
         }
         let (runs, uid) = (self.clone(), LoopUid(request.uid.clone()));
-        tokio::spawn(logs::serve(self.logs.clone(), self.link.clone(), request, move || {
-            runs.lock().contains_key(&uid)
-        }));
+        let live = Box::new(move || runs.lock().contains_key(&uid));
+        tokio::spawn(self.execute.serve_logs(request, live));
     }
 }
 

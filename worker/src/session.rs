@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use flyball_core::ids::InstallationId;
 use flyball_core::lease::{BootInstant, LeaseClock, Margins};
-use flyball_proto::transport::{self, Address};
+use flyball_proto::transport::Address;
 use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
     NodeMessage, Refused, Register, Registered, SchedulerMessage, node_message, scheduler_message,
 };
-use flyball_sandbox::boottime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -51,10 +50,10 @@ pub(crate) async fn keep(life: Arc<Life>) {
             // At least one address is required by the configuration.
             next.pop().unwrap_or_else(|| Address::Http(String::new()))
         });
-        let started = boottime();
+        let started = life.ground.boottime();
         let end = attach(&life, &address).await;
         life.link.detach();
-        if started.until(boottime()) > RETRY_MAX {
+        if started.until(life.ground.boottime()) > RETRY_MAX {
             pause = RETRY_MIN;
         }
         match end {
@@ -64,7 +63,7 @@ pub(crate) async fn keep(life: Arc<Life>) {
             }
             other => complain(&mut told, &other.to_string()),
         }
-        let jitter = rand::random_range(0.5..1.0);
+        let jitter = 0.5 + life.ground.jitter() / 2.0;
         tokio::time::sleep(pause.mul_f64(jitter)).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
@@ -84,7 +83,7 @@ async fn attach(life: &Arc<Life>, address: &Address) -> StreamEnd {
     let closed = |message: String| StreamEnd::Closed { address: address.to_string(), message };
     let (outbox, stream) = mpsc::channel::<NodeMessage>(OUTBOX_MESSAGES_MAX);
     // The lease's clock starts at the scheduler after this moment, never before it.
-    let sent = boottime();
+    let sent = life.ground.boottime();
     let mut inbound = match open(life, address, &outbox, stream).await {
         Ok(inbound) => inbound,
         Err(end) => return end,
@@ -114,7 +113,9 @@ async fn open(
     stream: mpsc::Receiver<NodeMessage>,
 ) -> Result<Streaming<SchedulerMessage>, StreamEnd> {
     let failed = |message: String| StreamEnd::Connect { address: address.to_string(), message };
-    let connection = transport::connect(address, life.config.credential.clone())
+    let connection = life
+        .ground
+        .connect(address, life.config.credential.clone())
         .await
         .map_err(|error| failed(chain(&error)))?;
     let register = NodeMessage { message: Some(node_message::Message::Register(register(life))) };
@@ -157,8 +158,8 @@ fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
     }
     let margins =
         Margins { drift_ppm: life.config.drift_ppm, kill_budget: life.config.kill_budget };
-    let clock = LeaseClock::granted(margins, sent, registered.ttl_seconds, boottime());
-    if !life.guard.extender().extend(clock.deadline()) {
+    let clock = LeaseClock::granted(margins, sent, registered.ttl_seconds, life.ground.boottime());
+    if !life.deadline.extend(clock.deadline()) {
         // An answer that came too late to be of use; the clock says so to the heartbeats.
         tracing::warn!("the lease was granted too late");
     }

@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod ambient;
 pub mod governor;
 pub mod ids;
 pub mod lease;

@@ -2,11 +2,11 @@
 
 use crate::engine::{Engine, HistoryBounds};
 use crate::error::OpenError;
-use crate::lease::Lessor;
+use crate::lease::{Lessor, Moment};
 use crate::mvcc::State;
 use crate::options::Options;
 use crate::service::{cluster, kv, lease, maintenance};
-use crate::shared::{Identity, News, Shared};
+use crate::shared::{Identity, News, Shared, ToWriter};
 use crate::storage::{self, Storage};
 use crate::{watch, writer};
 use etcd_client::proto::{
@@ -15,7 +15,7 @@ use etcd_client::proto::{
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::service::Routes;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -35,45 +35,27 @@ impl Server {
     /// See [`OpenError`]; `InUse` if another server has the directory open.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let started = Instant::now();
-        let chosen = options.seed.unwrap_or_else(|| RandomState::new().hash_one("member"));
-        let db = match (options.backend, &options.path) {
-            (Some(backend), _) => Some(storage::open_backend(backend)?),
-            (None, Some(path)) => Some(storage::open_file(path)?),
-            (None, None) => None,
-        };
-        let mut leases = Lessor::new(options.lease_ttl_seconds_min, first_lease_id(options.seed));
-        let (storage, state, member) = match db {
-            None => (None, State::empty(), chosen),
-            Some(db) => {
-                let (storage, found) = Storage::load(db, chosen)?;
-                let now = started.elapsed();
-                found.leases.iter().for_each(|(id, ttl)| leases.restore(*id, *ttl, now));
-                (Some(storage), found.state, found.member)
-            }
-        };
-        for kv in state.index.range(crate::mvcc::span::Span::From(&[]), state.revision) {
-            if kv.lease != 0 {
-                leases.attach(kv.lease, &kv.key);
-            }
-        }
-        let (sender, inbox) = mpsc::sync_channel(options.queue_max.max(1));
-        let identity = Identity {
-            member_id: member,
-            client_urls: options.client_urls,
-            progress_interval: options.progress_interval,
-            file: options.path.map(|path| path.join(storage::FILE)),
-        };
-        let shared = Arc::new(Shared::new(state, sender, identity));
-        let history = HistoryBounds {
-            revisions_max: options.history_revisions_max,
-            bytes_max: options.history_bytes_max,
-        };
-        let engine = Engine { shared: Arc::clone(&shared), leases, storage, history };
+        let (engine, inbox) = load(options, &|| started.elapsed())?;
+        let shared = Arc::clone(&engine.shared);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer::run(engine, &inbox, started))
             .map_err(OpenError::Thread)?;
         Ok(Self { shared, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Opens a server without a thread of its own: it works while the returned future is polled, on
+    /// that runtime's clock. For simulations, which must be able to repeat what happens; elsewhere
+    /// its commits would hold up the runtime. Dropping the future is a crash.
+    ///
+    /// # Errors
+    /// As for [`Server::open`].
+    pub fn open_driven(
+        options: Options,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let (engine, inbox) = load(options, &|| Duration::ZERO)?;
+        let shared = Arc::clone(&engine.shared);
+        Ok((Self { shared, writer: Mutex::new(None) }, writer::drive(engine, inbox)))
     }
 
     /// A channel for `etcd_client::Client::from_channel` that calls the services directly, without
@@ -120,6 +102,47 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shutdown();
     }
+}
+
+/// Opens the storage and reads it; `now` is the time on the writer's clock.
+fn load(
+    options: Options,
+    now: &dyn Fn() -> Moment,
+) -> Result<(Engine, mpsc::Receiver<ToWriter>), OpenError> {
+    let chosen = options.seed.unwrap_or_else(|| RandomState::new().hash_one("member"));
+    let db = match (options.backend, &options.path) {
+        (Some(backend), _) => Some(storage::open_backend(backend)?),
+        (None, Some(path)) => Some(storage::open_file(path)?),
+        (None, None) => None,
+    };
+    let mut leases = Lessor::new(options.lease_ttl_seconds_min, first_lease_id(options.seed));
+    let (storage, state, member) = match db {
+        None => (None, State::empty(), chosen),
+        Some(db) => {
+            let (storage, found) = Storage::load(db, chosen)?;
+            let now = now();
+            found.leases.iter().for_each(|(id, ttl)| leases.restore(*id, *ttl, now));
+            (Some(storage), found.state, found.member)
+        }
+    };
+    for kv in state.index.range(crate::mvcc::span::Span::From(&[]), state.revision) {
+        if kv.lease != 0 {
+            leases.attach(kv.lease, &kv.key);
+        }
+    }
+    let (sender, inbox) = mpsc::sync_channel(options.queue_max.max(1));
+    let identity = Identity {
+        member_id: member,
+        client_urls: options.client_urls,
+        progress_interval: options.progress_interval,
+        file: options.path.map(|path| path.join(storage::FILE)),
+    };
+    let shared = Arc::new(Shared::new(state, sender, identity));
+    let history = HistoryBounds {
+        revisions_max: options.history_revisions_max,
+        bytes_max: options.history_bytes_max,
+    };
+    Ok((Engine { shared, leases, storage, history }, inbox))
 }
 
 /// Where chosen lease ids start: far apart for any two servers, positive, and with room above.

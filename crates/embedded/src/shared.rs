@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tonic::Status;
 
 /// A message to the writer.
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     news: watch::Sender<News>,
     writer: SyncSender<ToWriter>,
+    /// Wakes a writer that is driven as a future; a thread does not listen.
+    wake: Notify,
     pub(crate) cluster_id: u64,
     pub(crate) member_id: u64,
     pub(crate) client_urls: Vec<String>,
@@ -57,7 +59,17 @@ impl Shared {
         // A cluster of one: any fixed relation between the two ids will do.
         let cluster_id = identity.member_id.rotate_left(32);
         let Identity { member_id, client_urls, progress_interval, file } = identity;
-        Self { state, news, writer, cluster_id, member_id, client_urls, progress_interval, file }
+        Self {
+            state,
+            news,
+            writer,
+            wake: Notify::new(),
+            cluster_id,
+            member_id,
+            client_urls,
+            progress_interval,
+            file,
+        }
     }
 
     /// The state for reading, unless the server has stopped.
@@ -106,7 +118,10 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         let command = Box::new(Command { request, answer });
         match self.writer.try_send(ToWriter::Command(command)) {
-            Ok(()) => Ok(answered),
+            Ok(()) => {
+                self.wake.notify_one();
+                Ok(answered)
+            }
             Err(TrySendError::Full(_)) => Err(status(TOO_MANY_REQUESTS)),
             Err(TrySendError::Disconnected(_)) => Err(status(STOPPED)),
         }
@@ -122,6 +137,12 @@ impl Shared {
     pub(crate) fn send_stop(&self) {
         // It may have ended by itself.
         let _ended = self.writer.send(ToWriter::Stop);
+        self.wake.notify_one();
+    }
+
+    /// Something was handed to the writer since the last call.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     /// A response header of this server.

@@ -2,10 +2,11 @@
 //! some minutes, so that their end costs nothing per event, and they are bounded in rate: work
 //! never waits for them, and they are dropped first.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::{GetOptions, PutOptions, Txn, TxnOp};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::commit::plan::{Cost, plan};
 use crate::error::StoreError;
@@ -113,7 +114,7 @@ impl Store {
                 namespace: event.namespace.clone(),
                 name: event.name.clone(),
                 unix_ms: u64::try_from(event.at.as_millisecond()).unwrap_or(0),
-                nonce: rand::random(),
+                nonce: u32::try_from(self.ambient.random() >> 32).unwrap_or(0),
             });
             let value = event.encode();
             let mut cost = Cost::new(1);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Channel, Compare, CompareOp, Txn, TxnOp};
+use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 
 use crate::client::{Etcd, ranges};
@@ -17,13 +18,15 @@ use crate::values::{self, SCHEMA_VERSION};
 pub struct StoreOptions {
     /// Bound on one request. A write without an answer by then is [`StoreError::Unknown`].
     pub request_timeout: Duration,
+    /// Where ids come from.
+    pub ambient: Ambient,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
         // Beyond etcd's own bound on a proposal (5 s and two election timeouts), so that the
         // server's word, which is clearer, comes first.
-        Self { request_timeout: Duration::from_secs(8) }
+        Self { request_timeout: Duration::from_secs(8), ambient: ambient() }
     }
 }
 
@@ -32,6 +35,12 @@ impl Default for StoreOptions {
 pub struct Store {
     pub(crate) etcd: Etcd,
     pub(crate) events: Arc<EventLease>,
+    pub(crate) ambient: Ambient,
+}
+
+/// The real one.
+fn ambient() -> Ambient {
+    Ambient::new(jiff::Timestamp::now, rand::random)
 }
 
 impl std::fmt::Debug for Store {
@@ -76,7 +85,7 @@ impl Store {
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
         let etcd = Etcd::new(channel.clone(), channel, options).await?;
-        Ok(Self { etcd, events: Arc::default() })
+        Ok(Self { etcd, events: Arc::default(), ambient: options.ambient.clone() })
     }
 
     /// A store at the given endpoints: `http://host:port` or `host:port`, or a single
@@ -87,7 +96,7 @@ impl Store {
     /// [`StoreError::Refused`] for an endpoint that is no address.
     pub async fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
         let etcd = Etcd::connect(endpoints, &StoreOptions::default()).await?;
-        Ok(Self { etcd, events: Arc::default() })
+        Ok(Self { etcd, events: Arc::default(), ambient: ambient() })
     }
 
     /// The installation's id, made now if this is its first use.
@@ -96,7 +105,8 @@ impl Store {
     /// [`StoreError::Newer`] if the store was written by a newer schema; otherwise those of the
     /// transport. Repeating it after any error is safe.
     pub async fn installation(&self) -> Result<Installation, StoreError> {
-        let fresh = uuid::Uuid::new_v4().simple().to_string();
+        let fresh =
+            uuid::Builder::from_random_bytes(self.ambient.bytes()).as_uuid().simple().to_string();
         let key = keys::INSTALLATION;
         let value = values::encode_installation(&fresh, SCHEMA_VERSION);
         let txn = Txn::new()

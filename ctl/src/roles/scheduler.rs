@@ -82,6 +82,7 @@ fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
         advertise: args.advertise.map(|address| address.to_string()),
         session_ttl: Duration::from_secs(args.session_ttl.unsigned_abs()),
         election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
+        ambient: flyball_scheduler::ambient(),
     })
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use flyball_core::ambient::Ambient;
 use flyball_core::ids::{LoopKey, LoopUid};
 use flyball_core::manifest::{FieldError, MANIFEST_BYTES_MAX, parse_manifest, validate};
 use flyball_core::resource::{ResourceSet, canonical_repo_id};
@@ -11,7 +12,6 @@ use flyball_core::spec::{LoopSpec, Manifest};
 use flyball_core::status::{LoopStatus, Reason};
 use flyball_proto::v1::{ApplyRequest, ApplyResponse, LoopObject};
 use flyball_store::{Change, CreateLoop, LoopRecord, StoreError, Stored, Update};
-use jiff::Timestamp;
 use tonic::{Code, Status};
 use tracing::Instrument;
 
@@ -54,7 +54,7 @@ impl Api {
     }
 
     async fn submit(&self, request: ApplyRequest) -> Result<ApplyResponse, Status> {
-        let wanted = check(&request)?;
+        let wanted = check(&request, &self.about.ambient)?;
         tracing::Span::current().record("flyball.loop", wanted.key.to_string());
         let applied = self.create_or_update(&wanted).await?;
         let warnings = self.warnings(wanted.manifest.spec).await?;
@@ -64,7 +64,7 @@ impl Api {
 
     async fn create_or_update(&self, wanted: &Wanted) -> Result<Applied, Status> {
         // Made once, so that a create whose answer was lost finds itself.
-        let uid = LoopUid(uuid::Uuid::new_v4().to_string());
+        let uid = self.new_uid();
         if self.seems_new(wanted).await?
             && let Some(applied) = self.create(wanted, &uid).await?
         {
@@ -88,6 +88,11 @@ impl Api {
         Err(contended(&format!("loop {}", wanted.key)))
     }
 
+    fn new_uid(&self) -> LoopUid {
+        let id = uuid::Builder::from_random_bytes(self.about.ambient.bytes()).into_uuid();
+        LoopUid(id.to_string())
+    }
+
     /// True when a create is worth trying without a look at the store first: the view does not know
     /// the loop, and the create itself compares.
     async fn seems_new(&self, wanted: &Wanted) -> Result<bool, Status> {
@@ -108,7 +113,7 @@ impl Api {
             uid: uid.clone(),
             generation: 1,
             labels: wanted.manifest.metadata.labels.clone(),
-            created_at: Timestamp::now(),
+            created_at: self.about.ambient.now(),
             spec: wanted.manifest.spec.clone(),
             spec_digest: digest(&wanted.manifest.spec),
             traceparent: wanted.traceparent.clone(),
@@ -212,7 +217,7 @@ impl Api {
     }
 }
 
-fn check(request: &ApplyRequest) -> Result<Wanted, Status> {
+fn check(request: &ApplyRequest, ambient: &Ambient) -> Result<Wanted, Status> {
     let bytes = request.manifest_json.len();
     if bytes > MANIFEST_BYTES_MAX {
         let message = format!("is {bytes} bytes long, at most {MANIFEST_BYTES_MAX} are allowed");
@@ -227,7 +232,7 @@ fn check(request: &ApplyRequest) -> Result<Wanted, Status> {
     let traceparent = if flyball_telemetry::is_traceparent(&request.traceparent) {
         request.traceparent.clone()
     } else {
-        flyball_telemetry::new_traceparent(rand::random(), rand::random())
+        flyball_telemetry::new_traceparent(u128::from_be_bytes(ambient.bytes()), ambient.random())
     };
     let (expected_generation, dry_run) = (request.expected_generation, request.dry_run);
     Ok(Wanted { key, manifest, set, traceparent, expected_generation, dry_run })

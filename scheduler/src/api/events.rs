@@ -64,6 +64,7 @@ async fn follow(
 ) {
     loop {
         let record = tokio::select! {
+            biased;
             record = news.recv() => record,
             () = sender.closed() => return,
             () = core.stopping() => return,

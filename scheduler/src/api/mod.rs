@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
@@ -66,6 +67,7 @@ pub(crate) struct About {
     pub(crate) store: String,
     pub(crate) session_ttl: Duration,
     pub(crate) next_number: AtomicU64,
+    pub(crate) ambient: Ambient,
 }
 
 impl About {

@@ -59,7 +59,7 @@ impl Nodes for Api {
                 return Err(status(Code::NotFound, "NODE_NOT_FOUND", message));
             };
             let mut record = node::NodeRecord::clone(&found.value);
-            remark(&mut record, mark, &request);
+            remark(&mut record, mark, &request, self.about.ambient.now());
             let put = self.store.put_node(&record, found.mod_revision).await;
             if let Update::Done { revision } = put.map_err(|error| of_store(&error))? {
                 let value = Arc::new(record);
@@ -78,7 +78,12 @@ impl Nodes for Api {
 
 /// Writes a mark down. The same mark again without a reason keeps what was said before; a node that
 /// takes runs again has nothing to explain.
-fn remark(record: &mut node::NodeRecord, mark: node::NodeMark, request: &MarkNodeRequest) {
+fn remark(
+    record: &mut node::NodeRecord,
+    mark: node::NodeMark,
+    request: &MarkNodeRequest,
+    now: Timestamp,
+) {
     if record.mark == mark && request.reason.is_empty() {
         return;
     }
@@ -88,6 +93,6 @@ fn remark(record: &mut node::NodeRecord, mark: node::NodeMark, request: &MarkNod
     } else {
         record.mark_reason.clone_from(&request.reason);
         record.mark_by.clone_from(&request.by);
-        record.mark_at = Some(Timestamp::now());
+        record.mark_at = Some(now);
     }
 }

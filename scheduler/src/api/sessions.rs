@@ -97,6 +97,7 @@ impl Api {
         if self.core.tell(Event::Attached(Box::new(attached))).await.is_ok() {
             // Ends when the worker or the scheduler ends the stream.
             tokio::select! {
+                biased;
                 () = self.receive(id, &mut inbound) => {}
                 () = removed.cancelled() => {}
             }

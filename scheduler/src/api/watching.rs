@@ -79,6 +79,7 @@ impl Watcher {
         self.send(LoopChange { synced: true, ..LoopChange::default() }).await?;
         loop {
             let change = tokio::select! {
+                biased;
                 change = news.recv() => change,
                 () = self.sender.closed() => return Err(Gone),
                 () = self.core.stopping() => return Err(Gone),

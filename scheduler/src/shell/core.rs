@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flyball_core::ambient::Ambient;
 use flyball_core::ids::LoopKey;
 use flyball_store::{EventRecord, Mutation};
 use jiff::Timestamp;
@@ -125,6 +126,7 @@ pub(crate) struct Core {
     lists: mpsc::UnboundedSender<ListRequest>,
     outboxes: Outboxes,
     emitter: Emitter,
+    ambient: Ambient,
 }
 
 impl Core {
@@ -135,14 +137,16 @@ impl Core {
         outboxes: Outboxes,
         emitter: Emitter,
         stop: CancellationToken,
+        ambient: Ambient,
     ) -> (Self, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (news, _) = broadcast::channel(NEWS_MAX);
         let (events, _) = broadcast::channel(NEWS_MAX);
         let handle = Handle { inputs: sender, news, events, stop };
         let reactor = Reactor::new();
+        let own = handle.clone();
         let core =
-            Self { reactor, inputs, handle: handle.clone(), commits, lists, outboxes, emitter };
+            Self { reactor, inputs, handle: own, commits, lists, outboxes, emitter, ambient };
         (core, handle)
     }
 
@@ -151,6 +155,7 @@ impl Core {
         loop {
             let pause = self.until_timer();
             let input = tokio::select! {
+                biased;
                 input = self.inputs.recv() => input,
                 () = tokio::time::sleep(pause) => Some(Input::Event(Event::Tick)),
             };
@@ -166,12 +171,12 @@ impl Core {
 
     fn until_timer(&self) -> std::time::Duration {
         let Some(at) = self.reactor.wake_at() else { return IDLE_MAX };
-        let left = at.duration_since(Timestamp::now());
+        let left = at.duration_since(self.ambient.now());
         std::time::Duration::try_from(left).unwrap_or_default().clamp(TIMER_MIN, IDLE_MAX)
     }
 
     fn take(&mut self, input: Input) {
-        let now = Timestamp::now();
+        let now = self.ambient.now();
         match input {
             Input::Query(query) => query(&self.reactor, now),
             Input::Event(event) => {

@@ -72,10 +72,11 @@ impl Feeder {
         let mut watch = self.store.watch(from);
         loop {
             let item = tokio::select! {
-                item = watch.next() => item,
+                biased;
                 request = self.requests.recv() => {
                     return request.map(|request| request.revision_min).ok_or(Stopped);
                 }
+                item = watch.next() => item,
             };
             match item {
                 WatchItem::Changes { revision, changes } => self.pass_on(revision, changes).await?,

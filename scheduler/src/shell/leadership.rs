@@ -33,6 +33,7 @@ impl Elector {
     pub(crate) async fn run(mut self) {
         while !self.stop.is_cancelled() {
             let campaign = tokio::select! {
+                biased;
                 campaign = self.store.campaign(&self.record, self.ttl) => campaign,
                 () = self.stop.cancelled() => return,
             };
@@ -53,6 +54,7 @@ impl Elector {
     /// Waits until the leader key changes, at most this long: the watch may be down.
     async fn wait(&self, longest: Duration) {
         tokio::select! {
+            biased;
             () = self.moved.notified() => {}
             () = tokio::time::sleep(longest) => {}
             () = self.stop.cancelled() => {}
@@ -87,6 +89,7 @@ impl Elector {
         let mut pause = interval;
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause.min(deadline - Instant::now())) => {}
                 found = self.fenced.recv() => {
                     if found.is_none_or(|revision| revision == leadership.create_revision) {

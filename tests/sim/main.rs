@@ -1,0 +1,2 @@
+//! The seeded simulation.
+fn main() {}
