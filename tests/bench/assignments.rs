@@ -174,6 +174,7 @@ fn assignment(waiting: &Waiting, session: &Session) -> Mutation {
         owners: waiting.owners.clone(),
         status: Arc::new(status),
         status_revision: waiting.revision,
+        loop_revision: waiting.revision,
         session_revision: session.create_revision,
     })
 }

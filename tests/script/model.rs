@@ -202,6 +202,11 @@ impl Model {
                     return Err(Found::Claimed { token: Token(found.create_revision), node: None });
                 }
                 self.check_status(&claim.key, assign.status_revision)?;
+                let found = self.loops.get(&claim.key).map_or(0, |s| s.mod_revision);
+                let expected = assign.loop_revision;
+                if found != expected {
+                    return Err(Found::LoopMoved { expected, found });
+                }
                 self.check_owners(&assign.owners)
             }
             Mutation::PutStatus(put) => {

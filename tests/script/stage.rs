@@ -7,7 +7,7 @@ use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeMark, NodeRecord, Resources};
 use flyball_core::quantity::{CpuMillis, Span};
 use flyball_core::resource::{ResourceSet, canonical_repo_id};
-use flyball_core::spec::{GitWorkspace, LoopSpec, Owns, Workspace};
+use flyball_core::spec::{Access, GitWorkspace, LoopSpec, Owns, OwnsWithAccess, Workspace};
 use flyball_core::status::{LoopStatus, Outcome, Phase, Progress, Reason};
 use flyball_scheduler::reactor::{
     Assignment, Attached, CommitId, CommitResult, Effect, Event, LiveRun, Reactor, Report,
@@ -71,7 +71,6 @@ impl Stage {
             "rogue-remove" => self.model.delete_loop(&key(command.word(0))),
             "vanish" => self.model.vanish(&key(command.word(0))),
             "garble" => self.garble(&command),
-            "proven" => self.event(Event::ProvenStopped { incarnation: command.word(0).into() }),
             "mark" => self.mark(&command),
             "commit" => self.commit(&command),
             "resolve" => self.resolve(&command),
@@ -227,7 +226,11 @@ impl Stage {
         let (name, token) = run.split_once(':').unwrap();
         let key = key(name);
         let uid = self.model.loops.get(&key).map(|record| record.value.uid.clone());
-        LiveRun { key, uid: uid.unwrap_or_default(), token: Token(token.parse().unwrap()) }
+        let uid = uid.unwrap_or_default();
+        // `a:now` is the run of the claim that is there.
+        let claimed = self.model.claims.get(&key).map(|claim| claim.create_revision);
+        let token = if token == "now" { claimed } else { token.parse().ok() };
+        LiveRun { key, uid, token: Token(token.unwrap()) }
     }
 
     fn detach(&mut self, command: &Command) {
@@ -392,12 +395,12 @@ fn key(text: &str) -> LoopKey {
 
 fn spec(command: &Command) -> LoopSpec {
     let git = GitWorkspace {
-        url: "https://example.org/r".to_owned(),
+        url: format!("https://example.org/{}", command.get("repo").unwrap_or("r")),
         reference: "main".to_owned(),
         publish: None,
     };
     LoopSpec {
-        owns: command.list("owns").into_iter().map(Owns::Exclusive).collect(),
+        owns: owns(command),
         needs: Resources {
             cpu: CpuMillis(command.number("cpu").unwrap_or(0).unsigned_abs() * 1000),
             ..Resources::default()
@@ -406,6 +409,15 @@ fn spec(command: &Command) -> LoopSpec {
         ttl_after_finished: command.number("ttl").map(|ttl| Span::from_secs(ttl.unsigned_abs())),
         ..LoopSpec::default()
     }
+}
+
+fn owns(command: &Command) -> Vec<Owns> {
+    let exclusive = command.list("owns").into_iter().map(Owns::Exclusive);
+    let read = command
+        .list("reads")
+        .into_iter()
+        .map(|resource| Owns::WithAccess(OwnsWithAccess { resource, access: Access::Read }));
+    exclusive.chain(read).collect()
 }
 
 fn phase(text: &str) -> Phase {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flyball_core::ids::Token;
 use flyball_core::spec::Access;
 use flyball_store::{
-    Campaign, CommitError, Found, Mutation, MutationResult, OrphanKey, OwnerKey, PutNode,
+    Assign, Campaign, CommitError, Found, Mutation, MutationResult, OrphanKey, OwnerKey, PutNode,
     PutStatus, RemoveLoop, RemoveOrphan,
 };
 
@@ -18,6 +18,7 @@ on_both!(
     a_conflict_on_one_entry_leaves_nothing,
     readers_share_and_are_refused_by_an_owner,
     a_dead_session_refuses_only_its_own_assignment,
+    an_assignment_of_a_changed_loop_is_refused,
     one_key_twice_in_a_batch_is_decided_in_order,
     large_batches_are_split_and_all_answered,
     what_is_too_large_is_said_and_stops_nothing,
@@ -140,6 +141,24 @@ async fn readers_share_and_are_refused_by_an_owner(server: Server) {
     let shared = OwnerKey::new(Access::Read, "git/r/x", &key("b"));
     assert!(state.owners.iter().any(|(owner, _)| *owner == shared), "b still reads");
     assert_eq!(state.owners.len(), 2);
+}
+
+async fn an_assignment_of_a_changed_loop_is_refused(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    let created = world.create("a").await;
+    let (found, _) = world.store.get_loop(&key("a")).await.expect("get").expect("loop");
+    let changed = flyball_store::LoopRecord { delete: true, ..(*found.value).clone() };
+    world.store.update_loop(&changed, found.mod_revision, None).await.expect("update");
+    let Mutation::Assign(assign) = assign("a", "n1", &session, created, Vec::new()) else {
+        panic!()
+    };
+    let (now, _) = world.store.get_loop(&key("a")).await.expect("get").expect("loop");
+    let at = |loop_revision: i64| Mutation::Assign(Assign { loop_revision, ..assign.clone() });
+    let commit = world.commit(&[at(created)]).await;
+    let moved = Found::LoopMoved { expected: created, found: now.mod_revision };
+    assert_eq!(commit.results[0], MutationResult::Refused(moved));
+    world.committed(at(now.mod_revision)).await;
 }
 
 async fn a_dead_session_refuses_only_its_own_assignment(server: Server) {

@@ -67,25 +67,32 @@ async fn many_loops_are_created_together(server: Server) {
 
 async fn a_change_names_the_revision_it_is_based_on(server: Server) {
     let store = server.store().await;
-    store.create_loop(&record("a"), &status("new")).await.expect("create");
+    let created = store.create_loop(&record("a"), &status("new")).await.expect("create");
+    let CreateLoop::Created { revision: created } = created else { panic!("exists") };
     let (found, _) = store.get_loop(&key("a")).await.expect("get").expect("loop");
     let cancelled = LoopRecord { cancel: Some("enough".to_owned()), ..record("a") };
     let Update::Done { revision } =
-        store.update_loop(&cancelled, found.mod_revision).await.expect("update")
+        store.update_loop(&cancelled, found.mod_revision, None).await.expect("update")
     else {
         panic!("conflict")
     };
     // The same change again, as after a lost answer.
-    let again = store.update_loop(&cancelled, found.mod_revision).await.expect("update");
+    let again = store.update_loop(&cancelled, found.mod_revision, None).await.expect("update");
     assert_eq!(again, Update::Done { revision });
     let Update::Conflict(Some(now)) =
-        store.update_loop(&record("a"), found.mod_revision).await.expect("update")
+        store.update_loop(&record("a"), found.mod_revision, None).await.expect("update")
     else {
         panic!("overwritten")
     };
     assert_eq!((now.mod_revision, &*now.value), (revision, &cancelled));
-    let gone = store.update_loop(&record("b"), 7).await.expect("update");
+    let gone = store.update_loop(&record("b"), 7, None).await.expect("update");
     assert_eq!(gone, Update::Conflict(None));
+    // What rests on the observed state is refused when that has moved.
+    let labelled = LoopRecord { labels: [("k".into(), "v".into())].into(), ..cancelled };
+    let tried = store.update_loop(&labelled, revision, Some(revision)).await.expect("update");
+    assert!(matches!(tried, Update::Conflict(Some(_))), "{tried:?}");
+    let done = store.update_loop(&labelled, revision, Some(created)).await.expect("update");
+    assert!(matches!(done, Update::Done { .. }), "{done:?}");
 }
 
 async fn a_rewrite_keeps_a_newer_versions_fields(server: Server) {
@@ -100,7 +107,7 @@ async fn a_rewrite_keeps_a_newer_versions_fields(server: Server) {
     raw.put(spec, value, None).await.expect("put");
     let (found, _) = store.get_loop(&key("a")).await.expect("get").expect("loop");
     let cancelled = LoopRecord { cancel: Some("enough".to_owned()), ..record("a") };
-    let done = store.update_loop(&cancelled, found.mod_revision).await.expect("update");
+    let done = store.update_loop(&cancelled, found.mod_revision, None).await.expect("update");
     assert!(matches!(done, Update::Done { .. }));
     let after = raw.get(spec, None).await.expect("get");
     assert!(after.kvs()[0].value().ends_with(&newer));

@@ -193,6 +193,7 @@ pub(crate) fn assign(
         owners,
         status: Arc::new(status),
         status_revision,
+        loop_revision: 0,
         session_revision: session.create_revision,
     })
 }

@@ -98,7 +98,8 @@ impl Store {
     }
 
     /// Writes a loop's desired state over the one read at `expected_revision`. What a newer
-    /// version of Flyball wrote into it is kept.
+    /// version of Flyball wrote into it is kept. With `status_revision` the observed state has to be
+    /// at that revision too: what was allowed because nobody owned the loop must still be so.
     ///
     /// # Errors
     /// Those of the transport, or a value above its bound. After [`StoreError::Unknown`] the same
@@ -107,6 +108,7 @@ impl Store {
         &self,
         record: &LoopRecord,
         expected_revision: i64,
+        status_revision: Option<i64>,
     ) -> Result<Update<Arc<LoopRecord>>, StoreError> {
         let key = keys::spec(&record.key);
         // The raw value is read again, and not kept with every record in memory, since rewrites
@@ -117,8 +119,13 @@ impl Store {
             other => return not_at_revision(record, other),
         };
         let value = record.encode_over(&before.value).map_err(|error| error.at(&key))?;
+        let mut compares =
+            vec![Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)];
+        compares.extend(status_revision.map(|revision| {
+            Compare::mod_revision(keys::status(&record.key), CompareOp::Equal, revision)
+        }));
         let txn = Txn::new()
-            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
+            .when(compares)
             .and_then([TxnOp::put(key.clone(), value, None)])
             .or_else([TxnOp::get(key, None)]);
         let answer = self.etcd.txn(txn).await?;

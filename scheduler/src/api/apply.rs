@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flyball_core::ambient::Ambient;
 use flyball_core::ids::{LoopKey, LoopUid};
 use flyball_core::manifest::{FieldError, MANIFEST_BYTES_MAX, parse_manifest, validate};
-use flyball_core::resource::{ResourceSet, canonical_repo_id};
+use flyball_core::resource::{RepoId, ResourceSet, canonical_repo_id};
 use flyball_core::spec::{LoopSpec, Manifest};
 use flyball_core::status::{LoopStatus, Reason};
 use flyball_proto::v1::{ApplyRequest, ApplyResponse, LoopObject};
@@ -142,7 +142,12 @@ impl Api {
         let (stored, found_status) = found;
         let old = &stored.value;
         let observed = found_status.as_ref().map(|status| status.value.clone()).unwrap_or_default();
-        if wanted.expected_generation != 0 && wanted.expected_generation != old.generation {
+        // One generation on with the very content that is wanted: the answer to this request was lost.
+        let repeated = wanted.expected_generation.checked_add(1) == Some(old.generation)
+            && old.spec == wanted.manifest.spec
+            && old.labels == wanted.manifest.metadata.labels;
+        let expected = wanted.expected_generation;
+        if expected != 0 && expected != old.generation && !repeated {
             return Err(wrong_generation(&wanted.key, wanted.expected_generation, old.generation));
         }
         // Deleted, but kept because of a run that may be alive: it may be wanted again under its
@@ -159,13 +164,13 @@ impl Api {
             let object = object(old, &observed);
             return Ok(Some(Applied { object, outcome: "unchanged" }));
         }
-        if !same_spec
-            && observed.phase.is_owned()
-            && set_of(&old.spec) != Some(&wanted.set).cloned()
-        {
+        let moves = !same_spec
+            && (set_of(&old.spec) != Some(&wanted.set).cloned()
+                || repository_of(&old.spec) != repository_of(&wanted.manifest.spec));
+        if moves && observed.phase.is_owned() {
             let message = format!(
-                "loop {} is {} and owns its resources; a change of its resource set has to wait \
-                 until it has ended, or cancel it first",
+                "loop {} is {} and owns its resources; a change of its resource set or of its \
+                 repository has to wait until it has ended, or cancel it first",
                 wanted.key, observed.phase
             );
             return Err(status(Code::FailedPrecondition, "RESOURCES_IN_USE", message));
@@ -185,16 +190,20 @@ impl Api {
         if wanted.dry_run {
             return Ok(Some(applied));
         }
-        Ok(self.put_loop(record, &stored).await?.then_some(applied))
+        // It must not have been assigned since with what it owned before.
+        let unowned = found_status.filter(|_| moves).map(|status| status.mod_revision);
+        Ok(self.put_loop(record, &stored, unowned).await?.then_some(applied))
     }
 
-    /// Writes a changed record and tells the reactor. False: somebody was faster; look again.
+    /// Writes a changed record, if `unowned` is given only while the status is at that revision, and
+    /// tells the reactor. False: somebody was faster; look again.
     pub(super) async fn put_loop(
         &self,
         record: LoopRecord,
         stored: &Stored<Arc<LoopRecord>>,
+        unowned: Option<i64>,
     ) -> Result<bool, Status> {
-        match self.store.update_loop(&record, stored.mod_revision).await {
+        match self.store.update_loop(&record, stored.mod_revision, unowned).await {
             Ok(Update::Done { revision }) => {
                 let key = record.key.clone();
                 let create_revision = stored.create_revision;
@@ -252,9 +261,12 @@ fn resolve_links(manifest: &mut Manifest) {
     }
 }
 
+fn repository_of(spec: &LoopSpec) -> Option<RepoId> {
+    spec.workspace.as_ref().and_then(|workspace| canonical_repo_id(&workspace.git.url).ok())
+}
+
 fn set_of(spec: &LoopSpec) -> Option<ResourceSet> {
-    let repository = spec.workspace.as_ref().map(|workspace| canonical_repo_id(&workspace.git.url));
-    let repository = repository.transpose().ok()?;
+    let repository = repository_of(spec);
     ResourceSet::parse(&spec.owns, repository.as_ref()).ok()
 }
 

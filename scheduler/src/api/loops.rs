@@ -172,7 +172,7 @@ impl Api {
             let mut record = LoopRecord::clone(&stored.value);
             let changed = change(&mut record, status.phase);
             let object = object(&record, &status);
-            if !changed || self.put_loop(record, &stored).await? {
+            if !changed || self.put_loop(record, &stored, None).await? {
                 return Ok((object, status.phase));
             }
         }

@@ -177,10 +177,8 @@ impl Api {
     }
 
     /// The earlier incarnation of this node is known to be gone with all of its processes, so its
-    /// lease is ended at once and its runs need no seal.
+    /// lease is ended at once.
     async fn end_replaced(&self, found: &Stored<SessionRecord>) -> Result<(), NotOpened> {
-        let incarnation = found.value.incarnation.clone();
-        self.core.tell(Event::ProvenStopped { incarnation }).await.map_err(Status::from)?;
         let revoked = self.store.revoke(found.value.lease).await;
         revoked.map_err(|error| NotOpened::Failed(of_store(&error)))
     }

@@ -67,11 +67,6 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
-    /// Every process of this incarnation is known to be gone: its runs need no seal.
-    ProvenStopped {
-        /// Which.
-        incarnation: Incarnation,
-    },
     /// A worker reports on a run.
     Report(Box<Report>),
     /// Time has passed; sent at the bound of [`super::Reactor::wake_at`] and at idle now and then.

@@ -37,7 +37,7 @@ pub use query::{ClaimView, LoopView, NodeStatus};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyball_core::ids::{Incarnation, LoopKey, NodeName};
+use flyball_core::ids::{LoopKey, NodeName};
 use flyball_core::planted::{self, Bug};
 use jiff::Timestamp;
 
@@ -50,9 +50,6 @@ pub const PASSED_OVER_MAX: u32 = 8;
 /// Reports waiting for one loop's commit: a worker has one run per loop and waits for the answer to
 /// each report but for the last, so more means a worker that does not keep the protocol.
 pub const REPORTS_MAX: usize = 16;
-
-/// Incarnations remembered as proven to have stopped; each is needed only until its claims vanish.
-const PROVEN_MAX: usize = 256;
 
 /// Pause before a refused or unavailable commit is planned again: long enough for the watch to
 /// bring what refused it, short enough to go unnoticed.
@@ -79,7 +76,6 @@ pub struct Reactor {
     current: bool,
     commits: BTreeMap<CommitId, commits::Subject>,
     commit_last: u64,
-    proven: BTreeSet<Incarnation>,
     /// Nodes whose last commit was not done: not before this time.
     node_retries: BTreeMap<NodeName, Timestamp>,
     /// Loops that became placeable since the last placement pass.
@@ -106,7 +102,6 @@ impl Reactor {
             current: false,
             commits: BTreeMap::new(),
             commit_last: 0,
-            proven: BTreeSet::new(),
             node_retries: BTreeMap::new(),
             woken: BTreeSet::new(),
             wake_all: false,
@@ -131,7 +126,6 @@ impl Reactor {
             Event::Attached(attached) => self.on_attached(*attached, now),
             Event::Detached { session } => self.on_detached(session, now),
             Event::Leaving { session } => self.on_leaving(session),
-            Event::ProvenStopped { incarnation } => self.on_proven_stopped(incarnation),
             Event::Report(report) => self.on_report(*report),
             Event::Tick => {}
         }
@@ -192,7 +186,7 @@ impl Reactor {
             entry.sent = None;
             entry.stopping = None;
             entry.carried.clear();
-            entry.sealed = None;
+            entry.sealed.clear();
             entry.waiting = None;
             entry.passed_over = 0;
             entry.released = None;
@@ -242,13 +236,6 @@ impl Reactor {
         let leader = if let Role::Leader(revision) = self.role { revision } else { 0 };
         let revision_min = leader.max(self.view.revision);
         self.effects.push(Effect::RequestSnapshot { revision_min });
-    }
-
-    fn on_proven_stopped(&mut self, incarnation: Incarnation) {
-        if self.proven.len() >= PROVEN_MAX {
-            self.proven.pop_first();
-        }
-        self.proven.insert(incarnation);
     }
 
     fn touch_all(&mut self) {

@@ -217,6 +217,7 @@ impl Reactor {
             owners: entry.set.owner_keys().collect(),
             status: Arc::new(status),
             status_revision: entry.status.mod_revision(),
+            loop_revision: entry.record.mod_revision(),
             session_revision: stream.session_revision,
             claim,
         });

@@ -40,11 +40,8 @@ impl Reactor {
         if entry.in_flight.is_some() || entry.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let facts = Facts {
-            proven: self.proven_of(entry),
-            untold: self.is_untold_and_unwanted(key, entry),
-        };
-        match next_step(key, entry, facts, now) {
+        let untold = self.is_untold_and_unwanted(key, entry);
+        match next_step(key, entry, untold, now) {
             None => {}
             Some(Step::Put { status, token, notice }) => {
                 self.put_status(key, *status, token, notice);
@@ -54,12 +51,6 @@ impl Reactor {
             Some(Step::Remove) => self.remove_loop(key),
             Some(Step::Orphan) => self.remove_orphan(key),
         }
-    }
-
-    /// True if the incarnation that owned the loop last is known to be gone with all its processes.
-    fn proven_of(&self, entry: &LoopEntry) -> bool {
-        let incarnation = entry.status.get().and_then(|status| status.incarnation.as_ref());
-        incarnation.is_some_and(|incarnation| self.proven.contains(incarnation))
     }
 
     fn put_status(
@@ -94,15 +85,8 @@ impl Reactor {
     }
 }
 
-/// What the next step depends on besides the loop itself.
-struct Facts {
-    /// All processes of the incarnation that owned the loop last are known to be gone.
-    proven: bool,
-    /// Its node does not know of the assignment, and need not.
-    untold: bool,
-}
-
-fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> Option<Step> {
+/// `untold`: its node does not know of the assignment, and need not.
+fn next_step(key: &LoopKey, entry: &LoopEntry, untold: bool, now: Timestamp) -> Option<Step> {
     let Some(record) = entry.record.get() else {
         return entry.claim.get().map(|_| Step::Orphan);
     };
@@ -112,13 +96,14 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> 
             return Some(Step::Orphan);
         }
         let reports = reports::fold(entry).map(Box::new).map(Step::Reports);
-        return reports.or_else(|| facts.untold.then_some(Step::Unassign));
+        return reports.or_else(|| untold.then_some(Step::Unassign));
     }
     if status.phase.is_owned() {
         // A scheduler that started after the claim vanished does not know its token. The revision of
         // the status stands for it: it is not lower, and lower than that of every later claim.
         let token = entry.last_token.unwrap_or_else(|| Token(entry.status.mod_revision()));
-        return Some(lost_step(key, record, status, (!facts.proven).then_some(token), now));
+        let unsealed = unsealed_of(key, record, token, entry);
+        return Some(lost_step(key, status, unsealed, now));
     }
     let unwanted = record.cancel.is_some() || record.delete;
     if unwanted && !status.phase.is_terminal() {
@@ -142,15 +127,14 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> 
 /// Running without a claim is lost. The claim of a loop whose release is under way or committed is
 /// gone together with the owned phase, so it never comes here.
 ///
-/// `token` is that of the lost run, absent if all of its processes are known to be gone.
+/// Its journal has to be sealed even if its node is known to be gone with all its agents: a push
+/// that was under way may still arrive at the repository's server.
 fn lost_step(
     key: &LoopKey,
-    record: &LoopRecord,
     status: &LoopStatus,
-    token: Option<Token>,
+    unsealed: Option<Unsealed>,
     now: Timestamp,
 ) -> Step {
-    let unsealed = token.and_then(|token| unsealed_of(key, record, token));
     let next = Box::new(status::lost(status, unsealed, now));
     let notice = Some(notice(key, "RunLost", &next.message, &next));
     Step::Put { status: next, token: None, notice }
@@ -158,9 +142,20 @@ fn lost_step(
 
 /// What has to be sealed after a run that was not proven to have stopped; nothing if the loop has no
 /// repository, since then nothing outside its node can be touched by it.
-pub(super) fn unsealed_of(key: &LoopKey, record: &LoopRecord, token: Token) -> Option<Unsealed> {
+/// The set is that of the claim, if it was seen. Otherwise it is that of the spec: a spec with another
+/// set or repository is not accepted while the loop is owned.
+pub(super) fn unsealed_of(
+    key: &LoopKey,
+    record: &LoopRecord,
+    token: Token,
+    entry: &LoopEntry,
+) -> Option<Unsealed> {
     let repository = record.spec.workspace.as_ref()?.git.url.clone();
-    let resources = super::derived::set_of(record).unwrap_or_default().canonical();
+    let resources = if entry.last_token == Some(token) {
+        entry.last_resources.clone()
+    } else {
+        entry.set.canonical()
+    };
     Some(Unsealed {
         loop_uid: record.uid.clone(),
         loop_key: key.to_string(),
@@ -212,8 +207,7 @@ fn sealed_step(
     status: &LoopStatus,
     now: Timestamp,
 ) -> Option<Step> {
-    let through = entry.sealed?;
-    let next = status::sealed(status, record, through, now);
+    let next = status::sealed(status, record, &entry.sealed, now);
     (next != *status).then(|| Step::Put { status: Box::new(next), token: None, notice: None })
 }
 

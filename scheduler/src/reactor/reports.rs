@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, Token};
-use flyball_core::status::{LoopStatus, Phase, Progress};
+use flyball_core::status::{LoopStatus, Phase, Progress, Unsealed};
 use flyball_store::{Mutation, PutStatus, Release};
 use jiff::Timestamp;
 
@@ -140,11 +140,17 @@ impl Reactor {
     /// any longer.
     fn note_sealed(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
-        for (other, token) in std::mem::take(&mut entry.carried) {
-            if let Some(entry) = self.view.loops.get_mut(&other) {
-                entry.sealed = entry.sealed.max(Some(token));
-                self.view.touch(&other);
-            }
+        for (other, sealed) in std::mem::take(&mut entry.carried) {
+            let Some(entry) = self.view.loops.get_mut(&other) else { continue };
+            let Some(status) = entry.status.get() else { continue };
+            entry.sealed.push((sealed.repository, sealed.token));
+            // What was written down already needs no memory.
+            let listed = |(repository, token): &(String, Token)| {
+                let of = |run: &Unsealed| run.repository == *repository && run.token <= *token;
+                status.unsealed.iter().any(of)
+            };
+            entry.sealed.retain(listed);
+            self.view.touch(&other);
         }
     }
 
@@ -177,7 +183,7 @@ impl Reactor {
         let entry = self.view.loops.get(key)?;
         let record = entry.record.get()?;
         let unsealed =
-            if *stopped { None } else { reconcile::unsealed_of(key, record, last.token) };
+            if *stopped { None } else { reconcile::unsealed_of(key, record, last.token, entry) };
         let deleted = record.delete.then_some("deleted");
         let cancel = record.cancel.as_deref().or(deleted);
         // A run that reached a verdict has sealed and begun, though it may not have said so before.

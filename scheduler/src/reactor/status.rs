@@ -129,8 +129,13 @@ pub(super) fn kept(old: &LoopStatus) -> LoopStatus {
 pub(super) fn sealed(
     old: &LoopStatus,
     record: &LoopRecord,
-    through: Token,
+    sealed: &[(String, Token)],
     now: Timestamp,
 ) -> LoopStatus {
-    after(old, &[LoopEvent::Sealed { loop_uid: record.uid.clone(), through }], now)
+    let event = |(repository, through): &(String, Token)| LoopEvent::Sealed {
+        loop_uid: record.uid.clone(),
+        repository: repository.clone(),
+        through: *through,
+    };
+    after(old, &sealed.iter().map(event).collect::<Vec<_>>(), now)
 }

@@ -88,7 +88,7 @@ impl Reactor {
         &self,
         key: &LoopKey,
         claim: &ClaimRecord,
-    ) -> (Vec<Unsealed>, Vec<(LoopKey, Token)>) {
+    ) -> (Vec<Unsealed>, Vec<(LoopKey, Unsealed)>) {
         let set = super::derived::set_of_entries(&claim.resources);
         let (mut unsealed, mut carried) = (Vec::new(), Vec::new());
         for other in &self.view.derived.unsealed {
@@ -100,7 +100,7 @@ impl Reactor {
                 let blocked = super::derived::set_of_entries(&entry.resources);
                 if other == key || set.conflicts(&blocked) {
                     unsealed.push(entry.clone());
-                    carried.push((other.clone(), entry.token));
+                    carried.push((other.clone(), entry.clone()));
                 }
             }
         }

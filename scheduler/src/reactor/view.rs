@@ -7,9 +7,9 @@ use std::sync::Arc;
 use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeRecord};
 use flyball_core::resource::ResourceSet;
-use flyball_core::status::LoopStatus;
+use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
-use flyball_store::{LoopPart, Snapshot, loop_part};
+use flyball_store::{LoopPart, Snapshot, Stored, loop_part};
 
 use super::derived::{Derived, set_of};
 use super::event::{CommitId, Notice, Report, SessionId, StopReason};
@@ -28,6 +28,8 @@ pub(super) struct LoopEntry {
     pub(super) unreadable: bool,
     /// The token of the claim seen last.
     pub(super) last_token: Option<Token>,
+    /// The canonical entries of the claim seen last.
+    pub(super) last_resources: Vec<String>,
     /// The one commit under way for this loop.
     pub(super) in_flight: Option<InFlight>,
     /// Reports not yet committed, oldest first. Bounded by `REPORTS_MAX`.
@@ -40,10 +42,11 @@ pub(super) struct LoopEntry {
     pub(super) sent: Option<Sent>,
     /// The stop that was sent last, so that it is sent once per session.
     pub(super) stopping: Option<(SessionId, Token, StopReason)>,
-    /// Journals of other loops that the current run seals: key and token of each.
-    pub(super) carried: Vec<(LoopKey, Token)>,
-    /// The own journal was sealed by another loop's run, for all runs up to this token.
-    pub(super) sealed: Option<Token>,
+    /// Journals that the current run seals, by the loop that lists each.
+    pub(super) carried: Vec<(LoopKey, Unsealed)>,
+    /// Own journals that another loop's run has sealed: the repository of each, and the token of the
+    /// last run that is shut out. No more than the status lists.
+    pub(super) sealed: Vec<(String, Token)>,
     /// Why it is not placed, as of the last look.
     pub(super) waiting: Option<Waiting>,
     /// Later loops that were placed past this one.
@@ -77,6 +80,14 @@ impl LoopEntry {
     /// The token of the claim, if there is one.
     pub(super) fn token(&self) -> Option<Token> {
         self.claim.stored().map(|claim| Token(claim.create_revision))
+    }
+
+    /// Keeps what has to be sealed if this claim is lost.
+    fn remember_claim(&mut self, claim: Option<&Stored<ClaimRecord>>) {
+        if let Some(claim) = claim {
+            self.last_token = Some(Token(claim.create_revision));
+            self.last_resources.clone_from(&claim.value.resources);
+        }
     }
 
     /// A release of its claim is under way.
@@ -153,8 +164,11 @@ impl View {
             Change::Claim(key, value) => {
                 self.undecodable.remove(&(key.clone(), LoopPart::Claim));
                 let entry = self.loops.entry(key.clone()).or_default();
-                entry.last_token =
-                    value.as_ref().map(|v| Token(v.create_revision)).or(entry.last_token);
+                // Also when it is gone already: its run may not be.
+                let before = entry.last_token.unwrap_or_default();
+                if value.as_ref().is_some_and(|claim| Token(claim.create_revision) >= before) {
+                    entry.remember_claim(value.as_ref());
+                }
                 entry.claim.apply(value, revision);
                 self.touched.insert(key);
             }
@@ -200,9 +214,8 @@ impl View {
             if let Some(entry) = self.loops.get_mut(&key) {
                 entry.record.reset(records.remove(&key), revision);
                 entry.status.reset(statuses.remove(&key), revision);
-                entry.last_token = entry.token().or(entry.last_token);
                 entry.claim.reset(claims.remove(&key), revision);
-                entry.last_token = entry.token().or(entry.last_token);
+                entry.remember_claim(entry.claim.stored().cloned().as_ref());
             }
             self.on_record(&key);
         }

@@ -141,17 +141,33 @@ impl Journal {
         self.seal_with(owner, entry).await
     }
 
-    /// Seals the journal of another loop whose last run was never proven to have stopped. The
-    /// token of `owner` is that of the claim that overlaps; claims of one store share one order.
+    /// Seals the journal of another loop whose run of token `through` was never proven to have
+    /// stopped. The token of `owner` is that of the claim that overlaps; claims of one store share
+    /// one order. `None` if somebody with a later token than `through` has appended: that run is
+    /// shut out already, and whoever did it may be at work there, elsewhere than on our resources.
     ///
     /// # Errors
-    /// As [`Journal::seal`].
+    /// As [`Journal::append`].
     pub async fn seal_for_other(
         &mut self,
         owner: &Owner,
         by: &LoopUid,
-    ) -> Result<Appended, JournalError> {
-        self.seal_with(owner, JournalEntry::SealedByOther { by: by.clone() }).await
+        through: Token,
+    ) -> Result<Option<Appended>, JournalError> {
+        let entry = JournalEntry::SealedByOther { by: by.clone() };
+        let mut attempt = 1;
+        loop {
+            if self.last().is_some_and(|last| last.token > through) {
+                return Ok(None);
+            }
+            match self.append(owner, entry.clone(), &[]).await {
+                Err(JournalError::Fenced { .. }) if attempt < SEAL_ATTEMPTS_MAX => {
+                    attempt += 1;
+                    *self = Self::open(&self.repo, &self.refs).await?;
+                }
+                result => return result.map(Some),
+            }
+        }
     }
 
     async fn seal_with(

@@ -7,6 +7,9 @@ use super::Run;
 use super::halt::Halt;
 use crate::git::{GitError, Journal, JournalError, LoopRefs, Owner, RunRepo};
 
+/// Pause before a journal that could not be reached is tried again, by whichever loop is placed then.
+const RETRY_MS: u64 = 2000;
+
 /// Seals the journals of runs that were never proven to have stopped: those of overlapping loops, and
 /// the loop's own in a repository that it has left since. Its journal in the present one is sealed by
 /// taking over.
@@ -25,9 +28,11 @@ pub(super) async fn seal_unsealed(run: &Run) -> Result<(), Halt> {
                 other.loop_key, other.repository
             );
             return Err(match error {
-                JournalError::Git(error) if error.is_retryable() => Halt::backoff(message, 2000),
-                // Somebody with a later token sealed it: as good as ours for what came before.
-                JournalError::Fenced { .. } => continue,
+                JournalError::Git(error) if error.is_retryable() => {
+                    Halt::backoff(message, RETRY_MS)
+                }
+                // Others keep appending: the next run reads again.
+                JournalError::Fenced { .. } => Halt::backoff(message, RETRY_MS),
                 _ => Halt::hold(message),
             });
         }
@@ -45,5 +50,6 @@ async fn seal_other(run: &Run, owner: &Owner, other: &Unsealed) -> Result<(), Jo
     let refs =
         LoopRefs::new(&run.context.config.ref_prefix, &run.context.installation, &other.loop_uid);
     let owner = Owner { loop_uid: other.loop_uid.clone(), ..owner.clone() };
-    Journal::open(&repo, &refs).await?.seal_for_other(&owner, &run.id.uid).await.map(drop)
+    let mut journal = Journal::open(&repo, &refs).await?;
+    journal.seal_for_other(&owner, &run.id.uid, other.token).await.map(drop)
 }

@@ -70,8 +70,11 @@ pub fn apply(
         LoopEvent::Held { message } => hold(&mut next, message),
         LoopEvent::Respecified { generation } => respecify(&mut next, *generation),
         LoopEvent::CancelRequested { reason } => cancel(&mut next, reason),
-        LoopEvent::Sealed { loop_uid, through } => {
-            next.unsealed.retain(|run| run.loop_uid != *loop_uid || run.token > *through);
+        LoopEvent::Sealed { loop_uid, repository, through } => {
+            let sealed = |run: &Unsealed| {
+                run.loop_uid == *loop_uid && run.repository == *repository && run.token <= *through
+            };
+            next.unsealed.retain(|run| !sealed(run));
         }
     }
     enter(&mut next, status.phase, target, now);

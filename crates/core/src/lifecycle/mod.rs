@@ -98,7 +98,9 @@ pub enum LoopEvent {
     Sealed {
         /// The loop whose journal it is.
         loop_uid: LoopUid,
-        /// All its runs up to this token are shut out.
+        /// The repository it is in, as the unsealed runs name it.
+        repository: String,
+        /// All runs in it up to this token are shut out.
         through: Token,
     },
 }

@@ -21,6 +21,14 @@ fn unsealed(token: i64) -> Unsealed {
     }
 }
 
+fn sealed(uid: &str, through: i64) -> LoopEvent {
+    LoopEvent::Sealed {
+        loop_uid: LoopUid::from(uid),
+        repository: unsealed(through).repository,
+        through: Token(through),
+    }
+}
+
 fn outcome(phase: Phase, reason: Reason) -> Outcome {
     Outcome {
         phase,
@@ -67,7 +75,7 @@ fn example(kind: EventKind) -> LoopEvent {
         EventKind::Held => LoopEvent::Held { message: "by ann".to_owned() },
         EventKind::Respecified => LoopEvent::Respecified { generation: 2 },
         EventKind::CancelRequested => LoopEvent::CancelRequested { reason: "enough".to_owned() },
-        EventKind::Sealed => LoopEvent::Sealed { loop_uid: LoopUid::from("u1"), through: Token(7) },
+        EventKind::Sealed => sealed("u1", 7),
     }
 }
 
@@ -303,10 +311,10 @@ fn a_changed_spec_starts_over_unless_a_run_is_on() {
 fn sealing_clears_only_that_journal_up_to_the_token() {
     let mut status = in_phase(Phase::Cancelled);
     let other = Unsealed { loop_uid: LoopUid::from("u2"), ..unsealed(5) };
-    status.unsealed = vec![unsealed(5), unsealed(9), other.clone()];
-    let event = LoopEvent::Sealed { loop_uid: LoopUid::from("u1"), through: Token(7) };
-    let next = apply(&status, &event, at(1)).unwrap();
-    assert_eq!(next.unsealed, [unsealed(9), other]);
+    let elsewhere = Unsealed { repository: "https://example.org/moved".to_owned(), ..unsealed(5) };
+    status.unsealed = vec![unsealed(5), unsealed(9), other.clone(), elsewhere.clone()];
+    let next = apply(&status, &sealed("u1", 7), at(1)).unwrap();
+    assert_eq!(next.unsealed, [unsealed(9), other, elsewhere]);
     assert_eq!(next.phase, Phase::Cancelled);
 }
 

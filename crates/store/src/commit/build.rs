@@ -100,6 +100,9 @@ fn build_assign(assign: &Assign) -> Result<(Txn, Cost), StoreError> {
     let claim_key = keys::claim(&claim.key);
     txn.absent(&claim_key);
     put_status(&mut txn, &claim.key, &assign.status, assign.status_revision)?;
+    if assign.loop_revision != 0 {
+        txn.unchanged_since(&keys::spec(&claim.key), assign.loop_revision);
+    }
     txn.put(claim_key, claim.encode(), claim.lease);
     let owner = OwnerRecord { key: claim.key.clone(), uid: claim.uid.clone() }.encode();
     for (index, (access, resource)) in assign.owners.iter().enumerate() {

@@ -58,6 +58,7 @@ fn look_at(mutation: &Mutation, keys: &mut Vec<Vec<u8>>) {
                 keys::claim(&claim.key),
                 keys::status(&claim.key),
                 keys::session(&claim.node),
+                keys::spec(&claim.key),
             ]);
             let exclusive = |(_, resource): &(Access, String)| {
                 keys::owner(Access::Exclusive, resource, &claim.key)
@@ -84,8 +85,9 @@ fn look_at(mutation: &Mutation, keys: &mut Vec<Vec<u8>>) {
 /// What stood in the way of a mutation, given what it looked at.
 fn explain(mutation: &Mutation, found: &[Option<PbKeyValue>]) -> Option<Found> {
     match (mutation, found) {
-        (Mutation::Assign(assign), [claim, status, session, owners @ ..]) => {
-            explain_assign(assign, claim.as_ref(), status.as_ref(), session.as_ref(), owners)
+        (Mutation::Assign(assign), [claim, status, session, spec, owners @ ..]) => {
+            let keys = [claim.as_ref(), status.as_ref(), session.as_ref(), spec.as_ref()];
+            explain_assign(assign, keys, owners)
         }
         (Mutation::PutStatus(put), [status, claim]) => {
             status_moved(put.status_revision, status.as_ref())
@@ -115,9 +117,7 @@ fn explain(mutation: &Mutation, found: &[Option<PbKeyValue>]) -> Option<Found> {
 
 fn explain_assign(
     assign: &Assign,
-    claim: Option<&PbKeyValue>,
-    status: Option<&PbKeyValue>,
-    session: Option<&PbKeyValue>,
+    [claim, status, session, spec]: [Option<&PbKeyValue>; 4],
     owners: &[Option<PbKeyValue>],
 ) -> Option<Found> {
     // The claim first: with it the status has moved as well, but this says more.
@@ -126,6 +126,10 @@ fn explain_assign(
     }
     if let Some(found) = status_moved(assign.status_revision, status) {
         return Some(found);
+    }
+    let (expected, found) = (assign.loop_revision, mod_revision(spec));
+    if expected != 0 && found != expected {
+        return Some(Found::LoopMoved { expected, found });
     }
     let created = session.map_or(0, |kv| kv.create_revision);
     let bound = session.is_some_and(|kv| kv.lease == assign.claim.lease);

@@ -28,8 +28,8 @@ pub enum Mutation {
     RemoveOrphan(RemoveOrphan),
 }
 
-/// Gives a loop's whole resource set to a node. Refused unless the status is at its revision, the
-/// loop has no claim, the node's session is the named one and bound to the claim's lease, and no
+/// Gives a loop's whole resource set to a node. Refused unless desired and observed state are at
+/// their revisions, the loop has no claim, the node's session is the named one and bound to the claim's lease, and no
 /// exclusive key of any entry exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assign {
@@ -41,6 +41,9 @@ pub struct Assign {
     pub status: Arc<LoopStatus>,
     /// Revision of the status before it.
     pub status_revision: i64,
+    /// Revision of the desired state it was decided on, so that what is claimed is what is wanted;
+    /// 0 leaves it uncompared.
+    pub loop_revision: i64,
     /// Create revision of the node's session key.
     pub session_revision: i64,
 }

@@ -53,9 +53,13 @@ async fn a_seal_is_refused_unless_its_token_is_newer() {
         let mut late = Journal::open(&repo, &refs()).await.unwrap();
         let error = late.seal(&owner(token, "b"), &base).await.unwrap_err();
         assert_eq!(error, JournalError::Fenced { found_token: 5, own_token: token });
-        let error = late.seal_for_other(&owner(token, "b"), &LoopUid::from("x")).await.unwrap_err();
-        assert!(matches!(error, JournalError::Fenced { .. }));
     }
+    // For another loop's owner it is sealed already if anybody came after the run in question.
+    let (repo, _) = fixture.run("other").await;
+    let mut other = Journal::open(&repo, &refs()).await.unwrap();
+    let by = LoopUid::from("x");
+    let sealed = other.seal_for_other(&owner(6, "x"), &by, Token(4)).await.unwrap();
+    assert_eq!(sealed, None);
     // An older owner that appends between our read and our push only costs another round.
     let (repo, base) = fixture.run("c").await;
     let mut newer = Journal::open(&repo, &refs()).await.unwrap();
@@ -70,6 +74,31 @@ async fn a_seal_is_refused_unless_its_token_is_newer() {
     newest.seal(&owner(8, "e"), &base).await.unwrap();
     let error = older.seal(&owner(7, "d"), &base).await.unwrap_err();
     assert_eq!(error, JournalError::Fenced { found_token: 8, own_token: 7 });
+}
+
+#[tokio::test]
+async fn a_seal_for_another_loop_shuts_out_that_run_and_nobody_later() {
+    let fixture = Fixture::new();
+    let (repo, base) = fixture.run("a").await;
+    let mut lost = Journal::open(&repo, &refs()).await.unwrap();
+    lost.seal(&owner(5, "a"), &base).await.unwrap();
+    let by = LoopUid::from("x");
+    let (repo, _) = fixture.run("x").await;
+    let mut other = Journal::open(&repo, &refs()).await.unwrap();
+    // The lost run appends once more between the read and the push.
+    lost.append(&owner(5, "a"), iteration(1), &[]).await.unwrap();
+    let sealed = other.seal_for_other(&owner(7, "x"), &by, Token(5)).await.unwrap();
+    assert_eq!(sealed.unwrap().record.sequence, 3);
+    let error = lost.append(&owner(5, "a"), iteration(2), &[]).await.unwrap_err();
+    assert_eq!(error, JournalError::Fenced { found_token: 7, own_token: 5 });
+    // The loop's next owner is at work when a third one still carries the lost run.
+    let (repo, base) = fixture.run("b").await;
+    let mut next = Journal::open(&repo, &refs()).await.unwrap();
+    next.seal(&owner(8, "b"), &base).await.unwrap();
+    let (repo, _) = fixture.run("y").await;
+    let mut third = Journal::open(&repo, &refs()).await.unwrap();
+    assert_eq!(third.seal_for_other(&owner(9, "y"), &by, Token(5)).await.unwrap(), None);
+    next.append(&owner(8, "b"), iteration(1), &[]).await.unwrap();
 }
 
 #[tokio::test]
