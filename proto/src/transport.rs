@@ -85,6 +85,11 @@ impl Credential {
         value.set_sensitive(true);
         Ok(Self(Some(value)))
     }
+
+    /// The token itself, for a process of ours that has to show it too.
+    pub fn token(&self) -> Option<&str> {
+        self.0.as_ref()?.to_str().ok()?.strip_prefix("Bearer ")
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -171,8 +176,11 @@ mod tests {
 
     #[test]
     fn tokens_are_never_shown() {
-        let shown = format!("{:?}", Credential::bearer("secret"));
+        let credential = Credential::bearer(" secret");
+        let shown = format!("{credential:?}");
         assert!(!shown.contains("secret"), "{shown}");
+        let token = credential.as_ref().map(Credential::token);
+        assert_eq!((token, Credential::none().token()), (Ok(Some("secret")), None));
         assert_eq!(Credential::bearer(" ").err(), Some(InvalidToken));
     }
 }

@@ -13,6 +13,7 @@ mod itself;
 mod misuse;
 mod moving_base;
 mod overlap;
+mod reporter;
 mod schedulers;
 mod takeover;
 mod trace;

@@ -18,19 +18,19 @@ use crate::support::{
 /// Longest wait for anything here.
 const BOUND: Duration = Duration::from_secs(40);
 
-fn slowly() -> String {
+pub(crate) fn slowly() -> String {
     format!("sleep 0.3; {FINISH_ONE}")
 }
 
 /// Waits until some of the list is done, and gives the node that does it.
-fn half_way(cluster: &Cluster, name: &str) -> String {
+pub(crate) fn half_way(cluster: &Cluster, name: &str) -> String {
     let half = cluster.wait(name, "half-way", BOUND, |status| status.progress.accepted >= 2);
     half.node.unwrap().to_string()
 }
 
 /// Everything was done once, and the journal shows who did it.
 #[track_caller]
-fn done_once(cluster: &Cluster, repo: &Repo, name: &str, items: u32) -> LoopStatus {
+pub(crate) fn done_once(cluster: &Cluster, repo: &Repo, name: &str, items: u32) -> LoopStatus {
     let status = ended(cluster, name, Phase::Converged, Reason::None);
     assert_eq!(status.progress.accepted, items, "{:#?}", status.progress.recent);
     assert!(!repo.file("main", "list.txt").contains("open"));
@@ -172,7 +172,7 @@ fn a_drained_node_hands_over_at_the_iterations_edge() {
     assert!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
     // Nothing of it is left there when the command says so.
     let claims = cluster.json(&["get", "claims", "-o", "json"]);
-    assert!(items(&claims).all(|claim| claim["node"] != first.as_str()), "{claims}");
+    assert!(items(&claims).all(|claim| claim["claim"]["node"] != first.as_str()), "{claims}");
     let status = done_once(&cluster, &repo, "finish", 4);
     assert_ne!(status.node.unwrap().as_str(), first);
     assert_eq!((status.runs, status.runs_lost, status.progress.iterations), (2, 0, 4));
@@ -227,7 +227,7 @@ fn done_at_last(cluster: &Cluster, name: &str) {
 }
 
 /// The guard is the worker's child.
-fn guard_of(worker: i32) -> i32 {
+pub(crate) fn guard_of(worker: i32) -> i32 {
     let children = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
     let mut all = children.unwrap_or_default();
     // Children belong to the thread that made them.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flyball_store::{Adopt, Change, KeepAlive, OpenSession, WatchItem};
+use flyball_store::{Adopt, Change, EndSession, KeepAlive, OpenSession, WatchItem};
 
 use crate::on_both;
 use crate::setup::{Server, TTL, World, assign, exclusive, lead};
@@ -10,6 +10,7 @@ use crate::setup::{Server, TTL, World, assign, exclusive, lead};
 on_both!(
     a_second_life_is_refused_until_the_first_is_ended,
     a_session_is_adopted_by_its_incarnation,
+    only_its_own_life_ends_a_session,
     a_renewal_tells_alive_from_lost,
     everything_of_a_life_ends_with_its_lease,
     a_deposed_leader_opens_no_session,
@@ -46,6 +47,28 @@ async fn a_session_is_adopted_by_its_incarnation(server: Server) {
     world.store.revoke(session.lease).await.expect("revoke");
     let gone = world.store.adopt_session(node, life, session.lease).await.expect("adopt");
     assert_eq!(gone, Adopt::Lost);
+}
+
+async fn only_its_own_life_ends_a_session(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    let (node, life) = ("n1".into(), "n1-life".into());
+    let end =
+        async |node, life, lease| world.store.end_session(node, life, lease).await.expect("end");
+    for (life, lease) in [("n1-lies", session.lease), ("n1-life", session.lease + 1)] {
+        let other = end(&node, &life.into(), lease).await;
+        assert!(matches!(other, EndSession::Other(_)), "{other:?}");
+    }
+    assert_eq!(end(&"n2".into(), &life, session.lease).await, EndSession::Gone);
+    assert!(world.store.time_to_live(session.lease).await.expect("ttl").is_some());
+    assert_eq!(end(&node, &life, session.lease).await, EndSession::Ended);
+    assert_eq!(world.store.time_to_live(session.lease).await.expect("ttl"), None);
+    assert_eq!(end(&node, &life, session.lease).await, EndSession::Gone);
+    // A later life under the same name is not touched by what is said of the earlier one.
+    let next = world.session("n1").await;
+    let late = end(&node, &life, session.lease).await;
+    assert!(matches!(late, EndSession::Other(_)), "{late:?}");
+    assert!(world.store.time_to_live(next.lease).await.expect("ttl").is_some());
 }
 
 async fn a_renewal_tells_alive_from_lost(server: Server) {

@@ -5,6 +5,7 @@
 
 mod config;
 pub mod git;
+mod gone;
 pub mod ground;
 mod heartbeat;
 mod incarnation;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 /// Entry point of the process that is parent of every run.
 pub use flyball_sandbox::guard_main;
+/// What a guard becomes when its worker is gone.
+pub use gone::{REPORTER_ARGUMENT, report_gone};
 
 pub use config::{
     Config, DRIFT_PPM_DEFAULT, KILL_BUDGET_DEFAULT, PASS_ENV_DEFAULT, REF_PREFIX_DEFAULT,
@@ -141,6 +144,10 @@ async fn live(begun: &Begun, asked: &tokio::sync::Notify) -> LifeEnd {
         let _ = task.await;
     }
     life.runs.drained().await;
+    // A life that ended otherwise is followed by another, which says whom it replaces.
+    if end == LifeEnd::Shutdown && gone.proven {
+        gone::tell(life).await;
+    }
     end
 }
 

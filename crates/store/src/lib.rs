@@ -30,7 +30,7 @@ pub use events::{EVENT_TTL_SECONDS, EventScope, EventsPut};
 pub use keys::{EventKey, LoopPart, OwnerKey, loop_part};
 pub use leadership::{Campaign, Leadership};
 pub use loops::{CreateLoop, NewLoop, Update};
-pub use sessions::{Adopt, OpenSession, Session};
+pub use sessions::{Adopt, EndSession, OpenSession, Session};
 pub use snapshot::{Snapshot, Undecodable};
 pub use store::{Installation, Store, StoreOptions, StoreStatus};
 pub use values::{

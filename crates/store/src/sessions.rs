@@ -49,6 +49,17 @@ pub enum Adopt {
     Replaced(Stored<SessionRecord>),
 }
 
+/// The outcome of ending a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndSession {
+    /// The lease was revoked, and with it everything bound to it is gone.
+    Ended,
+    /// The node has no session; nothing was done.
+    Gone,
+    /// The node's session is of another incarnation or under another lease; nothing was done.
+    Other(Stored<SessionRecord>),
+}
+
 impl Store {
     /// Registers an incarnation of a node under a new lease of `ttl`.
     ///
@@ -173,6 +184,29 @@ impl Store {
         node: &NodeName,
     ) -> Result<Option<Stored<SessionRecord>>, StoreError> {
         self.etcd.get(keys::session(node)).await?.map(|kv| decode(node, &kv)).transpose()
+    }
+
+    /// Ends the session of an incarnation of which nothing is left, and its lease. Only that life's
+    /// lease can be hit, whatever happens meanwhile: a session's record never changes, so what was
+    /// read stays true, and lease ids are not used again.
+    ///
+    /// # Errors
+    /// Those of the transport; repeating is safe.
+    pub async fn end_session(
+        &self,
+        node: &NodeName,
+        incarnation: &Incarnation,
+        lease: i64,
+    ) -> Result<EndSession, StoreError> {
+        let Some(kv) = self.etcd.get(keys::session(node)).await? else {
+            return Ok(EndSession::Gone);
+        };
+        let found = decode(node, &kv)?;
+        if found.value.incarnation != *incarnation || found.value.lease != lease {
+            return Ok(EndSession::Other(found));
+        }
+        self.etcd.revoke(lease).await?;
+        Ok(EndSession::Ended)
     }
 
     /// Renews a lease, once. The renewal is sent after this call began, and the answer is that

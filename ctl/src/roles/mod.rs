@@ -36,6 +36,9 @@ pub enum Role {
     /// The process that is parent of every run and enforces its deadline.
     #[command(hide = true)]
     Guard,
+    /// What a guard becomes when its worker is gone: tells the schedulers.
+    #[command(hide = true)]
+    ReportGone,
 }
 
 /// Runs a role until it ends.
@@ -47,6 +50,13 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     if matches!(role, Role::Guard) {
         // No runtime and no telemetry: the guard is single-threaded when it forks.
         let code = flyball_worker::guard_main();
+        return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
+    }
+    if matches!(role, Role::ReportGone) {
+        // Logs only: the guard has no variables that would ask for more.
+        let _telemetry =
+            start_telemetry(&role).map_err(|error| Failure::new("role", format!("{error:#}")))?;
+        let code = flyball_worker::report_gone();
         return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,7 +86,7 @@ async fn play(role: Role, json: bool, _out: &mut Out) -> anyhow::Result<()> {
         Role::Demo(args) => demo::run(args, json).await,
         Role::Scheduler(args) => scheduler::run(args).await,
         Role::Worker(args) => worker::run(args).await,
-        Role::Guard => Ok(()),
+        Role::Guard | Role::ReportGone => Ok(()),
     }
 }
 
@@ -85,7 +95,7 @@ fn start_telemetry(role: &Role) -> anyhow::Result<Telemetry> {
         Role::Up(_) => ("flyball-up", "warn"),
         Role::Demo(_) => ("flyball-demo", "warn"),
         Role::Scheduler(_) => ("flyball-scheduler", "info"),
-        Role::Worker(_) | Role::Guard => ("flyball-worker", "info"),
+        Role::Worker(_) | Role::Guard | Role::ReportGone => ("flyball-worker", "info"),
     };
     let instance = uuid::Uuid::new_v4().to_string();
     Ok(flyball_telemetry::init(&Options { service, instance, default_filter })?)

@@ -5,6 +5,7 @@ mod apply;
 mod documents;
 mod error;
 mod events;
+mod gone;
 mod heartbeat;
 mod logs;
 mod loops;

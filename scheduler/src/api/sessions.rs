@@ -9,7 +9,7 @@ use flyball_proto::v1::node_message::Message;
 use flyball_proto::v1::sessions_server::Sessions;
 use flyball_proto::v1::{
     HeartbeatRequest, HeartbeatResponse, LogChunk, NodeMessage, Refused, Register, Registered,
-    SchedulerMessage, scheduler_message,
+    ReportGoneRequest, ReportGoneResponse, SchedulerMessage, scheduler_message,
 };
 use flyball_store::{Adopt, Leadership, OpenSession, Session, SessionRecord, Stored};
 use tokio::sync::mpsc;
@@ -47,6 +47,13 @@ impl Sessions for Api {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
         self.renew(request.into_inner()).await
+    }
+
+    async fn report_gone(
+        &self,
+        request: Request<ReportGoneRequest>,
+    ) -> Result<Response<ReportGoneResponse>, Status> {
+        self.end_gone(request.into_inner()).await
     }
 }
 

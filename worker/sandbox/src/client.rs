@@ -1,7 +1,7 @@
 //! The worker's side of the guard.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flyball_core::lease::BootInstant;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::{oneshot, watch};
 
 use crate::abilities::Abilities;
-use crate::config::{GuardConfig, GuardError, GuardLoss, SpawnError, Step};
+use crate::config::{GuardConfig, GuardError, GuardLoss, Reporter, SpawnError, Step};
 use crate::handle::StepHandle;
 use crate::line::{Line, Reader};
 use crate::lock::{StateLock, acquire_state_dir};
@@ -124,6 +126,17 @@ impl Guard {
         Extender { line: Arc::clone(&self.line) }
     }
 
+    /// Says what the guard becomes once this worker is gone, or stands still past the deadline, and
+    /// nothing is left. The last word counts; without any it only exits.
+    ///
+    /// # Errors
+    /// The note could not be stored or the guard does not take it; nothing has changed.
+    pub fn report_with(&self, reporter: Reporter) -> io::Result<()> {
+        let note = sealed(&reporter.note)?;
+        let order = Order::Reporter { arguments: reporter.arguments };
+        self.line.send(&order, &note).map_err(io::Error::other)
+    }
+
     /// Hands a step to the guard. Never waits for it to start; a program that cannot be started is
     /// how the step ends. Does a few short system calls (it makes the output file).
     ///
@@ -214,6 +227,17 @@ impl Guard {
         }
         .unwrap_or_else(|| GuardLoss { reason: "its reader ended".into(), proven: false })
     }
+}
+
+/// Unnamed memory with these bytes, to be read from their start and never to be changed.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"flyball-note", flags)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
+    Ok(file.into())
 }
 
 fn spawn_guard(command: &[String], socket: OwnedFd) -> Result<Child, GuardError> {

@@ -64,6 +64,17 @@ pub enum GuardError {
     NotReady(String),
 }
 
+/// What a guard does after its worker is gone, or after the deadline, once nothing is left: it becomes
+/// another role of the same program, by exec.
+#[derive(Clone)]
+pub struct Reporter {
+    /// The arguments, e.g. `["report-gone"]`; for everybody to see.
+    pub arguments: Vec<String>,
+    /// What it finds on its standard input. Kept in sealed memory that no other process can open, so
+    /// it may hold a credential.
+    pub note: Vec<u8>,
+}
+
 /// Why a guard is no more. Everything it had started is dead, or dying without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the guard is gone: {reason}")]

@@ -41,7 +41,9 @@ mod wire;
 pub use abilities::{Abilities, Containment, Isolation};
 pub use client::{Extender, Guard};
 pub use clock::{FAR_AWAY, boottime};
-pub use config::{GuardConfig, GuardError, GuardLoss, OUTPUT_BYTES_DEFAULT, SpawnError, Step};
+pub use config::{
+    GuardConfig, GuardError, GuardLoss, OUTPUT_BYTES_DEFAULT, Reporter, SpawnError, Step,
+};
 pub use guard::guard_main;
 pub use handle::{StepEnd, StepHandle, StepKiller};
 pub use lock::{StateLock, StateLockError, acquire_state_dir};

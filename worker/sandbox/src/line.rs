@@ -174,9 +174,17 @@ impl Reader {
             line.on_loss(&last);
         }
         drop(line);
-        // It is on its way out, or kills first; either way it ends by itself.
-        let _ = self.child.wait();
-        drop(self.lock);
-        let _ = loss.send_replace(Some(last));
+        if last.proven {
+            // It holds its share of the lock until its very end, or until it becomes the reporter,
+            // which may take long to reach anybody.
+            drop(self.lock);
+            let _ = loss.send_replace(Some(last));
+            let _ = self.child.wait();
+        } else {
+            // It kills first, or is dead; either way it ends by itself.
+            let _ = self.child.wait();
+            drop(self.lock);
+            let _ = loss.send_replace(Some(last));
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::abilities::{Abilities, Isolation};
 
 /// Raised with every change of the frames; guards of another build are refused.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Most bytes of a frame. Below the default send buffer of a socket (208 KiB), which a packet must
 /// fit into; far above what a command with its environment needs (a brief goes by file).
@@ -32,6 +32,11 @@ pub(crate) enum Order {
     KillAll,
     /// Kill all, say so, and exit: the lease is lost.
     End,
+    /// What to become when the worker is gone and nothing is left. Carries one descriptor: the note.
+    Reporter {
+        /// Arguments of this same program.
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

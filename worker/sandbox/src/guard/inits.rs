@@ -196,7 +196,7 @@ impl Guard {
     /// Whether the guard's life is over: it was ended, and the kernel says that it has no child,
     /// which for a child subreaper means no descendant.
     pub(super) fn is_over(&mut self) -> bool {
-        let Mode::Ending { reason } = &self.mode else { return false };
+        let Mode::Ending { reason, .. } = &self.mode else { return false };
         if !self.inits.is_empty() {
             return false;
         }

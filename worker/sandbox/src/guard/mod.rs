@@ -1,6 +1,7 @@
 //! The guard process: entry point, set-up, and the wait at the centre of its life.
 
 mod inits;
+mod report;
 mod serve;
 mod start;
 
@@ -34,11 +35,12 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 
 /// The life of a guard, to be called from `main` of a process that has started no thread, with the
 /// worker's socket as standard input (what [`crate::Guard::start`] arranges). Returns when nothing
-/// that it started is left.
+/// that it started is left, or becomes the reporter then (see [`crate::Reporter`]).
 pub fn guard_main() -> ExitCode {
     match start::start() {
         Ok(mut guard) => {
             guard.run();
+            guard.report();
             ExitCode::SUCCESS
         }
         Err(start::CannotStart) => ExitCode::FAILURE,
@@ -51,6 +53,8 @@ enum Mode {
     /// It kills all, says why, and exits.
     Ending {
         reason: String,
+        /// Whether somebody else has to tell of it, as the worker is gone or stands still.
+        report: bool,
     },
 }
 
@@ -68,6 +72,7 @@ struct Guard {
     around: Surroundings,
     inits: Vec<Init>,
     mode: Mode,
+    reporter: Option<report::Becoming>,
     /// Set while the worker waits for the word that all is dead.
     killing_all: bool,
     /// Set when step inits died without a report: their processes are ours now.

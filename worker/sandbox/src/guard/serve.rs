@@ -6,6 +6,7 @@ use flyball_core::score::ExitKind;
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
 use super::inits::Init;
+use super::report::Becoming;
 use super::{Guard, Mode, STEPS_MAX};
 use crate::clock::timespec;
 use crate::page::Permit;
@@ -32,9 +33,12 @@ impl Guard {
                     self.ask_all(Init::is_busy);
                 }
                 Received::Frame(Order::End, _) => self.end("ended by the worker"),
+                Received::Frame(Order::Reporter { arguments }, fds) => {
+                    self.reporter = Becoming::new(arguments, fds).or(self.reporter.take());
+                }
                 Received::Frame(Order::Hello(_), _) => self.end("a second first frame"),
                 Received::Malformed(why) => self.end(&format!("malformed frame: {why}")),
-                Received::End => self.end("the worker is gone"),
+                Received::End => self.end_and_report("the worker is gone"),
             }
         }
     }
@@ -52,7 +56,7 @@ impl Guard {
         match self.page.permit() {
             Permit::None => return Err(killed("there is no deadline yet, so nothing may run")),
             Permit::Over => {
-                self.end("the deadline has passed");
+                self.end_and_report("the deadline has passed");
                 return Err(killed("the deadline has passed"));
             }
             Permit::Until(_) if self.killing_all => return Err(killed("all is being killed")),
@@ -107,9 +111,18 @@ impl Guard {
 
     /// From here on everything is killed and nothing taken.
     pub(super) fn end(&mut self, reason: &str) {
+        self.end_with(reason, false);
+    }
+
+    /// The same, and the reporter tells of it when nothing is left.
+    fn end_and_report(&mut self, reason: &str) {
+        self.end_with(reason, true);
+    }
+
+    fn end_with(&mut self, reason: &str, report: bool) {
         if matches!(self.mode, Mode::Serving) {
             self.page.end();
-            self.mode = Mode::Ending { reason: reason.to_owned() };
+            self.mode = Mode::Ending { reason: reason.to_owned(), report };
             self.ask_all(|_| true);
         }
     }
@@ -118,7 +131,7 @@ impl Guard {
     pub(super) fn on_timer(&mut self) {
         let _ = self.timer.wait();
         let Permit::Until(deadline) = self.page.permit() else {
-            self.end("the deadline has passed");
+            self.end_and_report("the deadline has passed");
             return;
         };
         let at = Expiration::OneShot(timespec(deadline));

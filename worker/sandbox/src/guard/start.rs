@@ -83,6 +83,7 @@ impl Parts {
             around: self.around,
             inits: vec![self.spare],
             mode: Mode::Serving,
+            reporter: None,
             killing_all: false,
             sweeping: false,
             lost: Vec::new(),
