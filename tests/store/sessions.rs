@@ -52,23 +52,24 @@ async fn a_session_is_adopted_by_its_incarnation(server: Server) {
 async fn only_its_own_life_ends_a_session(server: Server) {
     let world = World::new(&server).await;
     let session = world.session("n1").await;
-    let (node, life) = ("n1".into(), "n1-life".into());
-    let end =
-        async |node, life, lease| world.store.end_session(node, life, lease).await.expect("end");
+    let end = async |node: &str, life: &str, lease| {
+        world.store.end_session(&node.into(), &life.into(), lease).await.expect("end")
+    };
+    let lives = async |lease| world.store.time_to_live(lease).await.expect("ttl").is_some();
     for (life, lease) in [("n1-lies", session.lease), ("n1-life", session.lease + 1)] {
-        let other = end(&node, &life.into(), lease).await;
+        let other = end("n1", life, lease).await;
         assert!(matches!(other, EndSession::Other(_)), "{other:?}");
     }
-    assert_eq!(end(&"n2".into(), &life, session.lease).await, EndSession::Gone);
-    assert!(world.store.time_to_live(session.lease).await.expect("ttl").is_some());
-    assert_eq!(end(&node, &life, session.lease).await, EndSession::Ended);
-    assert_eq!(world.store.time_to_live(session.lease).await.expect("ttl"), None);
-    assert_eq!(end(&node, &life, session.lease).await, EndSession::Gone);
+    assert_eq!(end("n2", "n1-life", session.lease).await, EndSession::Gone);
+    assert!(lives(session.lease).await);
+    assert_eq!(end("n1", "n1-life", session.lease).await, EndSession::Ended);
+    assert!(!lives(session.lease).await);
+    assert_eq!(end("n1", "n1-life", session.lease).await, EndSession::Gone);
     // A later life under the same name is not touched by what is said of the earlier one.
     let next = world.session("n1").await;
-    let late = end(&node, &life, session.lease).await;
+    let late = end("n1", "n1-life", session.lease).await;
     assert!(matches!(late, EndSession::Other(_)), "{late:?}");
-    assert!(world.store.time_to_live(next.lease).await.expect("ttl").is_some());
+    assert!(lives(next.lease).await);
 }
 
 async fn a_renewal_tells_alive_from_lost(server: Server) {

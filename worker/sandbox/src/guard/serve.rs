@@ -34,7 +34,7 @@ impl Guard {
                 }
                 Received::Frame(Order::End, _) => self.end("ended by the worker"),
                 Received::Frame(Order::Reporter { arguments }, fds) => {
-                    self.reporter = Becoming::new(arguments, fds).or(self.reporter.take());
+                    self.reporter = Becoming::new(arguments, fds).or_else(|| self.reporter.take());
                 }
                 Received::Frame(Order::Hello(_), _) => self.end("a second first frame"),
                 Received::Malformed(why) => self.end(&format!("malformed frame: {why}")),
