@@ -10,11 +10,11 @@ use std::time::Duration;
 use flyball_proto::transport::{self, Address, Credential};
 use flyball_proto::v1::ReportGoneRequest;
 use flyball_proto::v1::sessions_client::SessionsClient;
-use flyball_sandbox::{Reporter, boottime};
+use flyball_sandbox::{Guard, Reporter, boottime};
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 
-use crate::incarnation::Life;
+use crate::incarnation::{Grant, Life};
 
 /// Argument of the program that makes it the reporter.
 pub const REPORTER_ARGUMENT: &str = "report-gone";
@@ -50,20 +50,20 @@ pub(crate) enum Told {
 }
 
 /// Has the guard tell of this life's end if the worker cannot.
-pub(crate) fn provide(life: &Life, lease: i64, ttl_seconds: i64) {
+pub(crate) fn provide(life: &Life, guard: &Guard, grant: &Grant) {
     let config = &life.config;
     let note = Note {
         schedulers: config.schedulers.iter().map(ToString::to_string).collect(),
         token: config.credential.token().map(str::to_owned),
         node: config.node.to_string(),
         incarnation: life.id.to_string(),
-        lease,
-        ttl: u64::try_from(ttl_seconds).unwrap_or(0),
+        lease: grant.lease,
+        ttl: u64::try_from(grant.ttl_seconds).unwrap_or(0),
     };
     // Plain data; serialising it cannot fail.
     let note = serde_json::to_vec(&note).unwrap_or_default();
     let reporter = Reporter { arguments: vec![REPORTER_ARGUMENT.to_owned()], note };
-    if let Err(error) = life.guard.report_with(reporter) {
+    if let Err(error) = guard.report_with(reporter) {
         tracing::warn!("after a crash of this worker its lease will end by time only: {error}");
     }
 }

@@ -32,6 +32,7 @@ pub use config::{
 
 use flyball_proto::v1::Leaving;
 use flyball_proto::v1::node_message::Message;
+use flyball_sandbox::Guard;
 
 use crate::incarnation::{BeginError, Begun, Life, LifeEnd};
 
@@ -115,7 +116,7 @@ pub async fn run(
 async fn live(begun: &Begun, asked: &tokio::sync::Notify) -> LifeEnd {
     let Begun { life, guard: the_guard } = begun;
     let session = tokio::spawn(session::keep(life.clone()));
-    let beats = tokio::spawn(beat_when_granted(life.clone()));
+    let beats = tokio::spawn(beat_when_granted(life.clone(), the_guard.clone()));
     let guard = tokio::spawn({
         let (life, guard) = (life.clone(), the_guard.clone());
         async move {
@@ -151,14 +152,14 @@ async fn live(begun: &Begun, asked: &tokio::sync::Notify) -> LifeEnd {
     end
 }
 
-async fn beat_when_granted(life: Arc<Life>) {
+async fn beat_when_granted(life: Arc<Life>, guard: Arc<Guard>) {
     let mut grant = life.grant.subscribe();
     let Ok(granted) = grant.wait_for(Option::is_some).await.map(|grant| grant.clone()) else {
         return;
     };
-    if let Some(granted) = granted
-        && let Err(error) = heartbeat::start(life.clone(), granted)
-    {
+    let Some(granted) = granted else { return };
+    gone::provide(&life, &guard, &granted);
+    if let Err(error) = heartbeat::start(life.clone(), granted) {
         life.finish(LifeEnd::LeaseLost(format!("cannot start the heartbeat thread: {error}")));
     }
 }

@@ -15,7 +15,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::gone;
 use crate::incarnation::{Grant, Life, LifeEnd};
 use crate::link::OUTBOX_MESSAGES_MAX;
 use crate::runs::Assignment;
@@ -166,7 +165,6 @@ fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
     }
     let installation = InstallationId(registered.installation.clone());
     life.runs.set_installation(installation);
-    gone::provide(life, registered.lease_id, registered.ttl_seconds);
     life.grant.send_replace(Some(Grant {
         lease: registered.lease_id,
         ttl_seconds: registered.ttl_seconds,
