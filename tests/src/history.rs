@@ -102,8 +102,18 @@ pub enum Event {
         phase: String,
         /// Of the end, as the store has it, e.g. the published commit; empty while there is none.
         result: String,
+        /// Tokens of runs that the status lists as never proven to have stopped.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unsealed: Vec<i64>,
         /// The store's revision of this change.
         revision: i64,
+    },
+    /// What was known of the store's contents is void: it was replaced, e.g. restored from a snapshot,
+    /// or its event log was compacted before it was read. What is live is told anew after this line;
+    /// revisions may start again at a lower number.
+    StoreReset {
+        /// In words.
+        why: String,
     },
     /// Somebody became the leader, or nobody leads any more.
     Leader {
@@ -122,7 +132,8 @@ pub enum Event {
         token: i64,
         /// Sequence number of that record.
         sequence: u64,
-        /// Kind of the record: `takeover`, `iteration`, `published`, …
+        /// Kind of the record: `takeover`, `iteration`, `published`, …; empty if the push moves other
+        /// refs of the loop without a record, which must never be accepted.
         record: String,
         /// Other refs that it moves.
         refs: Vec<String>,

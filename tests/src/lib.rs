@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot start its server should stop there")]
 
 pub mod binary;
+pub mod checker;
 pub mod cluster;
 pub mod etcd;
 pub mod history;

@@ -57,6 +57,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("regex", &["flyball-core", SUITES]),
     ("schemars", &["flyball-core"]),
     ("strsim", &["flyball-core"]),
+    ("todc-utils", &[SUITES]),
 ];
 
 /// What the core crate may use: nothing that does I/O, has a clock, or draws random numbers.

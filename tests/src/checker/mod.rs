@@ -1,0 +1,58 @@
+//! Judges histories by the invariants of ownership, knowing nothing but the history: no code of the
+//! product takes part, also not in the decision which resources overlap.
+//!
+//! | invariant | judged |
+//! |---|---|
+//! | I1 | tokens accepted per journal and per resource never go down; sequence numbers have no gaps or repeats; only given tokens are accepted, only with a record |
+//! | I2 | nothing of a run is alive after its deadline, nor after its end was reported as proven |
+//! | I3 | acknowledged loops and ends stay; one loop per name; a stored end never changes |
+//! | I4 | every loop that may end has ended in time after the last fault |
+//! | I5 | live claims never conflict, slots suffice, no claim stays without lease, tokens go up, one leader at a time; what runs was claimed |
+//! | linearizable | answers about one name fit a single copy, unknown answers included |
+//! | sanity | the history is whole, and proves something |
+//!
+//! I6 (secrets) leaves no trace in a history; it is not judged here.
+
+mod claims;
+mod clients;
+mod effects;
+mod facts;
+mod life;
+mod lines;
+mod liveness;
+mod model;
+mod overlap;
+mod resources;
+mod results;
+mod sanity;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use lines::{Line, number, read};
+pub use overlap::Pattern;
+pub use verdict::{Invariant, LISTED_MAX, Verdict, Violation};
+
+use crate::history::Event;
+
+/// Judges a history, whose lines are in the order of their times.
+pub fn judge(lines: &[Line]) -> Verdict {
+    let mut verdict = Verdict::default();
+    verdict.count("lines", lines.len());
+    let (settle_ms, slots) = lines
+        .iter()
+        .find_map(|line| match &line.event {
+            Event::Start { settle_ms, slots, .. } => Some((*settle_ms, *slots)),
+            _ => None,
+        })
+        .unwrap_or_default();
+    let mut facts = facts::Facts::gather(lines);
+    sanity::judge(lines, &facts, &mut verdict);
+    effects::judge(lines, &mut facts, &mut verdict);
+    life::judge(lines, &facts, &mut verdict);
+    results::judge(lines, &facts, &mut verdict);
+    liveness::judge(lines, &facts, settle_ms, &mut verdict);
+    claims::judge(&mut facts, slots, &mut verdict);
+    clients::judge(lines, &mut verdict);
+    verdict
+}
