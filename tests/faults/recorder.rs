@@ -102,10 +102,11 @@ impl View {
             }
             Change::Status(key, Some(found)) => Some(self.status(revision, &key, &found.value)),
             Change::Claim(key, Some(found)) => {
-                // Put again with the same owner is no new claim.
+                // Put again with the same owner and lease is nothing new.
                 let token = found.create_revision;
-                let known = self.claims.get(&key.to_string()).map(|claim| claim.token);
-                (known != Some(token))
+                let known = self.claims.get(&key.to_string());
+                let known = known.map(|claim| (claim.token, claim.lease));
+                (known != Some((token, found.lease)))
                     .then(|| self.claimed(revision, found.value, token, found.lease))
             }
             Change::Claim(key, None) => {
@@ -135,7 +136,9 @@ impl View {
     fn claimed(&mut self, revision: i64, claim: ClaimRecord, token: i64, lease: i64) -> Event {
         let key = claim.key.to_string();
         let (node, incarnation) = (claim.node.to_string(), claim.incarnation.to_string());
-        *self.owners.entry(key.clone()).or_default() += 1;
+        if self.claims.get(&key).is_none_or(|known| known.token != token) {
+            *self.owners.entry(key.clone()).or_default() += 1;
+        }
         let seen = Claim { token, node: node.clone(), incarnation: incarnation.clone(), lease };
         self.claims.insert(key.clone(), seen);
         Event::Claimed {
@@ -154,8 +157,10 @@ impl View {
         let key = key.to_string();
         self.statuses.insert(key.clone(), status.clone());
         let (uid, _) = self.uids.get(&key).cloned().unwrap_or_default();
+        let own = status.unsealed.iter().filter(|run| run.loop_uid.as_str() == uid);
         Event::Status {
             key,
+            unsealed: own.map(|run| run.token.0).collect(),
             uid,
             generation: status.observed_generation,
             phase: status.phase.to_string(),

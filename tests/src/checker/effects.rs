@@ -35,7 +35,7 @@ struct Effects<'a> {
     sealed: BTreeMap<ClaimId, (ClaimId, usize)>,
 }
 
-pub(super) fn judge<'a>(lines: &'a [Line], facts: &mut Facts<'_>, verdict: &mut Verdict) {
+pub(super) fn judge(lines: &[Line], facts: &mut Facts<'_>, verdict: &mut Verdict) {
     let mut effects = Effects::default();
     for line in lines {
         let Event::Push { repo, uid, token, sequence, record, refs, accepted } = &line.event else {
@@ -124,8 +124,7 @@ impl<'a> Effects<'a> {
                 let Some(seen) = self.patterns.get_mut(near) else { continue };
                 // Shared sets conflict with exclusive ones only.
                 for other in 0..=1 - own {
-                    if let Some((highest, by, at)) = seen.highest[other].filter(|it| it.0 > token) {
-                        let _: i64 = highest;
+                    if let Some((_, by, at)) = seen.highest[other].filter(|it| it.0 > token) {
                         self.sealed.entry(id).or_insert((by, at));
                     }
                     seen.open[other].retain(|older| {

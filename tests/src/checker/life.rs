@@ -87,8 +87,7 @@ fn released<'a>(facts: &Facts<'a>) -> BTreeMap<(&'a str, i64), &'a Line> {
         }
         for change in at_once {
             let Event::Unclaimed { key, token, .. } = &change.line.event else { continue };
-            if let Some((uid, unsealed)) = statuses.get(key).filter(|it| !it.1.contains(token)) {
-                let _: &Vec<i64> = unsealed;
+            if let Some((uid, _)) = statuses.get(key).filter(|it| !it.1.contains(token)) {
                 released.insert((uid.as_str(), *token), change.line);
             }
         }

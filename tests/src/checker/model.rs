@@ -101,8 +101,8 @@ pub(super) fn apply(operation: &Operation, state: &State) -> Option<State> {
     match operation {
         // Applied to nothing, or to one that goes: its answer comes from nothing then.
         Operation::Absent => present.is_none_or(|present| present.deleting).then(State::default),
-        Operation::Delete => present.map(|present| gone(present)),
-        Operation::PerhapsDelete => Some(present.map_or_else(State::default, |it| gone(it))),
+        Operation::Delete => present.map(gone),
+        Operation::PerhapsDelete => Some(present.map_or_else(State::default, gone)),
         Operation::Look(seen) => present.and_then(|present| look(present, seen)),
         Operation::Apply { digest, seen } => Some(match (present, seen) {
             (None, seen) => made(*digest, seen.as_ref()),

@@ -108,11 +108,11 @@ fn faults(lines: &[Line], verdict: &mut Verdict) -> usize {
                 count += 1;
                 begun.entry(fault).or_default().push(line.number);
             }
-            Event::FaultEnds { fault } => {
-                if begun.get_mut(fault.as_str()).and_then(Vec::pop).is_none() {
-                    let message = format!("the fault {fault} ends without having begun");
-                    verdict.add(Invariant::Sanity, &[line.number], message);
-                }
+            Event::FaultEnds { fault }
+                if begun.get_mut(fault.as_str()).and_then(Vec::pop).is_none() =>
+            {
+                let message = format!("the fault {fault} ends without having begun");
+                verdict.add(Invariant::Sanity, &[line.number], message);
             }
             _ => {}
         }
