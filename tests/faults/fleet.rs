@@ -45,6 +45,8 @@ pub(crate) struct Shape {
     pub(crate) ttl: u64,
     /// Loops; each two of them overlap, so that one has to wait for the other.
     pub(crate) loops: usize,
+    /// Loops that are not submitted at the start.
+    pub(crate) spare: usize,
     /// Items per loop: iterations that it takes.
     pub(crate) items: usize,
     /// How long the agent works on each, milliseconds.
@@ -66,7 +68,8 @@ impl Default for Shape {
             slots: 4,
             ttl: 2,
             loops: 3,
-            items: 5,
+            spare: 0,
+            items: 4,
             agent_ms: 200,
             etcd: Vec::new(),
             worker: Vec::new(),
@@ -122,6 +125,15 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Brings everything up, submits the loops and lets clients ask.
     pub(crate) fn start(attempt: &Attempt, shape: Shape) -> Self {
+        Self::start_after(attempt, shape, |_| {})
+    }
+
+    /// The same, with something to do before the first process starts.
+    pub(crate) fn start_after(
+        attempt: &Attempt,
+        shape: Shape,
+        before: impl FnOnce(&mut Self),
+    ) -> Self {
         let mut fleet = Self::prepare(attempt, shape);
         fleet.record.event(Event::Start {
             scenario: attempt.id.to_owned(),
@@ -131,6 +143,7 @@ impl Fleet {
             settle_ms: u64::try_from(SETTLE_MAX.as_millis()).unwrap_or(0),
             slots: fleet.shape.slots,
         });
+        before(&mut fleet);
         fleet.start_members();
         for number in 1..=fleet.shape.schedulers {
             fleet.start_scheduler(&format!("s{number}"));
@@ -142,14 +155,17 @@ impl Fleet {
         fleet.until("every node has a session", NOTICE_MAX, |view| {
             (view.sessions.len() >= count).then_some(())
         });
-        fleet.submit();
+        for number in 1..=fleet.shape.loops {
+            fleet.submit(number);
+        }
         fleet.ask_all_the_time();
         fleet
     }
 
     fn prepare(attempt: &Attempt, shape: Shape) -> Self {
         let history = Writer::create(&attempt.dir.join("history.jsonl")).expect("a history");
-        let names: Vec<_> = (1..=shape.loops).map(|number| format!("l{number}")).collect();
+        let names: Vec<_> =
+            (1..=shape.loops + shape.spare).map(|number| format!("l{number}")).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -167,7 +183,7 @@ impl Fleet {
             net: Net::default(),
             record: Arc::new(Record { history, view: std::sync::Mutex::new(View::default()) }),
             site: Site::new(&names, shape.items, &attempt.dir),
-            loops: names.iter().map(|name| format!("default/{name}")).collect(),
+            loops: Vec::new(),
             operations: Operations::default(),
             readers: Vec::new(),
             enough: Arc::default(),

@@ -6,12 +6,22 @@ use std::time::Duration;
 
 use flyball_core::status::Phase;
 use flyball_tests::history::{self, Entry, Event};
+use flyball_tests::poll::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::fleet::{Fleet, NOTICE_MAX, SETTLE_MAX};
 use super::judge;
 use super::work::now_us;
+
+/// A node that something happens to.
+pub(crate) struct Victim {
+    pub(crate) node: String,
+    /// Loops that it owned, with their tokens.
+    pub(crate) owned: Vec<(String, i64)>,
+    /// Its incarnation.
+    pub(crate) life: String,
+}
 
 impl Fleet {
     /// A fault begins.
@@ -80,6 +90,70 @@ impl Fleet {
         };
         let found = processes().into_iter().find(is_guard);
         found.unwrap_or_else(|| panic!("{node} has no guard"))
+    }
+
+    /// Waits until the first loop is half-way, and gives the node that runs it.
+    #[track_caller]
+    pub(crate) fn victim(&mut self) -> Victim {
+        let accepted = u32::try_from(self.dice.range(1, 2)).expect("a small number");
+        let node = self.half_way("default/l1", accepted);
+        let life = self.record.see(|view| view.sessions[&node].clone());
+        Victim { owned: self.owned_by(&node), node, life }
+    }
+
+    /// Waits until everything that the node owned has another owner, or is over.
+    #[track_caller]
+    pub(crate) fn lost_everything(&mut self, victim: &Victim) {
+        let mut taken = 0;
+        for (key, token) in &victim.owned {
+            taken +=
+                self.until(&format!("{key} is taken from {}", victim.node), SETTLE_MAX, |view| {
+                    let later = view.claims.get(key).is_some_and(|claim| claim.token > *token);
+                    // It may have had its end before the fault bit.
+                    let ended = view.statuses.get(key)?.phase.is_terminal();
+                    (later || ended).then_some(i32::from(later))
+                });
+        }
+        assert!(taken > 0, "nothing was taken from {}", victim.node);
+        self.bite("its loops were taken over");
+    }
+
+    /// Waits until the node has a session of another life.
+    #[track_caller]
+    pub(crate) fn reborn(&self, victim: &Victim) {
+        self.until("the node has a session of a new life", NOTICE_MAX, |view| {
+            view.sessions.get(&victim.node).filter(|life| **life != victim.life).map(drop)
+        });
+    }
+
+    /// Lets a fault last, and fails when a process ends meanwhile that must not.
+    #[track_caller]
+    pub(crate) fn last(&mut self, how_long: Duration) {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < how_long {
+            for (name, process) in self.workers.iter_mut().chain(&mut self.schedulers) {
+                let ended = process.ended();
+                assert!(ended.is_none(), "{name} has ended by itself: {ended:?}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The member that leads the etcd cluster.
+    #[track_caller]
+    pub(crate) fn etcd_leader(&self) -> usize {
+        until("etcd has a leader", NOTICE_MAX, || self.runtime.block_on(self.members.leader()))
+    }
+
+    /// Waits until another member than this one leads the etcd cluster.
+    #[track_caller]
+    pub(crate) fn other_leads(&mut self, than: usize) {
+        until("another member leads", NOTICE_MAX, || {
+            // One that was just stopped may have had an answer under way.
+            let now = self.runtime.block_on(self.members.leader());
+            now.filter(|now| *now != than)
+        });
+        self.bite("another member leads");
     }
 
     /// Waits until the loop has a claim under another token; gives its node and token.
@@ -176,13 +250,13 @@ impl Fleet {
 }
 
 /// All process ids.
-fn processes() -> Vec<i32> {
+pub(crate) fn processes() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Parent of a process.
-fn parent(pid: i32) -> Option<i32> {
+pub(crate) fn parent(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

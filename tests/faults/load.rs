@@ -6,7 +6,6 @@ use std::time::Duration;
 use flyball_tests::history::Answer;
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::dice::Dice;
 use super::fleet::{Fleet, NOTICE_MAX};
 
@@ -49,23 +48,21 @@ impl Fleet {
         })
     }
 
-    /// Submits all loops, each through some scheduler, and again until one has taken it.
-    pub(super) fn submit(&mut self) {
-        let client = self.client("submitter");
-        for (index, key) in self.loops.clone().into_iter().enumerate() {
-            self.submit_one(&client, &key, index + 1);
+    /// Submits a loop through some scheduler, and again until one has taken it, as clients may.
+    pub(crate) fn submit(&mut self, number: usize) -> String {
+        let key = format!("default/l{number}");
+        let (client, manifest) = (self.client("submitter"), self.manifest(number));
+        if !self.loops.contains(&key) {
+            self.loops.push(key.clone());
         }
-    }
-
-    /// Submits one loop.
-    pub(crate) fn submit_one(&mut self, client: &Client, key: &str, number: usize) {
-        let manifest = self.manifest(number);
-        let addresses: Vec<_> = self.addresses.values().cloned().collect();
         let begun = std::time::Instant::now();
         loop {
-            let address = self.dice.pick(&addresses);
-            match self.runtime.block_on(client.apply(address, key, &manifest)) {
-                Answer::Object { .. } => return,
+            // Past the proxies: this is about the store, not about the way of clients.
+            let up: Vec<_> =
+                self.schedulers.keys().map(|name| self.addresses[name].clone()).collect();
+            let address = self.dice.pick(&up);
+            match self.runtime.block_on(client.apply(address, &key, &manifest)) {
+                Answer::Object { .. } => return key,
                 Answer::Unknown { .. } => {}
                 other => panic!("{key} cannot be submitted: {other:?}"),
             }

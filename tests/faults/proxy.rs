@@ -56,6 +56,8 @@ struct Shared {
     fired: AtomicU64,
     /// Bytes that were lost or swallowed.
     lost: AtomicU64,
+    /// Bytes that went there.
+    sent: AtomicU64,
 }
 
 /// One proxy. Its task ends with the runtime.
@@ -76,6 +78,7 @@ impl Proxy {
             trigger: Mutex::new(None),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
         });
         let proxy = Self { address: listener.local_addr()?, shared: shared.clone() };
         tokio::spawn(async move {
@@ -123,6 +126,11 @@ impl Proxy {
     /// How often a trigger cut a connection.
     pub(crate) fn fired(&self) -> u64 {
         self.shared.fired.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that went from who connected so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::SeqCst)
     }
 
     /// Bytes lost so far.
@@ -208,6 +216,9 @@ impl Pump<'_> {
                 Passed::Cut => return,
             }
             let fires = self.way == Way::There && self.fires(&mut tail, bytes);
+            if self.way == Way::There {
+                self.shared.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+            }
             if fires {
                 self.blind.store(true, Ordering::SeqCst);
             }

@@ -60,7 +60,7 @@ impl Record {
 pub(crate) async fn watch(stores: Vec<Store>, record: Arc<Record>) {
     let options =
         WatchOptions { ask_after: Duration::from_millis(300), stale_after: Duration::from_secs(2) };
-    let mut next = 1;
+    let (mut next, mut compacted) = (1, 0);
     for member in (0..stores.len()).cycle() {
         let mut stream = stores[member].watch_with(next, options.clone());
         loop {
@@ -80,11 +80,14 @@ pub(crate) async fn watch(stores: Vec<Store>, record: Arc<Record>) {
                 }
                 WatchItem::Stale { .. } | WatchItem::Ended(_) => break,
                 WatchItem::Compacted { revision } => {
-                    panic!("the store's log before {revision} is gone: the history has a gap")
+                    let seen = record.see(|view| view.revision);
+                    assert!(revision <= seen + 1, "revisions {seen} to {revision} are gone");
+                    compacted = revision;
+                    break;
                 }
             }
         }
-        next = stream.next_revision();
+        next = stream.next_revision().max(compacted);
         // A member that refuses at once must not be asked without a pause.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -38,6 +38,15 @@ pub fn etcdctl() -> Result<PathBuf, String> {
     FOUND.get_or_init(|| tool("etcdctl", "etcd-client", "FLYBALL_TEST_ETCDCTL")).clone()
 }
 
+/// An `strace`, found like [`binary`]; cases of slow and failing disks need one.
+///
+/// # Errors
+/// What was tried, if there is none.
+pub fn strace() -> Result<PathBuf, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(|| tool("strace", "strace", "FLYBALL_TEST_STRACE")).clone()
+}
+
 /// First line of `etcd --version`, printed by suites, since distributions differ.
 ///
 /// # Errors
@@ -54,7 +63,7 @@ pub fn is_skipped() -> bool {
     std::env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1")
 }
 
-pub(crate) fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
+fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os(variable) {
         return Ok(named.into());
     }
@@ -62,12 +71,12 @@ pub(crate) fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf,
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     match found {
         Some(file) => Ok(file),
-        None => fetch(name, package),
+        None => fetch(name, package, variable),
     }
 }
 
 /// Brings a package of the distribution into the build directory, without installing it.
-fn fetch(name: &str, package: &str) -> Result<PathBuf, String> {
+fn fetch(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(package);
     let file = cache.join("usr/bin").join(name);
     if file.is_file() {
@@ -75,7 +84,7 @@ fn fetch(name: &str, package: &str) -> Result<PathBuf, String> {
     }
     let failed = |why: String| {
         format!(
-            "no {name} in PATH, and fetching Debian's {package} failed: {why}; set {ETCD_VARIABLE}"
+            "no {name} in PATH, and fetching Debian's {package} failed: {why}; name one in {variable}"
         )
     };
     let tools = cache.parent().unwrap_or(&cache);

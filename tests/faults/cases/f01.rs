@@ -14,18 +14,13 @@ const KILLED_WITHIN: Duration = Duration::from_millis(500);
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let accepted = u32::try_from(fleet.dice.range(1, 3)).unwrap();
-    let node = fleet.half_way("default/l1", accepted);
-    let owned = fleet.owned_by(&node);
+    let victim = fleet.victim();
     fleet.fault("kill the worker");
-    fleet.dead_by(&node, KILLED_WITHIN);
-    fleet.kill_worker(&node);
-    for (key, token) in &owned {
-        let (other, _) = fleet.taken_over(key, *token);
-        assert_ne!(other, node, "a dead node got {key}");
-    }
-    fleet.bite("its loops were taken over");
-    fleet.start_worker(&node);
+    fleet.dead_by(&victim.node, KILLED_WITHIN);
+    fleet.kill_worker(&victim.node);
+    fleet.lost_everything(&victim);
+    fleet.start_worker(&victim.node);
+    fleet.reborn(&victim);
     fleet.over();
     fleet.finish();
     Outcome::Passed

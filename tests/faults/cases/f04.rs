@@ -1,0 +1,35 @@
+//! F4: a worker is frozen with everything below it for three leases, then thawed.
+
+use std::time::Duration;
+
+use crate::fleet::{Fleet, Shape};
+use crate::host::Cgroup;
+use crate::runner::{Attempt, Case, Outcome};
+
+pub(crate) const CASE: Case =
+    Case { id: "F4", title: "whole worker frozen for three leases", usual: true, run };
+
+/// What a thawed run may still live before its own deadline, long past, kills it; this is for a
+/// machine that is busy.
+const KILLED_WITHIN: Duration = Duration::from_millis(500);
+
+fn run(attempt: &Attempt) -> Outcome {
+    let cgroup = match Cgroup::create() {
+        Ok(cgroup) => cgroup,
+        Err(why) => return Outcome::Skipped(format!("no cgroup v2 of our own: {why}")),
+    };
+    let mut fleet = Fleet::start(attempt, Shape::default());
+    let victim = fleet.victim();
+    cgroup.take_in(fleet.workers[&victim.node].pid());
+    fleet.fault("freeze the worker and all its processes");
+    cgroup.freeze(true);
+    fleet.lost_everything(&victim);
+    let ttl = fleet.shape.ttl();
+    fleet.last(ttl * 2);
+    fleet.dead_by(&victim.node, KILLED_WITHIN);
+    cgroup.freeze(false);
+    fleet.reborn(&victim);
+    fleet.over();
+    fleet.finish();
+    Outcome::Passed
+}

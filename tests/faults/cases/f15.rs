@@ -1,0 +1,41 @@
+//! F15: the disk of etcd is full.
+
+use crate::fleet::{Fleet, Shape};
+use crate::host::SmallDisk;
+use crate::runner::{Attempt, Case, Outcome};
+
+pub(crate) const CASE: Case = Case { id: "F15", title: "etcd disk full", usual: false, run };
+
+/// Room for etcd's first log segment of 64 MB and its database, and not for a second one.
+const DISK_BYTES: u64 = 100_000_000;
+
+fn run(attempt: &Attempt) -> Outcome {
+    let mut disk = Err("not mounted".to_owned());
+    // One member, so that nobody serves in its place.
+    let shape = Shape { members: 1, spare: 1, ..Shape::default() };
+    let mut fleet = Fleet::start_after(attempt, shape, |fleet| {
+        disk = SmallDisk::mount(&fleet.members.dir(1), DISK_BYTES);
+    });
+    let disk = match disk {
+        Ok(disk) => disk,
+        Err(why) => return Outcome::Skipped(format!("no disk of our own: {why}")),
+    };
+    fleet.victim();
+    fleet.fault("fill the disk of etcd");
+    disk.fill();
+    let stuck = fleet.fill_store(1_000_000, 100);
+    fleet.bite(&format!("etcd says: {stuck}"));
+    let ttl = fleet.shape.ttl();
+    fleet.last(ttl * 2);
+    disk.free();
+    if fleet.members.has_ended(1) {
+        fleet.members.kill(1);
+        fleet.members.start_member(1);
+    }
+    fleet.etcd_leader();
+    fleet.empty_store();
+    fleet.over();
+    fleet.submit(4);
+    fleet.finish();
+    Outcome::Passed
+}

@@ -1,0 +1,40 @@
+//! F17: two of three etcd members are stopped for ten leases.
+
+use crate::fleet::{Fleet, Shape};
+use crate::runner::{Attempt, Case, Outcome};
+
+pub(crate) const CASE: Case =
+    Case { id: "F17", title: "etcd without quorum for ten leases", usual: false, run };
+
+fn run(attempt: &Attempt) -> Outcome {
+    let mut fleet = Fleet::start(attempt, Shape { spare: 1, ..Shape::default() });
+    fleet.victim();
+    let first = fleet.etcd_leader();
+    let second = first % 3 + 1;
+    let kill = fleet.dice.range(0, 1) == 0;
+    fleet.fault(if kill { "kill two members" } else { "stop two members" });
+    for member in [first, second] {
+        match kill {
+            true => fleet.members.kill(member),
+            false => {
+                let pid = fleet.members.pid(member);
+                fleet.stop(&[pid]);
+            }
+        }
+    }
+    fleet.dead_by_deadline("n1");
+    fleet.dead_by_deadline("n2");
+    let ttl = fleet.shape.ttl();
+    fleet.last(ttl * 10);
+    fleet.continue_all();
+    if kill {
+        fleet.members.start_member(first);
+        fleet.members.start_member(second);
+    }
+    fleet.etcd_leader();
+    fleet.bite("nothing could be renewed");
+    fleet.over();
+    fleet.submit(4);
+    fleet.finish();
+    Outcome::Passed
+}
