@@ -14,6 +14,10 @@ use super::fleet::{Fleet, NOTICE_MAX, SETTLE_MAX};
 use super::judge;
 use super::work::now_us;
 
+/// What a killed worker's processes may still live: the guard sees the end at once; this is for a
+/// machine that is busy.
+pub(crate) const KILLED_WITHIN: Duration = Duration::from_millis(500);
+
 /// A node that something happens to.
 pub(crate) struct Victim {
     pub(crate) node: String,
@@ -54,9 +58,18 @@ impl Fleet {
         self.dead_by(node, self.shape.ttl());
     }
 
-    /// SIGKILL to a worker.
+    /// SIGKILL to a worker; all it runs must be dead at once.
     pub(crate) fn kill_worker(&mut self, node: &str) {
+        self.dead_by(node, KILLED_WITHIN);
         self.workers.remove(node).expect("a worker").kill();
+    }
+
+    /// A worker that was killed is taken over and comes back.
+    #[track_caller]
+    pub(crate) fn comes_back(&mut self, victim: &Victim) {
+        self.lost_everything(victim);
+        self.start_worker(&victim.node);
+        self.reborn(victim);
     }
 
     /// SIGKILL to a scheduler.
@@ -95,8 +108,14 @@ impl Fleet {
     /// Waits until the first loop is half-way, and gives the node that runs it.
     #[track_caller]
     pub(crate) fn victim(&mut self) -> Victim {
+        self.victim_of("default/l1")
+    }
+
+    /// Waits until a loop is half-way, and gives the node that runs it.
+    #[track_caller]
+    pub(crate) fn victim_of(&mut self, key: &str) -> Victim {
         let accepted = u32::try_from(self.dice.range(1, 2)).expect("a small number");
-        let node = self.half_way("default/l1", accepted);
+        let node = self.half_way(key, accepted);
         let life = self.record.see(|view| view.sessions[&node].clone());
         Victim { owned: self.owned_by(&node), node, life }
     }
@@ -154,15 +173,6 @@ impl Fleet {
             now.filter(|now| *now != than)
         });
         self.bite("another member leads");
-    }
-
-    /// Waits until the loop has a claim under another token; gives its node and token.
-    #[track_caller]
-    pub(crate) fn taken_over(&self, key: &str, from: i64) -> (String, i64) {
-        self.until(&format!("{key} has another owner than {from}"), SETTLE_MAX, |view| {
-            let claim = view.claims.get(key).filter(|claim| claim.token > from)?;
-            Some((claim.node.clone(), claim.token))
-        })
     }
 
     /// The token of a loop's claim.

@@ -3,8 +3,6 @@
 //! work was done in the end.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a suite that cannot go on stops")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test program of its own")]
-#![expect(dead_code, reason = "the cases that use the rest come one by one")]
-
 mod cases;
 mod client;
 mod dice;

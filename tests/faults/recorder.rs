@@ -17,7 +17,6 @@ use super::work::now_us;
 pub(crate) struct Claim {
     pub(crate) token: i64,
     pub(crate) node: String,
-    pub(crate) incarnation: String,
     pub(crate) lease: i64,
 }
 
@@ -142,7 +141,7 @@ impl View {
         if self.claims.get(&key).is_none_or(|known| known.token != token) {
             *self.owners.entry(key.clone()).or_default() += 1;
         }
-        let seen = Claim { token, node: node.clone(), incarnation: incarnation.clone(), lease };
+        let seen = Claim { token, node: node.clone(), lease };
         self.claims.insert(key.clone(), seen);
         Event::Claimed {
             key,

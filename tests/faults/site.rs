@@ -35,11 +35,6 @@ impl Site {
         self.repo.path().display().to_string()
     }
 
-    /// The repository itself.
-    pub(crate) fn repo(&self) -> &Repo {
-        &self.repo
-    }
-
     /// All pushes of journals so far, as the hooks saw them.
     pub(crate) fn pushes(&self) -> Vec<Entry> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

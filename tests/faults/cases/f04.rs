@@ -1,17 +1,12 @@
 //! F4: a worker is frozen with everything below it for three leases, then thawed.
 
-use std::time::Duration;
-
 use crate::fleet::{Fleet, Shape};
+use crate::hands::KILLED_WITHIN;
 use crate::host::Cgroup;
 use crate::runner::{Attempt, Case, Outcome};
 
 pub(crate) const CASE: Case =
     Case { id: "F4", title: "whole worker frozen for three leases", usual: true, run };
-
-/// What a thawed run may still live before its own deadline, long past, kills it; this is for a
-/// machine that is busy.
-const KILLED_WITHIN: Duration = Duration::from_millis(500);
 
 fn run(attempt: &Attempt) -> Outcome {
     let cgroup = match Cgroup::create() {
@@ -26,6 +21,7 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.lost_everything(&victim);
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
+    // Its deadline is long past: it may do nothing more but die.
     fleet.dead_by(&victim.node, KILLED_WITHIN);
     cgroup.freeze(false);
     fleet.reborn(&victim);

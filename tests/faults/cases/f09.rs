@@ -22,14 +22,15 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.net.heal();
     let token = fleet.token(&key);
     fleet.bite("an assignment was committed unanswered");
-    fleet.over();
     // Found by its attempt's id: the same owner begins, nobody else is made one.
-    fleet.until("the loop runs", NOTICE_MAX, |view| {
-        let status = view.statuses.get(&key)?;
-        (status.runs > 0 && status.progress.iterations > 0).then_some(())
-    });
+    fleet.half_way(&key, 1);
     let claims = fleet.record.see(|view| view.owners[&key]);
     assert_eq!(claims, 1, "{key} was claimed anew after {token}");
+    // An owner that was found by reading back is as good as any: its death is noticed.
+    let victim = fleet.victim_of(&key);
+    fleet.kill_worker(&victim.node);
+    fleet.comes_back(&victim);
+    fleet.over();
     fleet.finish();
     Outcome::Passed
 }

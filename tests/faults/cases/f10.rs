@@ -26,9 +26,13 @@ fn run(attempt: &Attempt) -> Outcome {
     // A client that does not know whether it was heard says it again.
     let number = ended.trim_start_matches("default/l").parse().unwrap();
     fleet.submit(number);
-    fleet.over();
     let claims = fleet.record.see(|view| view.owners[&ended]);
     assert_eq!(claims, 1, "{ended} ran again after its end");
+    let other = if ended == "default/l1" { "default/l2" } else { "default/l1" };
+    let victim = fleet.victim_of(other);
+    fleet.kill_worker(&victim.node);
+    fleet.comes_back(&victim);
+    fleet.over();
     fleet.finish();
     Outcome::Passed
 }

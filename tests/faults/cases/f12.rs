@@ -10,15 +10,17 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    fleet.victim();
+    let victim = fleet.victim();
     let leader = fleet.etcd_leader();
-    fleet.fault("stop the leading member");
+    fleet.fault("stop the leading member, and kill a worker");
     let pid = fleet.members.pid(leader);
     fleet.stop(&[pid]);
     let begun = Instant::now();
     fleet.other_leads(leader);
+    fleet.kill_worker(&victim.node);
     fleet.last(STOPPED.saturating_sub(begun.elapsed()));
     fleet.continue_all();
+    fleet.comes_back(&victim);
     fleet.over();
     fleet.finish();
     Outcome::Passed

@@ -15,16 +15,18 @@ fn run(attempt: &Attempt) -> Outcome {
         Err(why) => return Outcome::Skipped(why),
     };
     let mut fleet = Fleet::start(attempt, Shape { spare: 1, ..Shape::default() });
-    fleet.victim();
+    let victim = fleet.victim();
     let member = *fleet.dice.pick(&[1, 2, 3]);
     let error = *fleet.dice.pick(&["EIO", "ENOSPC"]);
-    fleet.fault(&format!("{error} on member {member}"));
+    fleet.fault(&format!("{error} on member {member}, and a killed worker"));
     let what = format!("error={error}");
     let injected = strace.inject(fleet.members.pid(member), &what, &fleet.dir().join("strace"));
+    fleet.kill_worker(&victim.node);
     // The others serve.
     fleet.submit(4);
     until("the member gives up", NOTICE_MAX, || fleet.members.has_ended(member).then_some(()));
     injected.end();
+    fleet.comes_back(&victim);
     fleet.bite("the member has ended by itself");
     fleet.members.kill(member);
     fleet.members.start_member(member);

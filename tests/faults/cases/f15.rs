@@ -20,13 +20,14 @@ fn run(attempt: &Attempt) -> Outcome {
         Ok(disk) => disk,
         Err(why) => return Outcome::Skipped(format!("no disk of our own: {why}")),
     };
-    fleet.victim();
-    fleet.fault("fill the disk of etcd");
+    let victim = fleet.victim();
+    fleet.fault("fill the disk of etcd, and kill a worker");
     disk.fill();
     let stuck = fleet.fill_store(1_000_000, 100);
     fleet.bite(&format!("etcd says: {stuck}"));
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
+    fleet.kill_worker(&victim.node);
     disk.free();
     if fleet.members.has_ended(1) {
         fleet.members.kill(1);
@@ -34,6 +35,7 @@ fn run(attempt: &Attempt) -> Outcome {
     }
     fleet.etcd_leader();
     fleet.empty_store();
+    fleet.comes_back(&victim);
     fleet.over();
     fleet.submit(4);
     fleet.finish();

@@ -23,8 +23,8 @@ fn run(attempt: &Attempt) -> Outcome {
             fleet.kill_worker(&victim.node);
         }
     }
+    fleet.comes_back(&victim);
     fleet.over();
-    fleet.lost_everything(&victim);
     fleet.finish();
     Outcome::Passed
 }
