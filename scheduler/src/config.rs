@@ -60,9 +60,9 @@ pub struct Config {
     /// Address that clients and workers reach this scheduler at (`unix:///…` or `http://…`); taken
     /// from the first listener if absent.
     pub advertise: Option<String>,
-    /// Time to live of workers' leases. 2 to 300 seconds: below, etcd rounds up; above, its
-    /// fail-over arithmetic changes.
-    pub session_ttl: Duration,
+    /// Time to live of all nodes' leases, 2 to 300 seconds, whatever workers ask for; `None`: each
+    /// gets what it asks for, or the default. See `flyball_core::lease` for the bounds.
+    pub session_ttl: Option<Duration>,
     /// Time to live of the leader's lease: how long a dead leader blocks the next one.
     pub election_ttl: Duration,
     /// Where times for people, ids and jitter come from.
@@ -82,7 +82,7 @@ impl Config {
             listen,
             id: format!("scheduler-{}", std::process::id()),
             advertise: None,
-            session_ttl: Duration::from_secs(6),
+            session_ttl: None,
             election_ttl: Duration::from_secs(5),
             ambient: ambient(),
         }

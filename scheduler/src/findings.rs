@@ -18,13 +18,11 @@ pub(crate) enum Severity {
     /// Work goes on.
     Warning,
     /// Something waits for the operator.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the report of the doctor"))]
     Error,
 }
 
 impl Severity {
     /// As shown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the report of the doctor"))]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",
@@ -114,7 +112,6 @@ impl Findings {
     }
 
     /// Everything that holds now, worst first, and how many there was no room for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the report of the doctor"))]
     pub(crate) fn list(&self) -> (Vec<Finding>, u64) {
         let kept = self.lock();
         let mut findings: Vec<Finding> = kept.by_name.values().cloned().collect();

@@ -4,9 +4,11 @@
 
 mod api;
 mod config;
+mod diagnose;
 mod findings;
 mod listen;
 pub mod reactor;
+mod renewals;
 mod run;
 mod shell;
 mod stores;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_store::{LeaderRecord, Store};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -10,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, About, Api, LogRouter};
 use crate::config::{Bound, Config, RunError};
+use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::listen::Listener;
 use crate::shell::committer::Committer;
@@ -26,7 +29,7 @@ use crate::stores;
 const FENCED_MAX: usize = 4;
 
 /// Longest wait for open calls when the scheduler ends.
-const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Runs a scheduler until `shutdown` resolves. `ready` is called once with the bound addresses, when
 /// requests are answered.
@@ -41,6 +44,8 @@ pub async fn run(
     if config.listen.is_empty() {
         return Err(RunError::Config("there is no address to listen on".to_owned()));
     }
+    check_ttl("session_ttl", config.session_ttl)?;
+    check_ttl("election_ttl", Some(config.election_ttl))?;
     let mut listeners = Vec::with_capacity(config.listen.len());
     for listen in &config.listen {
         listeners.push(Listener::bind(listen).await?);
@@ -95,6 +100,17 @@ pub async fn run_over<F: Future<Output = ()>>(
     let built = build(&config, &[], (store, name), &stop, &mut tasks).await?;
     serve(api::routes(built.api).await).await;
     Ok(())
+}
+
+fn check_ttl(what: &str, ttl: Option<Duration>) -> Result<(), RunError> {
+    let bounds = TTL_SECONDS_MIN.unsigned_abs()..=TTL_SECONDS_MAX.unsigned_abs();
+    match ttl.map(|ttl| ttl.as_secs()).filter(|seconds| !bounds.contains(seconds)) {
+        None => Ok(()),
+        Some(seconds) => {
+            let message = format!("{what} of {seconds} s is not in {bounds:?} seconds");
+            Err(RunError::Config(message))
+        }
+    }
 }
 
 /// A server that ended before it was told to.
@@ -177,8 +193,23 @@ async fn build(
         ambient: config.ambient.clone(),
     };
     let about = Arc::new(about);
+    let ttl = Duration::from_secs(TTL_SECONDS_DEFAULT.unsigned_abs());
+    let doctor =
+        Doctor::new(config.session_ttl.unwrap_or(ttl), config.election_ttl, config.ambient.now());
+    let doctor = Arc::new(doctor.with_fixed_ttl(config.session_ttl.is_some()));
     let logs = LogRouter::default();
-    let api = Api { store, core, submitter, outboxes, logs, leadership, about, findings, sessions };
+    let api = Api {
+        store,
+        core,
+        submitter,
+        outboxes,
+        logs,
+        leadership,
+        about,
+        findings,
+        sessions,
+        doctor,
+    };
     Ok(Built { api, elector })
 }
 

@@ -55,13 +55,7 @@ pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
         StoreChoice::Etcd { endpoints } => {
             let store = Store::connect(endpoints).await?;
             let version = version(&store, &endpoints.join(", ")).await?;
-            if is_known_bad(&version) {
-                tracing::warn!(
-                    %version,
-                    "this etcd version has known lease and read faults; safety rests on fencing \
-                     alone, use 3.5.28 or 3.6.9 and later where you can"
-                );
-            }
+            crate::diagnose::warn_of_version(&version);
             Ok(Opened { store, name: format!("etcd {version}"), server: None })
         }
         StoreChoice::Embedded { dir, socket } => {
@@ -109,36 +103,6 @@ async fn version(store: &Store, endpoints: &str) -> Result<String, StoreError> {
                 }
                 tokio::time::sleep(RETRY).await;
             }
-        }
-    }
-}
-
-/// Versions with stale linearizable reads after a pause (etcd issue 20418: fixed in 3.4.42, 3.5.28,
-/// 3.6.9) or renewals by a deposed leader (issue 15247).
-fn is_known_bad(version: &str) -> bool {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    let (major, minor, patch) = (next(), next(), next());
-    match (major, minor) {
-        (3, 0..=3) => true,
-        (3, 4) => patch < 42,
-        (3, 5) => patch < 28,
-        (3, 6) => patch < 9,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_known_bad;
-
-    #[test]
-    fn versions_with_known_faults_are_named() {
-        for bad in ["3.4.23", "3.5.27", "3.6.8", "3.3.1"] {
-            assert!(is_known_bad(bad), "{bad}");
-        }
-        for good in ["3.4.42", "3.5.28", "3.6.9", "3.7.0", "3.7.2-rc.1"] {
-            assert!(!is_known_bad(good), "{good}");
         }
     }
 }

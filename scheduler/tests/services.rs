@@ -106,6 +106,7 @@ async fn events_nodes_claims_and_marks_are_told() {
         mark: NodeMark::Draining.into(),
         reason: "upgrade".to_owned(),
         by: "me".to_owned(),
+        deadline_ms: None,
     };
     nodes.mark(mark).await.unwrap();
     match worker.next().await {

@@ -22,8 +22,9 @@ pub struct Config {
     pub facts: NodeFacts,
     /// Program and arguments that start the guard.
     pub guard_command: Vec<String>,
-    /// Lease time to live to ask for, seconds; 2 is the least that etcd grants by default.
-    pub ttl_seconds: i64,
+    /// Lease time to live to ask for, seconds; `None` leaves it to the scheduler, whose own setting
+    /// wins in any case. What is granted is read back and used.
+    pub ttl_seconds: Option<i64>,
     /// Share of the TTL kept back for clocks that run at different speeds, in millionths.
     pub drift_ppm: u32,
     /// Time kept back to kill everything before the lease can end.
@@ -34,9 +35,6 @@ pub struct Config {
     pub ref_prefix: String,
 }
 
-/// Default lease time to live. Three missed heartbeats at TTL/3 of 2 s each ride out a scheduler's
-/// restart; a lost node is noticed in about six seconds.
-pub const TTL_SECONDS_DEFAULT: i64 = 6;
 /// Default drift bound: 2 % is far beyond any working clock's rate error.
 pub const DRIFT_PPM_DEFAULT: u32 = 20_000;
 /// Default kill budget; killing takes milliseconds, this covers a machine that is busy.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flyball_core::ids::Incarnation;
 use flyball_core::lease::LeaseClock;
+use flyball_core::node::NodeFacts;
 use flyball_sandbox::{Guard, GuardConfig, GuardError, StateLock, acquire_state_dir};
 use tokio::sync::watch;
 
@@ -43,6 +44,8 @@ pub(crate) struct Life {
     pub(crate) id: Incarnation,
     /// An earlier incarnation of which nothing is left.
     pub(crate) replaces: Option<Incarnation>,
+    /// What it says of itself, with what its guard and host have.
+    pub(crate) facts: NodeFacts,
     pub(crate) ground: Arc<dyn Ground>,
     pub(crate) deadline: Arc<dyn Deadline>,
     pub(crate) link: Arc<Link>,
@@ -94,6 +97,8 @@ impl Life {
             ..GuardConfig::new(config.guard_command.clone(), &config.data_dir)
         };
         let guard = Arc::new(Guard::start_with(lock, guard).await?);
+        let abilities = crate::host::abilities(&guard, &config).await;
+        let facts = NodeFacts { abilities: Some(Box::new(abilities)), ..config.facts.clone() };
         let link = Arc::new(Link::default());
         let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
         let processes = Processes {
@@ -106,7 +111,7 @@ impl Life {
         let runs = Arc::new(Runs::new(Arc::new(processes)));
         let (ground, deadline) = (Arc::new(Machine), Arc::new(guard.extender()));
         let (grant, end) = (watch::Sender::new(None), watch::Sender::new(None));
-        let life = Self { config, id, replaces, ground, deadline, link, runs, grant, end };
+        let life = Self { config, id, replaces, facts, ground, deadline, link, runs, grant, end };
         Ok(Begun { life: Arc::new(life), guard })
     }
 

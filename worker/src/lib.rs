@@ -4,10 +4,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod config;
+mod examine;
 pub mod git;
 mod gone;
 pub mod ground;
 mod heartbeat;
+mod host;
 mod incarnation;
 mod link;
 mod logs;
@@ -27,9 +29,11 @@ pub use gone::{REPORTER_ARGUMENT, report_gone};
 
 pub use config::{
     Config, DRIFT_PPM_DEFAULT, KILL_BUDGET_DEFAULT, PASS_ENV_DEFAULT, REF_PREFIX_DEFAULT,
-    TTL_SECONDS_DEFAULT,
 };
 
+pub use examine::examine;
+
+use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_proto::v1::Leaving;
 use flyball_proto::v1::node_message::Message;
 use flyball_sandbox::Guard;
@@ -63,6 +67,9 @@ impl From<BeginError> for WorkerError {
 
 /// Longest wait for runs to stop at their iteration's edge when the process is asked to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for runs to give their loops back once they have been stopped: a kill and a commit,
+/// while the unit file's 30 s for the whole stop have not passed.
+const EVICT_MAX: Duration = Duration::from_secs(5);
 /// Pause before a new life, so that a guard that cannot stay up does not spin.
 const REBIRTH_PAUSE: Duration = Duration::from_millis(200);
 /// How long a name may be taken, beyond twice the lease's time to live: the lease of an incarnation
@@ -89,7 +96,9 @@ pub async fn run(
     });
     // Since when the name has been found taken.
     let mut taken: Option<flyball_core::lease::BootInstant> = None;
-    let ttl = Duration::from_secs(config.ttl_seconds.unsigned_abs());
+    // The lease of whoever has the name may be longer than what this one asks for.
+    let ttl = config.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
+    let ttl = Duration::from_secs(ttl.unsigned_abs());
     loop {
         let begun = Life::begin(config.clone()).await?;
         match live(&begun, &asked).await {
@@ -170,6 +179,10 @@ async fn hand_over(life: &Life) {
     life.link.send(Message::Leaving(Leaving {})).await;
     life.runs.leave();
     if tokio::time::timeout(SHUTDOWN_MAX, life.runs.drained()).await.is_err() {
-        tracing::warn!("runs did not reach their iteration's edge in time; they are killed");
+        tracing::warn!("runs did not reach their iteration's edge in time; they are stopped");
+        life.runs.evict();
+        if tokio::time::timeout(EVICT_MAX, life.runs.drained()).await.is_err() {
+            tracing::warn!("runs could not give their loops back in time; they are killed");
+        }
     }
 }

@@ -20,6 +20,8 @@ pub enum Stop {
     No,
     /// Stop at the iteration's edge and hand over.
     Drain,
+    /// Stop now and hand over: the iteration under way is lost.
+    Evict,
     /// End now as cancelled.
     Cancel,
     /// End now and report nothing: not the owner any more.
@@ -164,6 +166,7 @@ impl Runs {
     /// Passes a stop on to the run it names; others are not touched.
     pub(crate) fn stop(&self, stop: &StopRun) {
         let wish = match stop.reason.as_str() {
+            "evict" => Stop::Evict,
             "cancel" => Stop::Cancel,
             "lost" => Stop::Lost,
             // "drain" and reasons of newer schedulers: the gentlest that makes room.
@@ -183,6 +186,11 @@ impl Runs {
     /// Every run hands over at its iteration's edge; what is still assigned does so at once.
     pub(crate) fn leave(&self) {
         self.stop_all(Stop::Drain);
+    }
+
+    /// Every run stops now and hands over.
+    pub(crate) fn evict(&self) {
+        self.stop_all(Stop::Evict);
     }
 
     /// Every run ends now without a word, and none starts any more.

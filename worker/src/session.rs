@@ -143,9 +143,9 @@ fn register(life: &Life) -> Register {
         incarnation: life.id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         // Plain data; serialising it cannot fail.
-        facts_json: serde_json::to_vec(&life.config.facts).unwrap_or_default().into(),
+        facts_json: serde_json::to_vec(&life.facts).unwrap_or_default().into(),
         lease_id: grant.map_or(0, |grant| grant.lease),
-        ttl_seconds: life.config.ttl_seconds,
+        ttl_seconds: life.config.ttl_seconds.unwrap_or(0),
         runs: life.runs.live(),
         replaces: life.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
@@ -162,6 +162,16 @@ fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
     if !life.deadline.extend(clock.deadline()) {
         // An answer that came too late to be of use; the clock says so to the heartbeats.
         tracing::warn!("the lease was granted too late");
+    }
+    let (granted, asked) = (registered.ttl_seconds, life.config.ttl_seconds);
+    if asked.is_some_and(|asked| asked != granted) {
+        tracing::warn!(
+            granted,
+            asked,
+            "the lease's time to live is not the one asked for: the scheduler's --session-ttl or etcd's minimum wins"
+        );
+    } else {
+        tracing::info!(granted, "the lease is granted, seconds");
     }
     let installation = InstallationId(registered.installation.clone());
     life.runs.set_installation(installation);

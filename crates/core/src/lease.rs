@@ -15,6 +15,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::planted::{self, Bug};
 
+/// Shortest time to live of a node's lease, seconds: the least that etcd grants with its default
+/// election timeout of one second (one and a half of it, rounded up).
+pub const TTL_SECONDS_MIN: i64 = 2;
+
+/// Longest time to live of a node's lease, seconds: above it etcd counts remaining times in
+/// checkpoints, which changes when a lease ends after a change of its leader.
+pub const TTL_SECONDS_MAX: i64 = 300;
+
+/// Time to live of a node's lease where nobody asks for another one, seconds. With heartbeats at a
+/// third of it, two in a row may be lost; it is longer than an election of etcd (one to two seconds)
+/// or of a scheduler takes, and a lost node's loops go on elsewhere within seven seconds.
+pub const TTL_SECONDS_DEFAULT: i64 = 6;
+
 /// A point in time of this boot of this machine, in milliseconds of `CLOCK_BOOTTIME`. It goes on
 /// during suspend and is never set back, which a wall clock is. Only comparable on one machine.
 #[derive(

@@ -5,7 +5,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod ambient;
+pub mod diagnosis;
 pub mod governor;
+pub mod histogram;
 pub mod ids;
 pub mod lease;
 pub mod lifecycle;

@@ -35,6 +35,45 @@ pub struct NodeFacts {
     pub slots: u32,
     /// Version of the worker.
     pub version: String,
+    /// What its host lets it do; absent from workers that do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abilities: Option<Box<Abilities>>,
+}
+
+/// What a worker's host lets it do to contain runs and to keep deadlines, found by trying.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Abilities {
+    /// How the processes of a step are held together, strongest first: `cgroup-kill`,
+    /// `pid-namespace`, `user-pid-namespace`, `subreaper`.
+    pub containment: String,
+    /// Why a stronger containment was not taken.
+    pub weaker_because: Vec<String>,
+    /// The guard's memory cannot be paged out.
+    pub memory_locked: bool,
+    /// The guard is scheduled before ordinary processes.
+    pub priority_raised: bool,
+    /// The guard is among the last that the kernel kills when memory ends.
+    pub oom_protected: bool,
+    /// Version of the kernel's Landlock interface; 0 without it.
+    pub landlock_abi: u32,
+    /// The kernel has system call filters.
+    pub seccomp: bool,
+    /// User namespaces may be made.
+    pub user_namespaces: bool,
+    /// A cgroup v2 tree is mounted.
+    pub cgroup2: bool,
+    /// Version of the kernel.
+    pub kernel: String,
+    /// Version of git.
+    pub git: String,
+    /// Share of a lease kept back for clocks that run at different speeds, in millionths.
+    pub drift_ppm: u32,
+    /// Milliseconds kept back to kill everything before a lease can end.
+    pub kill_budget_ms: u64,
+    /// Fields of a newer version, kept as they are.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Whether a node takes new runs.
@@ -65,6 +104,10 @@ pub struct NodeRecord {
     pub mark_by: String,
     /// When it was marked.
     pub mark_at: Option<jiff::Timestamp>,
+    /// While it is draining: when runs that have not reached their iteration's edge are stopped. No
+    /// matter of safety: whatever the clock says, they are stopped with proof before others start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark_deadline: Option<jiff::Timestamp>,
     /// The incarnation that registered last.
     pub incarnation: Incarnation,
     /// When it last registered or was last seen to leave; for display only.

@@ -9,8 +9,8 @@ use etcd_client::proto::{
     PbTxnOpResponse,
 };
 use etcd_client::{
-    Channel, Client, ConnectOptions, Error as EtcdError, GetOptions, KvClient, LeaseClient,
-    MaintenanceClient, Txn, WatchClient,
+    Channel, Client, ClusterClient, ConnectOptions, Error as EtcdError, GetOptions, KvClient,
+    LeaseClient, MaintenanceClient, Txn, WatchClient,
 };
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::AsciiMetadataValue;
@@ -52,6 +52,7 @@ pub(crate) struct Etcd {
     lease: LeaseClient,
     watch: WatchClient,
     maintenance: MaintenanceClient,
+    cluster: ClusterClient,
     /// For keep-alives, which must not queue behind pages of a snapshot.
     lease_channel: Channel,
     timeout: Duration,
@@ -72,6 +73,7 @@ impl Etcd {
             kv: client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX),
             watch: client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX),
             maintenance: client.maintenance_client(),
+            cluster: client.cluster_client(),
             lease: leases.lease_client(),
             lease_channel,
             timeout: options.request_timeout,
@@ -186,6 +188,10 @@ impl Etcd {
 
     pub(crate) fn maintenance(&self) -> MaintenanceClient {
         self.maintenance.clone()
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterClient {
+        self.cluster.clone()
     }
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod commit;
 mod error;
 mod events;
+mod inspect;
 mod keys;
 mod leadership;
 mod loops;
@@ -27,12 +28,13 @@ pub use commit::{
 };
 pub use error::StoreError;
 pub use events::{EVENT_TTL_SECONDS, EventScope, EventsPut};
+pub use inspect::{Measured, Member, StoreStatus};
 pub use keys::{EventKey, LoopPart, OwnerKey, loop_part};
 pub use leadership::{Campaign, Leadership};
 pub use loops::{CreateLoop, NewLoop, Update};
 pub use sessions::{Adopt, EndSession, OpenSession, Session};
 pub use snapshot::{Snapshot, Undecodable};
-pub use store::{Installation, Store, StoreOptions, StoreStatus};
+pub use store::{Installation, Store, StoreOptions};
 pub use values::{
     ClaimRecord, EventRecord, LeaderRecord, LoopRecord, OwnerRecord, SCHEMA_VERSION, SessionRecord,
     Stored,

@@ -58,15 +58,6 @@ pub struct Installation {
     pub schema_version: u32,
 }
 
-/// What the store says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// Version of the server.
-    pub version: String,
-    /// Newest revision of the answering member.
-    pub revision: i64,
-}
-
 impl Store {
     /// A store behind an open channel, e.g. the embedded server's.
     ///
@@ -130,18 +121,5 @@ impl Store {
             });
         }
         Ok(Installation { id: found.id.into(), schema_version: found.schema_version })
-    }
-
-    /// Asks the server who it is and how far it has got.
-    ///
-    /// # Errors
-    /// Those of the transport; always safe to repeat.
-    pub async fn status(&self) -> Result<StoreStatus, StoreError> {
-        let mut maintenance = self.etcd.maintenance();
-        let answer = self.etcd.call(maintenance.status()).await.map_err(StoreError::of_read)?;
-        Ok(StoreStatus {
-            version: answer.version().to_owned(),
-            revision: answer.header().map_or(0, etcd_client::ResponseHeader::revision),
-        })
     }
 }

@@ -52,9 +52,13 @@ impl<'a> Context<'a> {
 
     /// Connects to the scheduler.
     pub(super) async fn clients(&self) -> Result<Clients, Failure> {
-        let address = self.address()?;
+        self.clients_at(&self.address()?).await
+    }
+
+    /// Connects to this scheduler.
+    pub(super) async fn clients_at(&self, address: &Address) -> Result<Clients, Failure> {
         let token = self.token()?;
-        client::connect(&address, token.as_deref()).await.map_err(|error| self.unreachable(&error))
+        client::connect(address, token.as_deref()).await.map_err(|error| self.unreachable(&error))
     }
 
     fn unreachable(&self, error: &ConnectError) -> Failure {

@@ -45,6 +45,10 @@ pub struct Drain {
     /// Why, for whoever looks at the node later.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// Stop runs that have not reached their iteration's edge after this long; their loops do the
+    /// iteration again elsewhere. 0s stops them now [default: 1h].
+    #[arg(long, value_name = "DURATION")]
+    deadline: Option<Span>,
     /// Wait until no run is left on the nodes.
     #[arg(short, long)]
     wait: bool,
@@ -56,7 +60,8 @@ pub struct Drain {
 impl Cordon {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let mut clients = context.clients().await?;
-        let marking = Marking { mark: NodeMark::Cordoned, word: "cordoned", reason: self.reason };
+        let (mark, reason) = (NodeMark::Cordoned, self.reason);
+        let marking = Marking { mark, word: "cordoned", reason, deadline: None };
         marking.apply(context, &mut clients, &names_of(Noun::Nodes, &self.names)?).await?;
         Ok(Exit::Ok)
     }
@@ -66,7 +71,7 @@ impl Uncordon {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let mut clients = context.clients().await?;
         let (mark, reason) = (NodeMark::Schedulable, String::new());
-        let marking = Marking { mark, word: "uncordoned", reason };
+        let marking = Marking { mark, word: "uncordoned", reason, deadline: None };
         marking.apply(context, &mut clients, &names_of(Noun::Nodes, &self.names)?).await?;
         Ok(Exit::Ok)
     }
@@ -76,7 +81,8 @@ impl Drain {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let names = names_of(Noun::Nodes, &self.names)?;
         let mut clients = context.clients().await?;
-        let marking = Marking { mark: NodeMark::Draining, word: "draining", reason: self.reason };
+        let (mark, reason) = (NodeMark::Draining, self.reason);
+        let marking = Marking { mark, word: "draining", reason, deadline: self.deadline };
         marking.apply(context, &mut clients, &names).await?;
         if !self.wait {
             return Ok(Exit::Ok);
@@ -104,6 +110,7 @@ struct Marking {
     mark: NodeMark,
     word: &'static str,
     reason: String,
+    deadline: Option<Span>,
 }
 
 impl Marking {
@@ -118,7 +125,8 @@ impl Marking {
                 name: name.clone(),
                 mark: self.mark.into(),
                 reason: self.reason.clone(),
-                by: std::env::var("USER").unwrap_or_default(),
+                by: who(),
+                deadline_ms: self.deadline.map(|span| millis(span.0)),
             };
             let object = clients.nodes.mark(request).await?.into_inner();
             match context.format() {
@@ -133,6 +141,20 @@ impl Marking {
         }
         Ok(())
     }
+}
+
+/// This user on this host, as others see who marked a node.
+fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| format!("uid-{}", nix::unistd::Uid::effective()));
+    match nix::unistd::gethostname() {
+        Ok(host) => format!("{user}@{}", host.to_string_lossy()),
+        Err(_) => user,
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The runs that these nodes still have. A node that is away has none that anybody could wait for.

@@ -6,6 +6,8 @@ mod completion;
 mod context;
 mod delete;
 mod describe;
+mod doctor;
+mod doctor_local;
 mod events;
 mod exit_codes;
 mod explain;
@@ -65,6 +67,11 @@ pub enum Verb {
     /// Let a node take no new runs, and move those it has elsewhere.
     #[command(after_help = "Example:\n  flyball drain node-1 --reason \"kernel update\" --wait")]
     Drain(mark::Drain),
+    /// Look for what is wrong: schedulers, store, leases, nodes; or this host.
+    #[command(
+        after_help = "Examples:\n  flyball doctor\n  flyball doctor --local\n\nExit code 1 if something is an error."
+    )]
+    Doctor(doctor::Doctor),
     /// Write a manifest for the repository you stand in.
     #[command(after_help = "Example:\n  flyball init --name fix-tests")]
     Init(init::Init),
@@ -140,6 +147,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Cordon(verb) => verb.run(context).await,
         Verb::Uncordon(verb) => verb.run(context).await,
         Verb::Drain(verb) => verb.run(context).await,
+        Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)
         | Verb::Validate(_)

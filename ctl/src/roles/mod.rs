@@ -12,6 +12,7 @@ mod worker;
 use std::process::ExitCode;
 
 pub use demo::DemoArgs;
+use flyball_core::lease::{TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_core::planted;
 use flyball_telemetry::{Options, Telemetry};
 pub use scheduler::SchedulerArgs;
@@ -78,6 +79,11 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     // A call that still blocks on one of its threads must not keep the process alive.
     runtime.shutdown_background();
     ended.map(|()| Exit::Ok).map_err(|error| Failure::new("role", format!("{error:#}")))
+}
+
+/// Reads a time to live of a lease, seconds.
+fn ttl() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX)
 }
 
 async fn play(role: Role, json: bool, _out: &mut Out) -> anyhow::Result<()> {

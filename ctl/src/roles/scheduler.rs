@@ -35,11 +35,12 @@ pub struct SchedulerArgs {
     /// Name of this scheduler among others; random if absent
     #[arg(long)]
     id: Option<String>,
-    /// Time to live of workers' leases in seconds, 2 to 300
-    #[arg(long, value_name = "SECONDS", default_value_t = flyball_worker::TTL_SECONDS_DEFAULT, value_parser = clap::value_parser!(i64).range(2..=300))]
-    session_ttl: i64,
+    /// Time to live of all nodes' leases in seconds, 2 to 300, whatever workers ask for [default:
+    /// what each worker asks for, else 6]
+    #[arg(long, value_name = "SECONDS", value_parser = super::ttl())]
+    session_ttl: Option<i64>,
     /// Time to live of the leadership in seconds, 2 to 300
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(i64).range(2..=300))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = super::ttl())]
     election_ttl: i64,
     /// End when standard input closes
     #[arg(long, hide = true)]
@@ -80,7 +81,7 @@ fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
         listen: listen.collect::<anyhow::Result<_>>()?,
         id: args.id.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string()),
         advertise: args.advertise.map(|address| address.to_string()),
-        session_ttl: Duration::from_secs(args.session_ttl.unsigned_abs()),
+        session_ttl: args.session_ttl.map(|ttl| Duration::from_secs(ttl.unsigned_abs())),
         election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
         ambient: flyball_scheduler::ambient(),
     })

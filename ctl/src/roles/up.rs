@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_proto::transport::Address;
 
 use super::fleet::{Fleet, Plan};
@@ -34,7 +35,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Time to live of workers' leases in seconds, 2 to 300
-    #[arg(long, value_name = "SECONDS", default_value_t = flyball_worker::TTL_SECONDS_DEFAULT, value_parser = clap::value_parser!(i64).range(2..=300))]
+    #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT, value_parser = super::ttl())]
     ttl: i64,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use flyball_core::ids::{NodeName, check_name};
+use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_core::node::{NodeFacts, Resources};
 use flyball_core::quantity::{ByteSize, CpuMillis};
 use flyball_proto::transport::{Address, Credential};
@@ -48,9 +49,10 @@ pub struct WorkerArgs {
     /// Most runs at a time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     slots: u32,
-    /// Time to live of the node's lease in seconds, 2 to 300
-    #[arg(long, value_name = "SECONDS", default_value_t = worker::TTL_SECONDS_DEFAULT, value_parser = clap::value_parser!(i64).range(2..=300))]
-    ttl: i64,
+    /// Time to live of the node's lease in seconds, 2 to 300, if the scheduler has no --session-ttl
+    /// [default: 6]
+    #[arg(long, value_name = "SECONDS", value_parser = super::ttl())]
+    ttl: Option<i64>,
     /// Variables of this process that agents and checks may see, beside PATH and locale
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pass_env: Vec<String>,
@@ -112,6 +114,8 @@ fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
             capacity,
             slots: args.slots,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            // Found by the worker itself, once it has a guard.
+            abilities: None,
         },
         guard_command: guard_command()?,
         ttl_seconds: args.ttl,
@@ -123,8 +127,9 @@ fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
 }
 
 /// The default, or less where it would eat more than an eighth of a short lease.
-fn kill_budget(ttl_seconds: i64) -> Duration {
-    worker::KILL_BUDGET_DEFAULT.min(Duration::from_secs(ttl_seconds.unsigned_abs()) / 8)
+fn kill_budget(ttl_seconds: Option<i64>) -> Duration {
+    let ttl_seconds = ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT).unsigned_abs();
+    worker::KILL_BUDGET_DEFAULT.min(Duration::from_secs(ttl_seconds) / 8)
 }
 
 fn guard_command() -> anyhow::Result<Vec<String>> {

@@ -16,9 +16,9 @@ pub(crate) fn table(wide: bool, namespace: bool) -> Table {
     if namespace {
         headers.push("NAMESPACE");
     }
-    headers.extend(["LOOP", "NODE", "TOKEN", "SINCE", "TTL", "RESOURCES"]);
+    headers.extend(["LOOP", "NODE", "TOKEN", "SINCE", "LEASE LEFT", "RESOURCES"]);
     if wide {
-        headers.extend(["INCARNATION", "UID"]);
+        headers.extend(["INCARNATION", "LEASE", "UID"]);
     }
     Table::new(headers)
 }
@@ -30,7 +30,7 @@ pub(crate) fn row(claim: &ClaimInfo, wide: bool, namespace: bool, now: Timestamp
         cells.push(claim.namespace.as_str().into());
     }
     let ttl = match claim.lease_ttl_seconds {
-        ..0 => "-".to_owned(),
+        ..0 => "unknown".to_owned(),
         seconds => format!("{seconds}s"),
     };
     let chars_max = if wide { usize::MAX } else { RESOURCES_CHARS_MAX };
@@ -43,7 +43,9 @@ pub(crate) fn row(claim: &ClaimInfo, wide: bool, namespace: bool, now: Timestamp
         words::names(&claim.resources, chars_max).into(),
     ]);
     if wide {
-        cells.extend([claim.incarnation.as_str().into(), claim.uid.as_str().into()]);
+        cells.push(claim.incarnation.as_str().into());
+        cells.push(format!("{:x}", claim.lease_id).into());
+        cells.push(claim.uid.as_str().into());
     }
     cells
 }

@@ -1,6 +1,6 @@
 //! `describe node`: everything about one node on a page.
 
-use flyball_core::node::NodeMark;
+use flyball_core::node::{Abilities, NodeMark};
 use jiff::Timestamp;
 
 use super::sheet::Sheet;
@@ -25,6 +25,9 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
         }
         sheet.field("Marked", text);
         sheet.field("Mark reason", &node.mark_reason);
+        if node.mark == NodeMark::Draining {
+            sheet.field("Deadline", words::until(node.mark_deadline, now));
+        }
     }
     // The record is written when a node comes or goes; one that is online is seen all the time.
     let seen = if status.online { "now".to_owned() } else { words::moment(node.seen_at, now) };
@@ -33,6 +36,9 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
     sheet.field("Incarnation", node.incarnation.as_str());
     let ttl = status.lease_ttl.filter(|ttl| *ttl >= 0);
     sheet.field("Lease", ttl.map(|ttl| format!("{ttl}s left")).unwrap_or_default());
+    if let Some(abilities) = &node.facts.abilities {
+        sheet.section("Host", |sheet| host(sheet, abilities));
+    }
     sheet.section("Resources", |sheet| {
         sheet.field("Capacity", words::resources(&node.facts.capacity));
         sheet.field("Used", words::resources(&status.used));
@@ -41,6 +47,40 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
     });
     sheet.list("Runs", &status.runs);
     sheet.finish()
+}
+
+/// What the node's host lets it do.
+fn host(sheet: &mut Sheet, abilities: &Abilities) {
+    sheet.field("Containment", &abilities.containment);
+    let why: Vec<String> =
+        abilities.weaker_because.iter().map(|why| format!("not stronger: {why}")).collect();
+    sheet.list("", &why);
+    let mut guard = Vec::new();
+    guard.push(if abilities.memory_locked { "memory locked" } else { "memory not locked" });
+    guard.push(if abilities.priority_raised { "priority raised" } else { "priority not raised" });
+    guard.push(match abilities.oom_protected {
+        true => "protected from the memory killer",
+        false => "not protected from the memory killer",
+    });
+    sheet.field("Guard", guard.join(", "));
+    let has = |yes: bool| if yes { "yes" } else { "no" };
+    let landlock = match abilities.landlock_abi {
+        0 => "no".to_owned(),
+        abi => format!("version {abi}"),
+    };
+    let text = format!(
+        "{}: cgroup v2 {}, user namespaces {}, Landlock {landlock}, seccomp {}",
+        abilities.kernel,
+        has(abilities.cgroup2),
+        has(abilities.user_namespaces),
+        has(abilities.seccomp)
+    );
+    sheet.field("Kernel", text);
+    sheet.field("Git", &abilities.git);
+    let percent = f64::from(abilities.drift_ppm) / 10_000.0;
+    let budget = abilities.kill_budget_ms;
+    let margins = format!("{percent} % of a lease for clock drift, {budget} ms to kill");
+    sheet.field("Kept back", margins);
 }
 
 #[cfg(test)]

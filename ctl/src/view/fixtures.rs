@@ -111,9 +111,15 @@ pub(crate) fn node() -> NodeDocument {
             "facts": {
                 "labels": { "zone": "a" }, "slots": 4, "version": "0.1.0",
                 "capacity": { "cpu": "8", "memory": "16Gi", "disk": "100Gi", "custom": { "gpu": 2 } },
+                "abilities": {
+                    "containment": "user-pid-namespace", "weakerBecause": ["PID namespace: EPERM"],
+                    "memoryLocked": true, "landlockAbi": 7, "seccomp": true,
+                    "userNamespaces": true, "kernel": "6.12.1", "git": "2.39.5",
+                    "driftPpm": 20_000, "killBudgetMs": 500,
+                },
             },
-            "mark": "Draining", "markReason": "kernel update", "markBy": "alice",
-            "markAt": "2026-03-01T11:50:00Z", "incarnation": "i-1",
+            "mark": "Draining", "markReason": "kernel update", "markBy": "alice@desk",
+            "markAt": "2026-03-01T11:50:00Z", "markDeadline": "2026-03-01T12:50:00Z", "incarnation": "i-1",
             "seenAt": "2026-03-01T10:00:00Z",
         },
         "status": {

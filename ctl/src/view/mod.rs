@@ -3,6 +3,7 @@
 pub(crate) mod claims;
 pub(crate) mod describe_loop;
 pub(crate) mod describe_node;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fields;

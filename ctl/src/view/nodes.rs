@@ -11,7 +11,8 @@ use crate::output::{Cell, Table, Tint};
 pub(crate) fn table(wide: bool) -> Table {
     let mut headers = vec!["NAME", "STATUS", "RUNS", "CPU", "MEMORY", "VERSION", "SEEN"];
     if wide {
-        headers.extend(["DISK", "INCARNATION", "LABELS", "REASON"]);
+        headers.extend(["DISK", "CONTAINMENT", "INCARNATION", "LABELS"]);
+        headers.extend(["MARKED BY", "MARKED", "DEADLINE", "REASON"]);
     }
     Table::new(headers)
 }
@@ -34,8 +35,12 @@ pub(crate) fn row(document: &NodeDocument, wide: bool, now: Timestamp) -> Vec<Ce
     if wide {
         cells.extend([
             of(words::size(status.used.disk), words::size(capacity.disk)),
+            node.facts.abilities.as_ref().map_or("", |has| &has.containment).into(),
             node.incarnation.as_str().into(),
             words::labels(&node.facts.labels).into(),
+            node.mark_by.as_str().into(),
+            words::age(node.mark_at, now).into(),
+            words::until(node.mark_deadline, now).into(),
             node.mark_reason.as_str().into(),
         ]);
     }

@@ -17,6 +17,19 @@ pub(super) fn age(since: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
+/// How long until then: `in 9m`, or `passed`. `-` if there is no such moment.
+pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> String {
+    match at {
+        Some(at) if at > now => {
+            // A started second counts: nothing is over before its time.
+            let left = at.duration_since(now) + jiff::SignedDuration::from_millis(999);
+            format!("in {}", span(u64::try_from(left.as_secs()).unwrap_or(0)))
+        }
+        Some(_) => "passed".to_owned(),
+        None => "-".to_owned(),
+    }
+}
+
 /// Seconds in at most two units.
 fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -150,6 +163,14 @@ mod tests {
         let now = Timestamp::from_second(100).unwrap();
         assert_eq!(age(Timestamp::from_second(200).ok(), now), "0s");
         assert_eq!(age(None, now), "-");
+    }
+
+    #[test]
+    fn what_is_to_come_is_told_from_now() {
+        let now = Timestamp::from_second(100).unwrap();
+        let at = |second| Timestamp::from_second(second).ok();
+        let texts = [at(160), at(700), at(100), None].map(|at| until(at, now));
+        assert_eq!(texts, ["in 60s", "in 10m", "passed", "-"]);
     }
 
     #[test]

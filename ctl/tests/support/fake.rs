@@ -34,6 +34,7 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogData>,
     pub(crate) traceparents: Vec<String>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) diagnosis: flyball_core::diagnosis::Diagnosis,
     /// What `apply` answers instead.
     pub(crate) refusal: Option<Status>,
     /// The token that every request must carry.
@@ -310,6 +311,16 @@ impl Server for Service {
             leader: true,
             store: "embedded".to_owned(),
             leader_id: "s1".to_owned(),
+            leader_address: String::new(),
         }))
+    }
+
+    async fn diagnose(&self, request: Request<DiagnoseRequest>) -> Answer<DiagnoseResponse> {
+        let mut state = self.state.lock().unwrap();
+        let measure = if request.get_ref().measure { " measure" } else { "" };
+        state.calls.push(format!("diagnose{measure}"));
+        let diagnosis = serde_json::to_vec(&state.diagnosis).unwrap();
+        let unix_ms = jiff::Timestamp::now().as_millisecond();
+        Ok(Response::new(DiagnoseResponse { diagnosis_json: diagnosis.into(), unix_ms }))
     }
 }

@@ -46,7 +46,10 @@ impl Api {
                 return Err(status(Code::FailedPrecondition, "NOT_ITS_LEASE", message));
             }
         }
-        match self.renewal(lease).await {
+        let begun = Instant::now();
+        let renewed = self.renewal(lease).await;
+        self.doctor.renewals.record(begun.elapsed(), renewed.is_ok());
+        match renewed {
             Ok(KeepAlive::Renewed { ttl }) => {
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 Ok(Response::new(HeartbeatResponse { ttl_seconds }))

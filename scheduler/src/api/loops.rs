@@ -137,22 +137,10 @@ impl Loops for Api {
     ) -> Result<Response<ListClaimsResponse>, Status> {
         let namespace = request.into_inner().namespace;
         let views = self.core.ask(move |reactor, _| reactor.claim_views(&namespace)).await?;
-        let mut claims = Vec::with_capacity(views.len());
-        // One question per lease, not per claim.
-        let mut ttls = std::collections::BTreeMap::new();
-        for view in views {
-            let lease = view.claim.lease;
-            let ttl = match ttls.get(&lease) {
-                Some(ttl) => *ttl,
-                None => {
-                    let ttl = self.store.time_to_live(lease).await.ok().flatten();
-                    let ttl = ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()).unwrap_or(-1);
-                    ttls.insert(lease, ttl);
-                    ttl
-                }
-            };
-            claims.push(claim_info(view, ttl));
-        }
+        let left = self.leases_left(views.iter().map(|view| view.claim.lease)).await;
+        let ttl = |view: &ClaimView| left.get(&view.claim.lease).copied().unwrap_or(-1);
+        let claims = views.into_iter().map(|view| (ttl(&view), view));
+        let claims = claims.map(|(ttl, view)| claim_info(view, ttl)).collect();
         Ok(Response::new(ListClaimsResponse { claims }))
     }
 }

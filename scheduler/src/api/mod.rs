@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod gone;
 mod heartbeat;
+mod leases;
 mod logs;
 mod loops;
 mod nodes;
@@ -31,6 +32,7 @@ use flyball_store::{Leadership, Store};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
+use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::shell::Handle;
 use crate::shell::known::Sessions;
@@ -54,9 +56,9 @@ pub(crate) struct Api {
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
     pub(crate) about: Arc<About>,
     /// What is wrong with the installation as a whole.
-    #[expect(dead_code, reason = "for the report of the doctor")]
     pub(crate) findings: Findings,
     pub(crate) sessions: Sessions,
+    pub(crate) doctor: Arc<Doctor>,
 }
 
 /// What does not change while the process lives.
@@ -66,7 +68,8 @@ pub(crate) struct About {
     pub(crate) installation: InstallationId,
     /// `embedded` or `etcd <version>`.
     pub(crate) store: String,
-    pub(crate) session_ttl: Duration,
+    /// For all nodes, if set.
+    pub(crate) session_ttl: Option<Duration>,
     pub(crate) next_number: AtomicU64,
     pub(crate) ambient: Ambient,
 }

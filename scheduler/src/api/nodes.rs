@@ -1,6 +1,7 @@
 //! The service `Nodes`: what nodes there are, and the operators' marks on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flyball_core::ids::NodeName;
 use flyball_core::node;
@@ -15,10 +16,14 @@ use tonic::{Code, Request, Response, Status};
 use super::Api;
 use super::documents::node_object;
 use super::error::{contended, invalid_field, of_store, status};
-use crate::reactor::Event;
+use crate::reactor::{Event, NodeStatus};
 
 /// Tries against others who write the same record.
 const TRIES_MAX: u32 = 8;
+
+/// How long runs of a draining node may take to reach their iteration's edge where nobody says. An
+/// iteration whose agent (30 min) and checks (5 min each) use all of their default times still fits.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3600);
 
 #[tonic::async_trait]
 impl Nodes for Api {
@@ -27,16 +32,10 @@ impl Nodes for Api {
         _: Request<ListNodesRequest>,
     ) -> Result<Response<ListNodesResponse>, Status> {
         let nodes = self.core.ask(|reactor, _| reactor.node_statuses()).await?;
-        let mut objects = Vec::with_capacity(nodes.len());
-        for node in &nodes {
-            let ttl = match node.lease {
-                Some(lease) => self.store.time_to_live(lease).await.ok().flatten(),
-                None => None,
-            };
-            let ttl = ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok());
-            objects.push(node_object(node, ttl));
-        }
-        Ok(Response::new(ListNodesResponse { nodes: objects }))
+        let left = self.leases_left(nodes.iter().filter_map(|node| node.lease)).await;
+        let ttl = |node: &NodeStatus| left.get(&node.lease?).copied();
+        let nodes = nodes.iter().map(|node| node_object(node, ttl(node))).collect();
+        Ok(Response::new(ListNodesResponse { nodes }))
     }
 
     #[tracing::instrument(name = "node.mark", skip_all, fields(node = request.get_ref().name))]
@@ -84,14 +83,23 @@ fn remark(
     request: &MarkNodeRequest,
     now: Timestamp,
 ) {
-    if record.mark == mark && request.reason.is_empty() {
+    let again = record.mark == mark;
+    if again && request.reason.is_empty() && request.deadline_ms.is_none() {
         return;
     }
     record.mark = mark;
+    record.mark_deadline = None;
+    if mark == node::NodeMark::Draining {
+        let deadline = request.deadline_ms.map_or(DRAIN_DEADLINE, Duration::from_millis);
+        let deadline = now.checked_add(deadline);
+        record.mark_deadline = Some(deadline.unwrap_or(Timestamp::MAX));
+    }
     if mark == node::NodeMark::Schedulable {
         (record.mark_reason, record.mark_by, record.mark_at) = Default::default();
     } else {
-        record.mark_reason.clone_from(&request.reason);
+        if !again || !request.reason.is_empty() {
+            record.mark_reason.clone_from(&request.reason);
+        }
         record.mark_by.clone_from(&request.by);
         record.mark_at = Some(now);
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_core::node::NodeFacts;
 use flyball_proto::v1::node_message::Message;
 use flyball_proto::v1::sessions_server::Sessions;
@@ -142,10 +143,26 @@ impl Api {
         let node = NodeName(register.node.clone());
         let incarnation = Incarnation(register.incarnation.clone());
         if register.lease_id == 0 {
-            self.open_new(&leadership, &node, &incarnation, &register.replaces).await
+            let ttl = self.ttl_for(register.ttl_seconds)?;
+            self.open_new(&leadership, &node, &incarnation, &register.replaces, ttl).await
         } else {
             self.adopt(&node, &incarnation, register.lease_id).await
         }
+    }
+
+    /// The time to live of a new lease: this scheduler's setting, else what the worker asks for, else
+    /// the default.
+    fn ttl_for(&self, asked_seconds: i64) -> Result<Duration, Status> {
+        let asked = match asked_seconds {
+            0 => TTL_SECONDS_DEFAULT,
+            TTL_SECONDS_MIN..=TTL_SECONDS_MAX => asked_seconds,
+            other => {
+                let message = format!("{other} is not in {TTL_SECONDS_MIN} to {TTL_SECONDS_MAX}");
+                return Err(invalid_field("ttl_seconds", message));
+            }
+        };
+        let asked = Duration::from_secs(asked.unsigned_abs());
+        Ok(self.about.session_ttl.unwrap_or(asked))
     }
 
     async fn open_new(
@@ -154,12 +171,13 @@ impl Api {
         node: &NodeName,
         incarnation: &Incarnation,
         replaces: &str,
+        ttl: Duration,
     ) -> Result<Session, NotOpened> {
         // Once more after the replaced incarnation has been ended.
         for _ in 0..2 {
             let opened = self
                 .store
-                .open_session(leadership, node, incarnation, self.about.session_ttl)
+                .open_session(leadership, node, incarnation, ttl)
                 .await
                 .map_err(|error| NotOpened::Failed(of_store(&error)))?;
             let found = match opened {

@@ -263,6 +263,8 @@ pub enum StopReason {
     Drain,
     /// The spec changed: stop at the iteration's edge and come back with the new one.
     Respec,
+    /// The drain's deadline has passed: stop now, prove it, and give the loop back.
+    Evict,
     /// No longer the owner: kill now.
     Lost,
 }
@@ -274,6 +276,7 @@ impl StopReason {
             Self::Cancel => "cancel",
             Self::Drain => "drain",
             Self::Respec => "respec",
+            Self::Evict => "evict",
             Self::Lost => "lost",
         }
     }

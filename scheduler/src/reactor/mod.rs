@@ -78,6 +78,8 @@ pub struct Reactor {
     commit_last: u64,
     /// Nodes whose last commit was not done: not before this time.
     node_retries: BTreeMap<NodeName, Timestamp>,
+    /// The earliest deadline of a drain that has not been acted on.
+    next_drain: Option<Timestamp>,
     /// Loops that became placeable since the last placement pass.
     woken: BTreeSet<derived::QueueKey>,
     /// Room or resources were set free: look at the whole queue.
@@ -103,6 +105,7 @@ impl Reactor {
             commits: BTreeMap::new(),
             commit_last: 0,
             node_retries: BTreeMap::new(),
+            next_drain: None,
             woken: BTreeSet::new(),
             wake_all: false,
             changed: BTreeSet::new(),
@@ -137,7 +140,7 @@ impl Reactor {
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.view.derived.timers.first().map(|(at, _)| *at);
         let retry = self.node_retries.values().min().copied();
-        timer.into_iter().chain(retry).min().filter(|_| self.is_acting())
+        timer.into_iter().chain(retry).chain(self.next_drain).min().filter(|_| self.is_acting())
     }
 
     /// True when this scheduler holds the leader key.
@@ -253,7 +256,11 @@ impl Reactor {
     /// It ends, since every commit that is started makes its loop wait for the answer.
     fn settle(&mut self, now: Timestamp) {
         self.fire_timers(now);
-        for name in self.view.take_touched_nodes() {
+        let touched = self.view.take_touched_nodes();
+        if !touched.is_empty() {
+            self.find_next_drain();
+        }
+        for name in touched {
             self.reconcile_node(&name);
         }
         loop {
@@ -294,6 +301,9 @@ impl Reactor {
             }
             !due
         });
+        if self.next_drain.is_some_and(|at| at <= now) {
+            self.end_drains(now);
+        }
         while let Some((at, key)) = self.view.derived.timers.first().cloned()
             && at <= now
         {

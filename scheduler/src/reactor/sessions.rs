@@ -116,6 +116,27 @@ impl Reactor {
         self.wake_all = true;
     }
 
+    /// Drains whose deadline has passed: their runs are told to stop now.
+    pub(super) fn end_drains(&mut self, now: Timestamp) {
+        let mut over = Vec::new();
+        for (name, entry) in &mut self.view.nodes {
+            let due = entry.drain_deadline().filter(|at| *at <= now);
+            if due.is_some() && due != entry.drain_over {
+                entry.drain_over = due;
+                over.push(name.clone());
+            }
+        }
+        over.iter().for_each(|name| self.view.touch_node(name));
+        self.find_next_drain();
+    }
+
+    pub(super) fn find_next_drain(&mut self) {
+        let open = |entry: &super::view::NodeEntry| {
+            entry.drain_deadline().filter(|at| Some(*at) != entry.drain_over)
+        };
+        self.next_drain = self.view.nodes.values().filter_map(open).min();
+    }
+
     /// The session key is gone or another incarnation's: this one's lease has ended.
     fn end_lost_session(&mut self, name: &NodeName) {
         let Some(entry) = self.view.nodes.get_mut(name) else { return };

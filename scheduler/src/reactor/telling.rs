@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, Token};
-use flyball_core::node::NodeMark;
 use flyball_core::planted::{self, Bug};
 use flyball_core::status::Unsealed;
 use flyball_store::{ClaimRecord, Mutation, Release};
 use jiff::Timestamp;
 
 use super::event::{Assignment, Effect, StopReason, ToNode};
-use super::view::{LoopEntry, Sent};
+use super::view::{LoopEntry, NodeEntry, Sent};
 use super::{Reactor, SessionId, status};
 
 impl Reactor {
@@ -31,16 +30,16 @@ impl Reactor {
         let releasing = entry.is_releasing();
         if !is_told(entry, session) {
             // What should stop is not started: the assignment is taken back.
-            let unwanted = node.leaving || stop_reason(entry, node_mark(self, key)).is_some();
+            let unwanted = node.leaving || stop_reason(entry, node_wish(self, key)).is_some();
             let start = !unwanted && !releasing;
             if start && entry.uid() == Some(&claim.value.uid) {
                 self.send_assignment(key);
             }
             return;
         }
-        let mark = node_mark(self, key);
+        let wish = node_wish(self, key);
         let Some(entry) = self.view.loops.get_mut(key) else { return };
-        let Some(reason) = stop_reason(entry, mark).filter(|_| !releasing) else { return };
+        let Some(reason) = stop_reason(entry, wish).filter(|_| !releasing) else { return };
         let Some(uid) = entry.claim.get().map(|claim| claim.uid.clone()) else { return };
         // One stop per session, and a cancel may follow a milder one.
         let stop = (session, token, reason);
@@ -133,7 +132,7 @@ impl Reactor {
             stream.zip(entry.claim.get()).filter(|(s, c)| s.incarnation == c.incarnation);
         of_claim.is_some_and(|(stream, _)| !is_told(entry, stream.session))
             && (node.is_some_and(|node| node.leaving)
-                || stop_reason(entry, node_mark(self, key)).is_some())
+                || stop_reason(entry, node_wish(self, key)).is_some())
     }
 
     /// The run of a claim whose loop is gone is killed before others can own its resources.
@@ -173,21 +172,22 @@ fn is_told(entry: &LoopEntry, session: SessionId) -> bool {
     sent.is_some_and(|sent| sent.session == session && Some(sent.token) == entry.token())
 }
 
-fn node_mark(reactor: &Reactor, key: &LoopKey) -> NodeMark {
+/// What the runs of the loop's node are to do.
+fn node_wish(reactor: &Reactor, key: &LoopKey) -> Option<StopReason> {
     let entry = reactor.view.loops.get(key);
     let claim = entry.and_then(|entry| entry.claim.get());
     let node = claim.and_then(|claim| reactor.view.nodes.get(&claim.node));
-    node.and_then(|node| node.record.get()).map(|record| record.mark).unwrap_or_default()
+    node.and_then(NodeEntry::wish)
 }
 
 /// Why the run of this loop should stop, if it should.
-fn stop_reason(entry: &LoopEntry, mark: NodeMark) -> Option<StopReason> {
+fn stop_reason(entry: &LoopEntry, wish: Option<StopReason>) -> Option<StopReason> {
     let record = entry.record.get()?;
     let status = entry.status.get()?;
     if record.cancel.is_some() || record.delete {
         Some(StopReason::Cancel)
-    } else if mark == NodeMark::Draining {
-        Some(StopReason::Drain)
+    } else if wish.is_some() {
+        wish
     } else if record.generation != status.observed_generation {
         Some(StopReason::Respec)
     } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
-use flyball_core::node::{NodeFacts, NodeRecord};
+use flyball_core::node::{NodeFacts, NodeMark, NodeRecord};
 use flyball_core::resource::ResourceSet;
 use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
@@ -112,9 +112,26 @@ pub(super) struct NodeEntry {
     pub(super) adopted: bool,
     /// The stream's worker is shutting down and takes no new work.
     pub(super) leaving: bool,
+    /// The deadline of its drain that has passed and was acted on.
+    pub(super) drain_over: Option<jiff::Timestamp>,
     pub(super) in_flight: Option<InFlight>,
     /// News of the node that its durable record does not show yet.
     pub(super) news: Option<NodeNews>,
+}
+
+impl NodeEntry {
+    /// When runs that have not reached their iteration's edge are stopped, if it is draining.
+    pub(super) fn drain_deadline(&self) -> Option<jiff::Timestamp> {
+        let record = self.record.get().filter(|record| record.mark == NodeMark::Draining)?;
+        record.mark_deadline
+    }
+
+    /// What its runs are to do.
+    pub(super) fn wish(&self) -> Option<StopReason> {
+        let record = self.record.get().filter(|record| record.mark == NodeMark::Draining)?;
+        let over = record.mark_deadline.is_some() && record.mark_deadline == self.drain_over;
+        Some(if over { StopReason::Evict } else { StopReason::Drain })
+    }
 }
 
 /// What the durable record of a node should say from now on.

@@ -156,6 +156,7 @@ pub(crate) fn register(node: &str, incarnation: &str) -> Register {
         },
         slots: 4,
         version: "test".to_owned(),
+        abilities: None,
     };
     Register {
         node: node.to_owned(),

@@ -28,6 +28,7 @@ mod clock;
 mod config;
 mod guard;
 mod handle;
+mod host;
 mod line;
 mod lock;
 mod page;
@@ -46,5 +47,6 @@ pub use config::{
 };
 pub use guard::guard_main;
 pub use handle::{StepEnd, StepHandle, StepKiller};
+pub use host::HostFacts;
 pub use lock::{StateLock, StateLockError, acquire_state_dir};
 pub use tools::command;

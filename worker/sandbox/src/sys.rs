@@ -89,6 +89,15 @@ pub(crate) fn lock_memory() -> nix::Result<()> {
     Errno::result(unsafe { libc::mlockall(flags) }).map(drop)
 }
 
+/// Version of the kernel's Landlock interface; 0 where there is none or it is switched off.
+pub(crate) fn landlock_abi() -> u32 {
+    const VERSION: libc::c_long = 1;
+    let (none, size): (*const libc::c_void, libc::size_t) = (std::ptr::null(), 0);
+    // SAFETY: with this flag the call takes no attributes, makes nothing and answers a number.
+    let found = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, size, VERSION) };
+    u32::try_from(found).unwrap_or(0)
+}
+
 /// Gives back their default action to all signals that were inherited as ignored, but for SIGPIPE,
 /// which is an error code here. A command would inherit them else (e.g. from `nohup`).
 pub(crate) fn reset_ignored_signals() {

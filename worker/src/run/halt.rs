@@ -35,6 +35,11 @@ impl Halt {
                 Self::End(outcome(Phase::Cancelled, Reason::ByUser, "cancelled".to_owned()))
             }
             Stop::Lost => Self::Silent("not the owner any more".to_owned()),
+            Stop::Evict => {
+                let message = "stopped before its iteration's edge, as time was up; the iteration \
+                               is done again elsewhere";
+                Self::End(outcome(Phase::Pending, Reason::Drained, message.to_owned()))
+            }
             Stop::Drain | Stop::No => {
                 let message = "stopped at the iteration's edge to go on elsewhere".to_owned();
                 Self::End(outcome(Phase::Pending, Reason::Drained, message))

@@ -60,7 +60,7 @@ impl Run {
         if end.exit == ExitKind::GuardLost {
             return Err(self.cut_off(&end.detail).await);
         }
-        if self.stop() >= Stop::Cancel {
+        if self.stop() >= Stop::Evict {
             return Err(Halt::stopped(self.stop()));
         }
         // Nobody here asked for it: what was cut off says nothing about the work.
@@ -113,7 +113,7 @@ impl Run {
 
 /// Returns when a stop is asked for that cannot wait for the iteration's edge.
 async fn urgent(stop: &mut tokio::sync::watch::Receiver<Stop>) {
-    if stop.wait_for(|stop| *stop >= Stop::Cancel).await.is_err() {
+    if stop.wait_for(|stop| *stop >= Stop::Evict).await.is_err() {
         // Nobody can ask any more.
         std::future::pending().await
     }

@@ -1,0 +1,187 @@
+//! `flyball doctor`: what is wrong, or could be, with schedulers, store, leases, nodes or this host.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level};
+use flyball_proto::v1::{DiagnoseRequest, InfoRequest, InfoResponse};
+
+use super::context::Context;
+use crate::client::{Address, Clients};
+use crate::output::Format;
+use crate::{Exit, Failure, Outcome, view};
+
+/// Longest wait for one scheduler; it bounds its own questions to the store below that.
+const ANSWER_MAX: Duration = Duration::from_secs(8);
+
+/// Schedulers that are asked; a fleet has a handful.
+const SCHEDULERS_MAX: usize = 16;
+
+/// Difference of wall clocks that people notice in ages and times.
+const CLOCK_OFFSET_MAX_MS: i64 = 2000;
+
+/// Version of this binary.
+const CLIENT: &str = env!("CARGO_PKG_VERSION");
+
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Look at this host instead: what it lets a worker do. No scheduler is asked.
+    #[arg(long)]
+    local: bool,
+    /// With --local: look at the disk of this directory [default: where `flyball up` keeps its data].
+    #[arg(long, value_name = "DIR", requires = "local")]
+    data_dir: Option<std::path::PathBuf>,
+    /// Ask these schedulers too, beside the one of --addr and the one that leads.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', conflicts_with = "local")]
+    scheduler: Vec<Address>,
+    /// Do not write to the store: no lease and no writes are measured.
+    #[arg(long, conflicts_with = "local")]
+    no_measure: bool,
+}
+
+impl Doctor {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
+        let diagnosis = if self.local {
+            super::doctor_local::examine(self.data_dir).await?
+        } else {
+            self.of_fleet(context).await?
+        };
+        print(context, &diagnosis)?;
+        Ok(if diagnosis.worst() == Level::Error { Exit::Error } else { Exit::Ok })
+    }
+
+    async fn of_fleet(&self, context: &Context<'_>) -> Result<Diagnosis, Failure> {
+        let mut todo = vec![context.address()?];
+        todo.extend(self.scheduler.iter().cloned());
+        todo.truncate(SCHEDULERS_MAX);
+        let mut asked: Vec<Address> = Vec::new();
+        let mut findings = Vec::new();
+        let mut told = false;
+        while !todo.is_empty() {
+            let address = todo.remove(0);
+            if asked.contains(&address) || asked.len() >= SCHEDULERS_MAX {
+                continue;
+            }
+            asked.push(address.clone());
+            let answer = self.ask(context, &address, told).await;
+            told |= answer.told;
+            findings.extend(answer.findings);
+            todo.extend(answer.leader);
+        }
+        // Stable: within a section the order stays.
+        findings.sort_by_key(|finding: &Finding| finding.area);
+        Ok(Diagnosis { findings })
+    }
+
+    /// Asks one scheduler. The first that answers tells everything; the others only of themselves.
+    async fn ask(&self, context: &Context<'_>, address: &Address, told: bool) -> Answer {
+        let asked = async {
+            let mut clients = context.clients_at(address).await?;
+            let begun = Instant::now();
+            let info = clients.server.info(InfoRequest {}).await?.into_inner();
+            let took = begun.elapsed();
+            let diagnosed = diagnose(&mut clients, !self.no_measure && !told).await?;
+            Ok::<_, Failure>((info, took, diagnosed))
+        };
+        let late = || Failure::new("timeout", format!("no answer within {ANSWER_MAX:?}"));
+        let asked = tokio::time::timeout(ANSWER_MAX, asked).await;
+        match asked.unwrap_or_else(|_| Err(late())) {
+            Ok((info, took, (diagnosis, offset_ms))) => {
+                let mut findings = vec![connected(address, &info, took)];
+                findings.push(clock_offset(address, offset_ms));
+                let only_itself = |finding: &Finding| {
+                    matches!(finding.area, Area::Scheduler | Area::Clock)
+                        || finding.code.starts_with("Renewals")
+                };
+                let rest = diagnosis.findings.into_iter().filter(|one| !told || only_itself(one));
+                findings.extend(rest.map(|one| match only_itself(&one) {
+                    true => one.about(address.to_string()),
+                    false => one,
+                }));
+                let leader = Some(info.leader_address).filter(|_| !info.leader);
+                Answer { told: true, findings, leader: leader.and_then(|text| text.parse().ok()) }
+            }
+            Err(failure) => {
+                Answer { told: false, findings: vec![unreachable(address, failure)], leader: None }
+            }
+        }
+    }
+}
+
+/// What came of asking one scheduler.
+struct Answer {
+    /// It answered.
+    told: bool,
+    findings: Vec<Finding>,
+    /// Another one that leads.
+    leader: Option<Address>,
+}
+
+/// The diagnosis, and by how many milliseconds that machine's wall clock is ahead of this one's.
+async fn diagnose(clients: &mut Clients, measure: bool) -> Result<(Diagnosis, i64), Failure> {
+    let request = DiagnoseRequest { measure };
+    let answer = clients.server.diagnose(request).await?.into_inner();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let diagnosis = serde_json::from_slice(&answer.diagnosis_json)
+        .map_err(|error| Failure::unreadable("diagnosis", error))?;
+    Ok((diagnosis, answer.unix_ms - now))
+}
+
+fn connected(address: &Address, info: &InfoResponse, took: Duration) -> Finding {
+    let proof = match address {
+        Address::Unix(_) => "the socket is open to this user",
+        Address::Http(_) => "the token is accepted",
+    };
+    let tenths = took.as_micros() / 100;
+    let answers = format!("answers in {}.{} ms, {proof}", tenths / 10, tenths % 10);
+    let version = &info.version;
+    let finding = if version == CLIENT {
+        let message = format!("{answers}, version {version} like this client");
+        Finding::ok(Area::Connection, "Reached", message)
+    } else {
+        let message = format!("{answers}, but runs version {version} and this client {CLIENT}");
+        let next = "use the client of the scheduler's version; upgrade schedulers before workers";
+        Finding::warning(Area::Connection, "VersionDiffers", message, next)
+    };
+    finding.about(address.to_string()).figure("roundTripMicros", took.as_micros())
+}
+
+fn clock_offset(address: &Address, offset_ms: i64) -> Finding {
+    let ahead = if offset_ms >= 0 { "ahead of" } else { "behind" };
+    let message =
+        format!("its wall clock is {} ms {ahead} this client's", offset_ms.unsigned_abs());
+    let finding = if offset_ms.abs() > CLOCK_OFFSET_MAX_MS {
+        let next = "let a time daemon keep both; ages shown are wrong, no lease is concerned";
+        Finding::warning(Area::Clock, "ClockOffset", message, next)
+    } else {
+        Finding::ok(Area::Clock, "ClockOffset", message)
+    };
+    finding.about(address.to_string()).figure("offsetMillis", offset_ms)
+}
+
+fn unreachable(address: &Address, failure: Failure) -> Finding {
+    let next = failure.hints.first().cloned();
+    let next = next.unwrap_or_else(|| "look at this scheduler's log".to_owned());
+    let code = match failure.exit {
+        Exit::Auth => "NotAllowed",
+        _ => "Unreachable",
+    };
+    Finding::error(Area::Connection, code, failure.message, &next).about(address.to_string())
+}
+
+fn print(context: &mut Context<'_>, diagnosis: &Diagnosis) -> Result<(), Failure> {
+    match context.format() {
+        Format::Json | Format::Yaml => context.out.document(&view::doctor::document(diagnosis)),
+        Format::Name => diagnosis
+            .findings
+            .iter()
+            .try_for_each(|one| context.out.line(format!("{}/{}", one.level.as_str(), one.code)))
+            .map_err(Failure::from),
+        Format::Table | Format::Wide => {
+            let wide = context.format() == Format::Wide;
+            let page = view::doctor::page(diagnosis, wide, context.out.has_color());
+            Ok(context.out.raw(page.as_bytes())?)
+        }
+    }
+}

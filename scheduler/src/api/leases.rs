@@ -1,0 +1,48 @@
+//! What leases have left, for display: asked of the store, each once, together and bounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::Api;
+
+/// Longest wait for all answers: a page for people comes without what is not known by then.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Questions under way at a time: enough for a fleet within the wait, little for the store.
+const AT_A_TIME: usize = 16;
+
+impl Api {
+    /// Seconds left of each lease; one that is gone or does not answer in time is not in the map.
+    pub(super) async fn leases_left(
+        &self,
+        leases: impl IntoIterator<Item = i64>,
+    ) -> BTreeMap<i64, i64> {
+        let leases: BTreeSet<i64> = leases.into_iter().collect();
+        let turns = Arc::new(Semaphore::new(AT_A_TIME));
+        let mut asked = JoinSet::new();
+        for lease in leases {
+            let (store, turns) = (self.store.clone(), turns.clone());
+            asked.spawn(async move {
+                // Never closed.
+                let _turn = turns.acquire().await;
+                let left = store.time_to_live(lease).await.ok().flatten();
+                (lease, left.and_then(|left| i64::try_from(left.as_secs()).ok()))
+            });
+        }
+        let mut known = BTreeMap::new();
+        let all = async {
+            while let Some(answer) = asked.join_next().await {
+                if let Ok((lease, Some(left))) = answer {
+                    known.insert(lease, left);
+                }
+            }
+        };
+        // Late answers are dropped with the tasks.
+        let _ = tokio::time::timeout(WAIT_MAX, all).await;
+        known
+    }
+}
