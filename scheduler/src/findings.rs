@@ -18,11 +18,13 @@ pub(crate) enum Severity {
     /// Work goes on.
     Warning,
     /// Something waits for the operator.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for conditions to come"))]
     Error,
 }
 
 impl Severity {
     /// As shown.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the report of the doctor"))]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",

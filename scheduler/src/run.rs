@@ -52,11 +52,11 @@ pub async fn run(
     }
     let addresses: Vec<String> =
         listeners.iter().map(|listener| listener.address().to_owned()).collect();
-    let opened = stores::open(&config.store).await?;
+    let opened = Box::pin(stores::open(&config.store)).await?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let store = (opened.store.clone(), opened.name.clone());
-    let built = build(&config, &addresses, store, &stop, &mut tasks).await?;
+    let built = Box::pin(build(&config, &addresses, store, &stop, &mut tasks)).await?;
     let routes = api::routes(built.api).await;
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -97,7 +97,7 @@ pub async fn run_over<F: Future<Output = ()>>(
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let name = "given".to_owned();
-    let built = build(&config, &[], (store, name), &stop, &mut tasks).await?;
+    let built = Box::pin(build(&config, &[], (store, name), &stop, &mut tasks)).await?;
     serve(api::routes(built.api).await).await;
     Ok(())
 }

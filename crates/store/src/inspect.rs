@@ -143,7 +143,7 @@ impl Store {
 }
 
 async fn ask(urls: &[String]) -> Result<StoreStatus, StoreError> {
-    let options = StoreOptions { request_timeout: MEMBER_TIMEOUT };
+    let options = StoreOptions { request_timeout: MEMBER_TIMEOUT, ..StoreOptions::default() };
     // One address is enough, and a connection of one's own says which member answered.
     let etcd = Etcd::connect(&urls[..1], &options).await?;
     status_of(&etcd).await

@@ -176,8 +176,7 @@ fn print(context: &mut Context<'_>, diagnosis: &Diagnosis) -> Result<(), Failure
         Format::Name => diagnosis
             .findings
             .iter()
-            .try_for_each(|one| context.out.line(format!("{}/{}", one.level.as_str(), one.code)))
-            .map_err(Failure::from),
+            .try_for_each(|one| context.out.line(format!("{}/{}", one.level.as_str(), one.code))),
         Format::Table | Format::Wide => {
             let wide = context.format() == Format::Wide;
             let page = view::doctor::page(diagnosis, wide, context.out.has_color());

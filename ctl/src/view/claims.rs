@@ -81,8 +81,8 @@ mod tests {
         table.row(row(&fixtures::claim(), false, true, fixtures::now()));
         let document = format!("{:#}", document(&fixtures::claim()));
         insta::assert_snapshot!(table.take(false, true) + "\n" + &document, @r#"
-        NAMESPACE   LOOP        NODE     TOKEN   SINCE   TTL   RESOURCES
-        default     fix-tests   node-1   57      2m      5s    git:example.org/team/app/src/** +1
+        NAMESPACE   LOOP        NODE     TOKEN   SINCE   LEASE LEFT   RESOURCES
+        default     fix-tests   node-1   57      2m      5s           git:example.org/team/app/src/** +1
 
         {
           "apiVersion": "flyball.dev/v1",

@@ -52,9 +52,7 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
 /// What the node's host lets it do.
 fn host(sheet: &mut Sheet, abilities: &Abilities) {
     sheet.field("Containment", &abilities.containment);
-    let why: Vec<String> =
-        abilities.weaker_because.iter().map(|why| format!("not stronger: {why}")).collect();
-    sheet.list("", &why);
+    sheet.list("Not stronger", &abilities.weaker_because);
     let mut guard = Vec::new();
     guard.push(if abilities.memory_locked { "memory locked" } else { "memory not locked" });
     guard.push(if abilities.priority_raised { "priority raised" } else { "priority not raised" });
@@ -96,12 +94,20 @@ mod tests {
         Name:         node-1
         Labels:       zone=a
         Status:       Online,Draining
-        Marked:       Draining by alice, 2026-03-01 11:50:00Z (10m ago)
+        Marked:       Draining by alice@desk, 2026-03-01 11:50:00Z (10m ago)
         Mark reason:  kernel update
+        Deadline:     in 50m
         Seen:         now
         Version:      0.1.0
         Incarnation:  i-1
         Lease:        5s left
+        Host:
+          Containment:  user-pid-namespace
+          Not stronger: PID namespace: EPERM
+          Guard:        memory locked, priority not raised, not protected from the memory killer
+          Kernel:       6.12.1: cgroup v2 no, user namespaces yes, Landlock version 7, seccomp yes
+          Git:          2.39.5
+          Kept back:    2 % of a lease for clock drift, 500 ms to kill
         Resources:
           Capacity:     cpu 8, memory 16Gi, disk 100Gi, gpu 2
           Used:         cpu 500m, memory 1Gi, gpu 1

@@ -97,8 +97,18 @@ mod tests {
             Finding::error(Area::Store, "EtcdNoSpace", "full", "compact").figure("dbBytes", 7),
         ];
         let diagnosis = Diagnosis { findings };
-        insta::assert_snapshot!(page(&diagnosis, false, false), @"");
-        insta::assert_snapshot!(document(&diagnosis), @"");
+        insta::assert_snapshot!(page(&diagnosis, false, false), @"
+        Connection
+          ok       unix:///s: answers
+        Store
+          warning  etcd 3.4.23: bugs
+                   -> upgrade
+          error    full
+                   -> compact
+
+        1 error, 1 warning.
+        ");
+        insta::assert_snapshot!(document(&diagnosis), @r#"{"apiVersion":"flyball.dev/v1","findings":[{"area":"connection","code":"Reached","level":"ok","message":"answers","nextStep":"","subject":"unix:///s"},{"area":"store","code":"EtcdKnownBugs","level":"warning","message":"etcd 3.4.23:\nbugs","nextStep":"upgrade","subject":""},{"area":"store","code":"EtcdNoSpace","figures":{"dbBytes":7},"level":"error","message":"full","nextStep":"compact","subject":""}],"kind":"Diagnosis","level":"error"}"#);
     }
 
     #[test]
@@ -108,7 +118,14 @@ mod tests {
         let mut findings: Vec<_> = (0..20).map(well).collect();
         findings.push(Finding::warning(Area::Node, "NodeAway", "away", "start it").about("n20"));
         let diagnosis = Diagnosis { findings };
-        insta::assert_snapshot!(page(&diagnosis, false, false), @"");
+        insta::assert_snapshot!(page(&diagnosis, false, false), @"
+        Nodes
+          warning  n20: away
+                   -> start it
+          ok       20 more are as they should be (-o wide)
+
+        0 errors, 1 warning.
+        ");
         assert_eq!(page(&diagnosis, true, false).lines().count(), 25);
     }
 }

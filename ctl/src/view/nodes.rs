@@ -79,9 +79,9 @@ mod tests {
         node-1   Online,Draining   1/4    500m/8   1Gi/16Gi   0.1.0     now
         node-2   Offline           0/2    0/4      0/0        0.1.0     5m
 
-        NAME     STATUS            RUNS   CPU      MEMORY     VERSION   SEEN   DISK      INCARNATION   LABELS   REASON
-        node-1   Online,Draining   1/4    500m/8   1Gi/16Gi   0.1.0     now    0/100Gi   i-1           zone=a   kernel update
-        node-2   Offline           0/2    0/4      0/0        0.1.0     5m     0/0       i-2           -        -
+        NAME     STATUS            RUNS   CPU      MEMORY     VERSION   SEEN   DISK      CONTAINMENT          INCARNATION   LABELS   MARKED BY    MARKED   DEADLINE   REASON
+        node-1   Online,Draining   1/4    500m/8   1Gi/16Gi   0.1.0     now    0/100Gi   user-pid-namespace   i-1           zone=a   alice@desk   10m      in 50m     kernel update
+        node-2   Offline           0/2    0/4      0/0        0.1.0     5m     0/0       -                    i-2           -        -            -        -          -
         ");
     }
 }
