@@ -13,9 +13,10 @@ use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::nodes_client::NodesClient;
 use flyball_proto::v1::scheduler_message::Message;
 use flyball_proto::v1::server_client::ServerClient;
+use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
-    InfoRequest, ListClaimsRequest, ListEventsRequest, ListNodesRequest, LogChunk, MarkNodeRequest,
-    NodeMark, ReadLogsRequest, WatchLoopsRequest,
+    HeartbeatRequest, InfoRequest, ListClaimsRequest, ListEventsRequest, ListNodesRequest,
+    LogChunk, MarkNodeRequest, NodeMark, ReadLogsRequest, Register, WatchLoopsRequest,
 };
 use flyball_scheduler::{Config, Listen, RunError, StoreChoice};
 use support::{PATIENCE, Scheduler, Worker, apply, manifest, outcome, register, until};
@@ -58,6 +59,28 @@ async fn there_is_no_anonymous_mode() {
         let error = flyball_scheduler::run(config, std::future::ready(()), |_| {}).await;
         assert!(matches!(error, Err(RunError::Config(_))), "{error:?}");
     }
+}
+
+/// An answer that was kept from an earlier renewal would still be good news here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_is_answered_with_its_own_renewal() {
+    let dir = tempfile::tempdir().unwrap();
+    let scheduler = started(&dir).await;
+    let first = Worker::attach(&scheduler, register("n1", "i1")).await;
+    let mut client = SessionsClient::new(scheduler.connect().await);
+    let request = HeartbeatRequest {
+        node: "n1".to_owned(),
+        incarnation: "i1".to_owned(),
+        lease_id: first.registered.lease_id,
+    };
+    let renewed = client.heartbeat(request.clone()).await.unwrap().into_inner();
+    assert_eq!(renewed.ttl_seconds, first.registered.ttl_seconds);
+    // Ends the first one's lease.
+    let replaces = Register { replaces: "i1".to_owned(), ..register("n1", "i2") };
+    let _second = Worker::attach(&scheduler, replaces).await;
+    let refused = client.heartbeat(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
+    scheduler.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
