@@ -139,12 +139,16 @@ pub async fn connect(
     Ok(InterceptedService::new(channel, credential))
 }
 
+/// After so long without a word the other side is asked, and has as long again to answer: a worker
+/// leaves a scheduler that stands still about when its standby has taken over.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
 fn endpoint(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_MAX)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(SILENCE_MAX)
+        .keep_alive_timeout(SILENCE_MAX)
         .keep_alive_while_idle(true)
 }
 

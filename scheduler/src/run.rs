@@ -179,7 +179,7 @@ async fn build(
         ttl: config.election_ttl,
         current: leading,
         fenced,
-        moved: leader_moved,
+        moved: leader_moved.clone(),
         core: core.clone(),
         stop: stop.clone(),
     };
@@ -205,6 +205,7 @@ async fn build(
         outboxes,
         logs,
         leadership,
+        leader_moved,
         about,
         findings,
         sessions,

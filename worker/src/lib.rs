@@ -13,6 +13,7 @@ mod host;
 mod incarnation;
 mod link;
 mod logs;
+mod route;
 mod run;
 mod runs;
 mod session;

@@ -17,12 +17,9 @@ use tonic::Streaming;
 
 use crate::incarnation::{Grant, Life, LifeEnd};
 use crate::link::OUTBOX_MESSAGES_MAX;
+use crate::route::{Route, Tried};
 use crate::runs::Assignment;
 
-/// First pause between tries to reach a scheduler; doubles up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(50);
-/// Longest pause: a worker must find a new leader well within the default lease.
-const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for the answer to a registration.
 const REGISTER_MAX: Duration = Duration::from_secs(5);
 
@@ -41,31 +38,25 @@ enum StreamEnd {
 
 /// Keeps a session up until the life ends.
 pub(crate) async fn keep(life: Arc<Life>) {
-    let mut pause = RETRY_MIN;
     let mut told = String::new();
-    let mut next: Vec<Address> = Vec::new();
+    let mut route = Route::new(&life.config.schedulers);
     loop {
-        let address = next.pop().unwrap_or_else(|| {
-            next = life.config.schedulers.iter().rev().cloned().collect();
-            // At least one address is required by the configuration.
-            next.pop().unwrap_or_else(|| Address::Http(String::new()))
-        });
-        let started = life.ground.boottime();
-        let end = attach(&life, &address).await;
+        let address = route.next();
+        let mut was_up = false;
+        let end = attach(&life, &address, route.unusable(), &mut was_up).await;
         life.link.detach();
-        if started.until(life.ground.boottime()) > RETRY_MAX {
-            pause = RETRY_MIN;
-        }
-        match end {
-            StreamEnd::Final(end) => return life.finish(end),
-            StreamEnd::NotLeader { leader: Some(leader), .. } if leader != address => {
-                next.push(leader);
+        let pause = match &end {
+            StreamEnd::Final(end) => return life.finish(end.clone()),
+            StreamEnd::NotLeader { leader: Some(leader), .. } if !was_up => {
+                route.on_end(&address, Tried::Redirected(leader))
             }
-            other => complain(&mut told, &other.to_string()),
-        }
+            other => {
+                complain(&mut told, &other.to_string());
+                route.on_end(&address, if was_up { Tried::Lost } else { Tried::Failed })
+            }
+        };
         let jitter = 0.5 + life.ground.jitter() / 2.0;
         tokio::time::sleep(pause.mul_f64(jitter)).await;
-        pause = (pause * 2).min(RETRY_MAX);
     }
 }
 
@@ -79,12 +70,18 @@ fn complain(told: &mut String, what: &str) {
     }
 }
 
-async fn attach(life: &Arc<Life>, address: &Address) -> StreamEnd {
+async fn attach(
+    life: &Arc<Life>,
+    address: &Address,
+    unusable: String,
+    was_up: &mut bool,
+) -> StreamEnd {
     let closed = |message: String| StreamEnd::Closed { address: address.to_string(), message };
     let (outbox, stream) = mpsc::channel::<NodeMessage>(OUTBOX_MESSAGES_MAX);
     // The lease's clock starts at the scheduler after this moment, never before it.
     let sent = life.ground.boottime();
-    let mut inbound = match open(life, address, &outbox, stream).await {
+    let register = Register { unusable, ..register(life) };
+    let mut inbound = match open(life, address, register, &outbox, stream).await {
         Ok(inbound) => inbound,
         Err(end) => return end,
     };
@@ -102,13 +99,15 @@ async fn attach(life: &Arc<Life>, address: &Address) -> StreamEnd {
         _ => return closed("the first answer was neither Registered nor Refused".to_owned()),
     }
     tracing::info!(%address, node = %life.config.node, "session is up");
+    *was_up = true;
     life.link.attach(outbox);
-    receive(life, &mut inbound, closed).await
+    receive(life, address, &mut inbound, closed).await
 }
 
 async fn open(
     life: &Life,
     address: &Address,
+    register: Register,
     outbox: &mpsc::Sender<NodeMessage>,
     stream: mpsc::Receiver<NodeMessage>,
 ) -> Result<Streaming<SchedulerMessage>, StreamEnd> {
@@ -118,7 +117,7 @@ async fn open(
         .connect(address, life.config.credential.clone())
         .await
         .map_err(|error| failed(chain(&error)))?;
-    let register = NodeMessage { message: Some(node_message::Message::Register(register(life))) };
+    let register = NodeMessage { message: Some(node_message::Message::Register(register)) };
     // The channel is new and empty.
     let _ = outbox.try_send(register);
     let answer = SessionsClient::new(connection).attach(ReceiverStream::new(stream)).await;
@@ -148,6 +147,7 @@ fn register(life: &Life) -> Register {
         ttl_seconds: life.config.ttl_seconds.unwrap_or(0),
         runs: life.runs.live(),
         replaces: life.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
+        unusable: String::new(),
     }
 }
 
@@ -199,6 +199,7 @@ fn on_refused(address: &Address, refused: Refused) -> StreamEnd {
 
 async fn receive(
     life: &Arc<Life>,
+    address: &Address,
     inbound: &mut Streaming<SchedulerMessage>,
     closed: impl Fn(String) -> StreamEnd,
 ) -> StreamEnd {
@@ -217,7 +218,7 @@ async fn receive(
             Some(scheduler_message::Message::Ack(ack)) => life.link.on_ack(ack),
             Some(scheduler_message::Message::LogRequest(request)) => life.runs.serve_logs(request),
             Some(scheduler_message::Message::Refused(refused)) => {
-                return on_refused(&Address::Http(String::new()), refused);
+                return on_refused(address, refused);
             }
             Some(scheduler_message::Message::Registered(_)) | None => {}
         }

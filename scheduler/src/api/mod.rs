@@ -29,7 +29,7 @@ use flyball_proto::v1::nodes_server::NodesServer;
 use flyball_proto::v1::server_server::ServerServer;
 use flyball_proto::v1::sessions_server::SessionsServer;
 use flyball_store::{Leadership, Store};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::service::Routes;
 
 use crate::diagnose::Doctor;
@@ -54,6 +54,8 @@ pub(crate) struct Api {
     pub(crate) outboxes: Outboxes,
     pub(crate) logs: logs::LogRouter,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
+    /// Told when the leader key changes.
+    pub(crate) leader_moved: Arc<Notify>,
     pub(crate) about: Arc<About>,
     /// What is wrong with the installation as a whole.
     pub(crate) findings: Findings,

@@ -25,6 +25,11 @@ use crate::shell::outbox::{OUTBOX_MAX, Outgoing};
 /// Longest wait for a stream's first message.
 const REGISTER_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait of a registration for the next leader: below a worker's patience with its answer.
+const ELECTION_MAX: Duration = Duration::from_secs(4);
+/// Pause between two looks while nothing is heard of a new leader.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Most live runs in one registration; far above what one node can run.
 const RUNS_MAX: usize = 4096;
 
@@ -135,8 +140,7 @@ impl Api {
             let message = format!("needs an incarnation and at most {RUNS_MAX} runs");
             return Err(invalid_field("register", message).into());
         }
-        let leadership = self.leadership.borrow().clone();
-        let Some(leadership) = leadership else {
+        let Some(leadership) = self.leadership_soon(&register.unusable).await else {
             let message = "this scheduler does not lead".to_owned();
             return Err(NotOpened::Refused { reason: "not-leader", message });
         };
@@ -163,6 +167,32 @@ impl Api {
         };
         let asked = Duration::from_secs(asked.unsigned_abs());
         Ok(self.about.session_ttl.unwrap_or(asked))
+    }
+
+    /// This scheduler's leadership. While nobody leads whom the worker could use, the registration
+    /// waits here for the next leader, so that it is found at once and not by asking around.
+    async fn leadership_soon(&self, unusable: &str) -> Option<Leadership> {
+        let deadline = tokio::time::Instant::now() + ELECTION_MAX;
+        let mut leadership = self.leadership.clone();
+        loop {
+            let moved = self.leader_moved.notified();
+            if let Some(leadership) = leadership.borrow_and_update().clone() {
+                return Some(leadership);
+            }
+            let leader = self.core.ask(|reactor, _| reactor.leader().map(|l| l.address.clone()));
+            let leader = leader.await.ok()?;
+            let elsewhere = leader.is_some_and(|address| address != unusable);
+            if elsewhere || tokio::time::Instant::now() >= deadline {
+                return None;
+            }
+            tokio::select! {
+                _ = leadership.changed() => {}
+                () = moved => {}
+                // The watch's news is told just before the view has it.
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.core.stopping() => return None,
+            }
+        }
     }
 
     async fn open_new(

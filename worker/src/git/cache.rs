@@ -155,6 +155,30 @@ impl Cache {
         names.into_iter().find(|name| found.contains_key(name)).ok_or_else(missing)
     }
 
+    /// Fetches what a run begins with: the base, given as for [`Cache::resolve`], and the refs of its
+    /// loop. One round trip if the base is a branch or a full name, three if it is a tag. Also gives
+    /// the base's full name.
+    ///
+    /// # Errors
+    /// As [`Cache::resolve`] and [`Cache::fetch`].
+    pub async fn fetch_start(
+        &self,
+        reference: &str,
+        refs: &LoopRefs,
+    ) -> Result<(String, Fetched), GitError> {
+        let full = reference.starts_with("refs/") || reference == "HEAD";
+        let name = if full { reference.to_owned() } else { format!("refs/heads/{reference}") };
+        match self.fetch(Some(&name), Some(refs)).await {
+            Ok(fetched) => Ok((name, fetched)),
+            Err(GitError::MissingRef { .. }) => {
+                let name = self.resolve(reference).await?;
+                let fetched = self.fetch(Some(&name), Some(refs)).await?;
+                Ok((name, fetched))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Where these refs (full names) are at the remote right now; absent ones are left out.
     ///
     /// # Errors

@@ -53,6 +53,18 @@ impl RunRepo {
             .await
     }
 
+    /// The first of these objects that is not a commit here; `None` if all are.
+    ///
+    /// # Errors
+    /// `Local`.
+    pub async fn missing_commit(&self, commits: &[&Oid]) -> Result<Option<Oid>, GitError> {
+        let list: String = commits.iter().map(|commit| format!("{commit}\n")).collect();
+        let output = self.call(["cat-file", "--batch-check"]).stdin(list).ok().await?.text();
+        let mut kinds = output.lines().map(|line| line.split(' ').nth(1));
+        let missing = commits.iter().find(|_| kinds.next().flatten() != Some("commit"));
+        Ok(missing.map(|commit| (*commit).clone()))
+    }
+
     /// True if `ancestor` is `commit` or one of its ancestors.
     ///
     /// # Errors

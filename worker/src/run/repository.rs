@@ -62,6 +62,8 @@ pub(super) struct Work {
     pub(super) checkpoint: Oid,
     pub(super) owns: PathSet,
     pub(super) pins: PinSet,
+    /// The base's tip as fetched for the takeover, until the first iteration has begun with it.
+    pub(super) fetched: Option<Oid>,
     /// What the checks said of the checkpoint, once they were asked.
     pub(super) measured: Option<Measured>,
     /// Where this run's ref is at the remote; nowhere before the first push.
@@ -95,32 +97,32 @@ impl Work {
         let caches = run.context.caches.clone();
         let opened = async {
             let cache = caches.open(&source.id, &source.url).await?;
-            let base_ref = cache.resolve(&source.reference).await?;
             let refs = LoopRefs::new(
                 &run.context.config.ref_prefix,
                 &run.context.installation,
                 &run.id.uid,
             );
-            let fetched = cache.fetch(Some(&base_ref), None).await?;
+            let (base_ref, fetched) = cache.fetch_start(&source.reference, &refs).await?;
             let tip = fetched
                 .base
                 .ok_or_else(|| crate::git::GitError::MissingRef { reference: base_ref.clone() })?;
             let repo = RunRepo::create(&cache, &run.dir).await?;
-            Ok((repo, refs, base_ref, tip))
+            Ok((repo, refs, base_ref, tip, fetched.journal))
         };
-        let (repo, refs, base_ref, tip) = opened.await.map_err(git)?;
+        let (repo, refs, base_ref, tip, last) = opened.await.map_err(git)?;
         let owner = run.owner();
         let governor = &mut run.governor;
-        let mut journal =
-            Journal::open(&repo, &refs).await.map_err(|error| Halt::of_journal(error, governor))?;
-        // Sealed before it is read: until then an owner that was replaced may still append.
+        let mut journal = Journal::at(&repo, &refs, last)
+            .await
+            .map_err(|error| Halt::of_journal(error, governor))?;
+        // Sealed before it is believed: until then an owner that was replaced may still append.
         let known = run.progress.base.clone().and_then(|base| base.parse().ok());
         let from = known.unwrap_or_else(|| tip.clone());
         if !planted::is(Bug::NoSeal) {
             journal.seal(&owner, &from).await.map_err(|error| Halt::of_journal(error, governor))?;
         }
         progress::catch_up(&mut run.progress, journal.records(), run.generation);
-        let (base, checkpoint) = start(run, &repo, tip).await?;
+        let (base, checkpoint) = start(run, &repo, tip.clone()).await?;
         run.governor.on_repository_reached();
         let (owns, pins) = bounds(run, &source)?;
         let work = Self {
@@ -133,6 +135,7 @@ impl Work {
             base,
             owns,
             pins,
+            fetched: Some(tip),
             measured: None,
             pushed: None,
             conflict: Vec::new(),
@@ -183,10 +186,15 @@ impl Work {
     /// Fetches the base; if it moved, carries the accepted commits over. True if anything moved.
     async fn follow_base(&mut self, run: &mut Run) -> Result<bool, Halt> {
         let governor = &mut run.governor;
-        let fetched = self.repo.cache().fetch(Some(&self.base_ref), None).await;
-        let fetched = fetched.map_err(|error| Halt::of_git(error, governor))?;
+        let tip = match self.fetched.take() {
+            Some(tip) => Some(tip),
+            None => {
+                let fetched = self.repo.cache().fetch(Some(&self.base_ref), None).await;
+                fetched.map_err(|error| Halt::of_git(error, governor))?.base
+            }
+        };
         governor.on_repository_reached();
-        let Some(tip) = fetched.base.filter(|tip| *tip != self.base) else { return Ok(false) };
+        let Some(tip) = tip.filter(|tip| *tip != self.base) else { return Ok(false) };
         if self.checkpoint == self.base {
             self.checkpoint = tip.clone();
         } else {
@@ -343,16 +351,15 @@ async fn start(run: &Run, repo: &RunRepo, tip: Oid) -> Result<(Oid, Oid), Halt> 
     let (Some(base), Some(checkpoint)) = (base, checkpoint) else {
         return Ok((tip.clone(), tip));
     };
-    for commit in [&base, &checkpoint] {
-        if let Err(error) = repo.tree_of(commit).await {
-            return Err(Halt::hold(format!(
-                "CheckpointMissing: {} is not in the repository any more, and the accepted work \
-                 with it ({error}); a changed spec starts over",
-                short(commit)
-            )));
-        }
+    match repo.missing_commit(&[&base, &checkpoint]).await {
+        Ok(None) => Ok((base, checkpoint)),
+        Ok(Some(commit)) => Err(Halt::hold(format!(
+            "CheckpointMissing: {} is not in the repository any more, and the accepted work with it; \
+             a changed spec starts over",
+            short(&commit)
+        ))),
+        Err(error) => Err(Halt::node_fault(&error.to_string())),
     }
-    Ok((base, checkpoint))
 }
 
 /// What may be changed and what is pinned.
