@@ -14,6 +14,7 @@ mod locate;
 mod objects;
 pub mod output;
 pub mod paths;
+mod retry;
 pub mod roles;
 mod trace;
 mod view;

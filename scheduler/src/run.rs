@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use flyball_core::ids::InstallationId;
 use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_store::{LeaderRecord, Store};
 use tokio::sync::{Notify, mpsc, watch};
@@ -171,11 +172,10 @@ async fn build(
     };
     tasks.spawn(feeder.run());
     until_listed(&core).await?;
-    let address =
-        config.advertise.clone().or_else(|| addresses.first().cloned()).unwrap_or_default();
+    let address = config.advertise.clone().or_else(|| addresses.first().cloned());
     let elector = Elector {
         store: store.clone(),
-        record: LeaderRecord { id: config.id.clone(), address },
+        record: LeaderRecord { id: config.id.clone(), address: address.unwrap_or_default() },
         ttl: config.election_ttl,
         current: leading,
         fenced,
@@ -184,15 +184,7 @@ async fn build(
         stop: stop.clone(),
     };
     let elector = tokio::spawn(elector.run());
-    let about = About {
-        id: config.id.clone(),
-        installation: installation.id,
-        store: name,
-        session_ttl: config.session_ttl,
-        next_number: AtomicU64::new(1),
-        ambient: config.ambient.clone(),
-    };
-    let about = Arc::new(about);
+    let about = Arc::new(about(config, installation.id, name));
     let ttl = Duration::from_secs(TTL_SECONDS_DEFAULT.unsigned_abs());
     let doctor =
         Doctor::new(config.session_ttl.unwrap_or(ttl), config.election_ttl, config.ambient.now());
@@ -212,6 +204,17 @@ async fn build(
         doctor,
     };
     Ok(Built { api, elector })
+}
+
+fn about(config: &Config, installation: InstallationId, store: String) -> About {
+    About {
+        id: config.id.clone(),
+        installation,
+        store,
+        session_ttl: config.session_ttl,
+        next_number: AtomicU64::new(1),
+        ambient: config.ambient.clone(),
+    }
 }
 
 /// Waits for the first listing, so that no request is answered from an empty view.

@@ -255,24 +255,13 @@ impl Cluster {
 
     /// The same with text on standard input.
     pub fn cli_with_input(&self, args: &[&str], input: &str) -> Output {
-        use std::io::Write;
+        self.client().run(args, input)
+    }
+
+    /// A user of the first scheduler that is up, for other threads.
+    pub fn client(&self) -> User {
         let number = self.schedulers.keys().next().copied().unwrap_or(1);
-        let mut child = Command::new(flyball())
-            .args(args)
-            .env("FLYBALL_ADDR", self.address(number))
-            .env("NO_COLOR", "1")
-            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
-            .envs(self.options.env.iter().cloned())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary can be started");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        // A command that does not read its input may have closed it.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        child.wait_with_output().expect("the command ends")
+        User { address: self.address(number), env: self.options.env.clone() }
     }
 
     fn try_json(&self, args: &[&str]) -> Option<Value> {
@@ -325,6 +314,39 @@ impl Cluster {
         let status = self.wait(name, "over", Duration::from_secs(60), ended);
         assert_eq!(status.phase, phase, "{name}: {status:#?}\n{}", self.logs());
         status
+    }
+}
+
+/// Somebody at the command line.
+#[derive(Debug, Clone)]
+pub struct User {
+    address: String,
+    env: Vec<(String, String)>,
+}
+
+impl User {
+    /// Runs the command line with text on standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write;
+        let mut child = Command::new(flyball())
+            .args(args)
+            .env("FLYBALL_ADDR", &self.address)
+            .env("NO_COLOR", "1")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary can be started");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A command that does not read its input may have closed it.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("the command ends")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::objects::{self, LoopDocument};
 use crate::output::Format;
 use tracing::Instrument;
 
-use crate::{Exit, Failure, Outcome, trace, view};
+use crate::{Exit, Failure, Outcome, retry, trace, view};
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, Args)]
@@ -33,11 +33,11 @@ pub struct Apply {
 impl Apply {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let documents = documents::read(&self.files, context.global.namespace.as_deref())?;
-        let mut clients = context.clients().await?;
+        let clients = context.clients().await?;
         let mut first_failure = None;
         let mut applied = Vec::new();
         for document in documents {
-            match self.apply(&mut clients, &document).await {
+            match self.apply(context, &clients, &document).await {
                 Ok(answer) => {
                     self.show(context, &document, &answer)?;
                     applied.push(document);
@@ -58,7 +58,8 @@ impl Apply {
 
     async fn apply(
         &self,
-        clients: &mut Clients,
+        context: &mut Context<'_>,
+        clients: &Clients,
         document: &Document,
     ) -> Result<ApplyResponse, Failure> {
         let span = tracing::info_span!("apply", otel.name = "loop.apply");
@@ -68,9 +69,13 @@ impl Apply {
             expected_generation: 0,
             traceparent: trace::traceparent(&span),
         };
-        let answer = clients.loops.apply(request).instrument(span).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| {
-            let mut failure = Failure::from(status);
+        let send = || {
+            let (mut loops, request) = (clients.loops.clone(), request.clone());
+            async move { loops.apply(request).await }
+        };
+        let note = |text| context.out.note(text);
+        let answered = retry::until_answered(send, note).instrument(span).await;
+        answered.into_result().map_err(|mut failure| {
             let name = &document.manifest.metadata.name;
             failure.message = format!("loop/{name} ({}): {}", document.source, failure.message);
             failure

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::target::{Noun, names_of};
 use crate::objects::{self, LoopDocument};
 use crate::output::Format;
-use crate::{Exit, Outcome};
+use crate::{Exit, Outcome, retry};
 
 /// Arguments of `cancel`.
 #[derive(Debug, Clone, Args)]
@@ -23,14 +23,19 @@ pub struct Cancel {
 impl Cancel {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let names = names_of(Noun::Loops, &self.names)?;
-        let mut clients = context.clients().await?;
+        let clients = context.clients().await?;
         for name in names {
             let request = CancelLoopRequest {
                 namespace: context.namespace(),
                 name: name.clone(),
                 reason: self.reason.clone(),
             };
-            let object = clients.loops.cancel(request).await?.into_inner();
+            let send = || {
+                let (mut loops, request) = (clients.loops.clone(), request.clone());
+                async move { loops.cancel(request).await }
+            };
+            let note = |text| context.out.note(text);
+            let object = retry::until_answered(send, note).await.into_result()?;
             match context.format() {
                 Format::Json | Format::Yaml => {
                     context.out.document(&objects::json(&object.object_json)?)?;

@@ -12,7 +12,7 @@ use crate::client::Clients;
 use crate::documents;
 use crate::follow::{LoopWatch, Seen};
 use crate::output::Format;
-use crate::{Exit, Failure, Outcome};
+use crate::{Exit, Failure, Outcome, retry};
 
 /// Arguments of `delete`.
 #[derive(Debug, Clone, Args)]
@@ -34,13 +34,21 @@ pub struct Delete {
 impl Delete {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let keys = self.keys(context)?;
-        let mut clients = context.clients().await?;
+        let clients = context.clients().await?;
         for (namespace, name) in keys {
             let request = DeleteLoopRequest { namespace: namespace.clone(), name: name.clone() };
-            let pending = match clients.loops.delete(request).await {
-                Ok(answer) => answer.into_inner().pending,
-                Err(status) if status.code() == Code::NotFound && self.ignore_not_found => continue,
-                Err(status) => return Err(status.into()),
+            let send = || {
+                let (mut loops, request) = (clients.loops.clone(), request.clone());
+                async move { loops.delete(request).await }
+            };
+            let answered = retry::until_answered(send, |text| context.out.note(text)).await;
+            let is_gone =
+                answered.answer.as_ref().is_err_and(|status| status.code() == Code::NotFound);
+            let pending = match is_gone {
+                // An earlier try has done it.
+                true if answered.repeated => false,
+                true if self.ignore_not_found => continue,
+                _ => answered.into_result()?.pending,
             };
             if pending && self.wait {
                 gone(&clients, namespace, name.clone()).await?;
