@@ -144,8 +144,7 @@ async fn build(
     let (fenced_sender, fenced) = mpsc::channel(FENCED_MAX);
     let (emitter, event_queue) = Emitter::new();
     let (submitter, submit_queue) = Submitter::new();
-    let outboxes = Outboxes::default();
-    let findings = Findings::default();
+    let (outboxes, findings) = (Outboxes::default(), Findings::default());
     let sessions = Sessions::default();
     let leader_moved = Arc::new(Notify::new());
     let ambient = config.ambient.clone();
@@ -184,18 +183,14 @@ async fn build(
         stop: stop.clone(),
     };
     let elector = tokio::spawn(elector.run());
-    let about = Arc::new(about(config, installation.id, name));
-    let ttl = Duration::from_secs(TTL_SECONDS_DEFAULT.unsigned_abs());
-    let doctor =
-        Doctor::new(config.session_ttl.unwrap_or(ttl), config.election_ttl, config.ambient.now());
-    let doctor = Arc::new(doctor.with_fixed_ttl(config.session_ttl.is_some()));
-    let logs = LogRouter::default();
+    let (about, doctor) = (about(config, installation.id, name), doctor(config));
+    let (about, doctor) = (Arc::new(about), Arc::new(doctor));
     let api = Api {
         store,
         core,
         submitter,
         outboxes,
-        logs,
+        logs: LogRouter::default(),
         leadership,
         leader_moved,
         about,
@@ -204,6 +199,13 @@ async fn build(
         doctor,
     };
     Ok(Built { api, elector })
+}
+
+fn doctor(config: &Config) -> Doctor {
+    let ttl = Duration::from_secs(TTL_SECONDS_DEFAULT.unsigned_abs());
+    let ttl = config.session_ttl.unwrap_or(ttl);
+    Doctor::new(ttl, config.election_ttl, config.ambient.now())
+        .with_fixed_ttl(config.session_ttl.is_some())
 }
 
 fn about(config: &Config, installation: InstallationId, store: String) -> About {
