@@ -124,11 +124,19 @@ impl From<Status> for Failure {
         match code {
             "unauthenticated" => failure
                 .hint("give the token of this scheduler: --token-file FILE, or FLYBALL_TOKEN"),
+            "too-much" if is_full(&status) => Self { code: "store-full", ..failure }.hint(
+                "nothing was changed; make room in etcd and try again: docs/troubleshooting.md, StoreFull",
+            ),
             "unavailable" => failure.hint("is a scheduler running? start one with: flyball up"),
             "unsupported" => failure.hint("compare the versions: flyball version"),
             _ => failure,
         }
     }
+}
+
+/// The store takes no writes until an operator makes room.
+fn is_full(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == "STORE_FULL")
 }
 
 fn message(status: &Status) -> String {

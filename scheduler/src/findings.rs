@@ -12,13 +12,30 @@ use jiff::Timestamp;
 /// Further ones are logged and counted.
 const FINDINGS_MAX: usize = 100;
 
+/// The store takes no writes.
+pub(crate) const STORE_FULL: &str = "StoreFull";
+/// The store does not answer, or has no quorum.
+pub(crate) const STORE_UNAVAILABLE: &str = "StoreUnavailable";
+/// The store has raised an alarm that is not about room.
+pub(crate) const STORE_ALARM: &str = "StoreAlarm";
+/// The store went back in time; the subject is the node that knows.
+pub(crate) const STORE_BEHIND: &str = "StoreBehind";
+/// What to do about it.
+pub(crate) const STORE_BEHIND_STEP: &str = "restore the store with raised revisions (etcdutl snapshot restore --bump-revision … \
+     --mark-compacted), or raise its revision past that; then restart the schedulers";
+/// A node worked for another installation before.
+pub(crate) const OTHER_INSTALLATION: &str = "OtherInstallation";
+/// Keys and values that cannot be read.
+pub(crate) const UNREADABLE_KEY: &str = "UnreadableKey";
+/// Keys that lost their lease.
+pub(crate) const PERMANENT_KEY: &str = "PermanentKey";
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
     /// Work goes on.
     Warning,
     /// Something waits for the operator.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for conditions to come"))]
     Error,
 }
 
@@ -100,6 +117,11 @@ impl Findings {
         if self.lock().by_name.remove(&(name, subject.to_owned())).is_some() {
             tracing::info!(name, %subject, "a condition is over");
         }
+    }
+
+    /// True while a condition of this name about the whole installation holds.
+    pub(crate) fn holds(&self, name: &'static str) -> bool {
+        self.lock().by_name.contains_key(&(name, String::new()))
     }
 
     /// Of the conditions of this name only those of these subjects still hold.

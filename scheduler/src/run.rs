@@ -19,6 +19,7 @@ use crate::listen::Listener;
 use crate::shell::committer::Committer;
 use crate::shell::events::{self, Emitter};
 use crate::shell::feeder::Feeder;
+use crate::shell::keeper::Keeper;
 use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
 use crate::shell::outbox::Outboxes;
@@ -160,6 +161,7 @@ async fn build(
         leadership: leadership.clone(),
         fenced: fenced_sender,
         core: core.clone(),
+        findings: findings.clone(),
     };
     tasks.spawn(committer.run());
     let feeder = Feeder {
@@ -171,10 +173,9 @@ async fn build(
     };
     tasks.spawn(feeder.run());
     until_listed(&core).await?;
-    let address = config.advertise.clone().or_else(|| addresses.first().cloned());
     let elector = Elector {
         store: store.clone(),
-        record: LeaderRecord { id: config.id.clone(), address: address.unwrap_or_default() },
+        record: leader_record(config, addresses),
         ttl: config.election_ttl,
         current: leading,
         fenced,
@@ -183,8 +184,6 @@ async fn build(
         stop: stop.clone(),
     };
     let elector = tokio::spawn(elector.run());
-    let (about, doctor) = (about(config, installation.id, name), doctor(config));
-    let (about, doctor) = (Arc::new(about), Arc::new(doctor));
     let api = Api {
         store,
         core,
@@ -193,12 +192,28 @@ async fn build(
         logs: LogRouter::default(),
         leadership,
         leader_moved,
-        about,
+        about: Arc::new(about(config, installation.id, name)),
         findings,
         sessions,
-        doctor,
+        doctor: Arc::new(doctor(config)),
     };
+    tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })
+}
+
+fn leader_record(config: &Config, addresses: &[String]) -> LeaderRecord {
+    let address = config.advertise.clone().or_else(|| addresses.first().cloned());
+    LeaderRecord { id: config.id.clone(), address: address.unwrap_or_default() }
+}
+
+fn keeper(api: &Api) -> Keeper {
+    Keeper {
+        store: api.store.clone(),
+        findings: api.findings.clone(),
+        sessions: api.sessions.clone(),
+        leadership: api.leadership.clone(),
+        core: api.core.clone(),
+    }
 }
 
 fn doctor(config: &Config) -> Doctor {

@@ -14,6 +14,7 @@ mod misuse;
 mod moving_base;
 mod overlap;
 mod reporter;
+mod rogue;
 mod rolling;
 mod schedulers;
 mod takeover;

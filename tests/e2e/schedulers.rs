@@ -21,7 +21,7 @@ fn token(cluster: &Cluster, name: &str) -> String {
     let claims = cluster.json(&["get", "claims", "-o", "json"]);
     let of = |claim: &&serde_json::Value| claim.to_string().contains(name);
     let claim = items(&claims).find(of).expect("the loop has a claim");
-    claim["token"].to_string()
+    claim["claim"]["token"].as_i64().expect("a token").to_string()
 }
 
 #[test]

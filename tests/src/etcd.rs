@@ -150,6 +150,41 @@ impl Etcd {
     /// If it does not start again.
     pub async fn crash_and_restart(&mut self) {
         self.stop();
+        self.start_again().await;
+    }
+
+    /// Kills the server; its data stay.
+    pub fn kill(&mut self) {
+        self.stop();
+    }
+
+    /// Replaces all data by a snapshot's, as `etcdctl snapshot restore` of this version does it, and
+    /// starts the server on it.
+    ///
+    /// # Panics
+    /// If it cannot be restored or does not start.
+    pub async fn restore(&mut self, snapshot: &Path) {
+        self.stop();
+        let dir = self.dir.path();
+        std::fs::remove_dir_all(dir.join("data")).expect("the data can be removed");
+        let restored = Command::new(etcdctl().expect("an etcdctl"))
+            .current_dir(dir)
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore", "--data-dir", "data", "--name", "default"])
+            .args(["--initial-cluster", "default=unix://localhost:2"])
+            .args(["--initial-advertise-peer-urls", "unix://localhost:2"])
+            .arg(snapshot)
+            .output()
+            .expect("etcdctl runs");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        self.start_again().await;
+    }
+
+    /// Starts the server again on its data.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start_again(&mut self) {
         for socket in ["localhost:1", "localhost:2"] {
             let _ = std::fs::remove_file(self.dir.path().join(socket));
         }

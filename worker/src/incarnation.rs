@@ -14,6 +14,7 @@ use crate::git::{Caches, Git, GitSettings, remove_any};
 use crate::ground::{Deadline, Ground, Machine, Processes};
 use crate::link::Link;
 use crate::logs::LogDir;
+use crate::mark::Mark;
 use crate::runs::Runs;
 
 /// Why a life ended.
@@ -50,6 +51,8 @@ pub(crate) struct Life {
     pub(crate) deadline: Arc<dyn Deadline>,
     pub(crate) link: Arc<Link>,
     pub(crate) runs: Arc<Runs>,
+    /// The highest token that the node was given.
+    pub(crate) mark: Mark,
     /// The grant, once there is one.
     pub(crate) grant: watch::Sender<Option<Grant>>,
     /// Set once, by whoever sees the end first.
@@ -111,7 +114,9 @@ impl Life {
         let runs = Arc::new(Runs::new(Arc::new(processes)));
         let (ground, deadline) = (Arc::new(Machine), Arc::new(guard.extender()));
         let (grant, end) = (watch::Sender::new(None), watch::Sender::new(None));
-        let life = Self { config, id, replaces, facts, ground, deadline, link, runs, grant, end };
+        let mark = Mark::open(&config.data_dir);
+        let life =
+            Self { config, id, replaces, facts, ground, deadline, link, runs, mark, grant, end };
         Ok(Begun { life: Arc::new(life), guard })
     }
 

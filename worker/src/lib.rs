@@ -13,6 +13,7 @@ mod host;
 mod incarnation;
 mod link;
 mod logs;
+mod mark;
 mod route;
 mod run;
 mod runs;

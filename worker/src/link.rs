@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flyball_core::ids::{LoopKey, LoopUid, Token};
-use flyball_core::status::{Outcome, Progress};
+use flyball_core::status::{Outcome, Phase, Progress, Reason};
 use flyball_proto::v1::{Ack, NodeMessage, RunEnded, RunUpdate, node_message::Message};
 use tokio::sync::{mpsc, oneshot};
 
@@ -100,6 +100,20 @@ impl Link {
         .await
     }
 
+    /// Hands back an assignment that cannot be read; nothing of it was started.
+    pub(crate) async fn unreadable(&self, run: &RunId, why: &str) -> Result<(), Refused> {
+        let version = env!("CARGO_PKG_VERSION");
+        let outcome = Outcome {
+            phase: Phase::Pending,
+            reason: Reason::RunLost,
+            message: format!("the node failed: its worker, {version}, cannot read the work: {why}"),
+            evidence: Vec::new(),
+            retry_after_ms: 0,
+        };
+        // Without progress: what is stored stays.
+        self.end(run, Vec::new(), &outcome, true).await
+    }
+
     /// Reports the end of a run; returns once it is durable.
     ///
     /// # Errors
@@ -111,7 +125,17 @@ impl Link {
         outcome: &Outcome,
         stopped: bool,
     ) -> Result<(), Refused> {
-        let (progress_json, outcome_json) = (json(progress), json(outcome));
+        self.end(run, json(progress), outcome, stopped).await
+    }
+
+    async fn end(
+        &self,
+        run: &RunId,
+        progress_json: Vec<u8>,
+        outcome: &Outcome,
+        stopped: bool,
+    ) -> Result<(), Refused> {
+        let outcome_json = json(outcome);
         self.report(|sequence| {
             Message::RunEnded(RunEnded {
                 sequence,

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flyball_core::ids::InstallationId;
+use flyball_core::ids::{InstallationId, LoopKey, LoopUid, Token};
 use flyball_core::lease::{BootInstant, LeaseClock, Margins};
 use flyball_proto::transport::Address;
 use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
-    NodeMessage, Refused, Register, Registered, SchedulerMessage, node_message, scheduler_message,
+    Assign, NodeMessage, Refused, Register, Registered, SchedulerMessage, node_message,
+    scheduler_message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::incarnation::{Grant, Life, LifeEnd};
-use crate::link::OUTBOX_MESSAGES_MAX;
+use crate::link::{OUTBOX_MESSAGES_MAX, RunId};
 use crate::route::{Route, Tried};
 use crate::runs::Assignment;
 
@@ -137,6 +138,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn register(life: &Life) -> Register {
     let grant = life.grant.borrow().clone();
+    let seen = life.mark.seen();
     Register {
         node: life.config.node.to_string(),
         incarnation: life.id.to_string(),
@@ -148,6 +150,8 @@ fn register(life: &Life) -> Register {
         runs: life.runs.live(),
         replaces: life.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
         unusable: String::new(),
+        token_mark: seen.token,
+        installation: seen.installation,
     }
 }
 
@@ -173,6 +177,7 @@ fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
     } else {
         tracing::info!(granted, "the lease is granted, seconds");
     }
+    life.mark.on_installation(&registered.installation);
     let installation = InstallationId(registered.installation.clone());
     life.runs.set_installation(installation);
     life.grant.send_replace(Some(Grant {
@@ -197,6 +202,28 @@ fn on_refused(address: &Address, refused: Refused) -> StreamEnd {
     }
 }
 
+fn on_assign(life: &Arc<Life>, assign: Assign) {
+    let id = RunId {
+        key: LoopKey::new(assign.namespace.clone(), assign.name.clone()),
+        uid: LoopUid(assign.uid.clone()),
+        token: Token(assign.token),
+    };
+    life.mark.on_token(id.token);
+    match Assignment::read(assign) {
+        Ok(assignment) => life.runs.assign(assignment),
+        // Handed back, or the loop would stay assigned to a node that does nothing about it.
+        Err(error) => {
+            let why = error.to_string();
+            tracing::error!(run = %id.key, token = %id.token, why, "unreadable assignment");
+            let link = life.link.clone();
+            tokio::spawn(async move {
+                // Refused: somebody else owns it already.
+                let _ = link.unreadable(&id, &why).await;
+            });
+        }
+    }
+}
+
 async fn receive(
     life: &Arc<Life>,
     address: &Address,
@@ -210,10 +237,7 @@ async fn receive(
             Err(status) => return closed(status.to_string()),
         };
         match message {
-            Some(scheduler_message::Message::Assign(assign)) => match Assignment::read(assign) {
-                Ok(assignment) => life.runs.assign(assignment),
-                Err(error) => tracing::error!("unreadable assignment: {error}"),
-            },
+            Some(scheduler_message::Message::Assign(assign)) => on_assign(life, assign),
             Some(scheduler_message::Message::StopRun(stop)) => life.runs.stop(&stop),
             Some(scheduler_message::Message::Ack(ack)) => life.link.on_ack(ack),
             Some(scheduler_message::Message::LogRequest(request)) => life.runs.serve_logs(request),

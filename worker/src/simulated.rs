@@ -13,6 +13,7 @@ pub use crate::runs::{Assignment, Stop};
 use crate::config::Config;
 use crate::ground::{Deadline, Execute, Ground};
 use crate::incarnation::Life;
+use crate::mark::Mark;
 use crate::runs::Runs;
 use crate::{heartbeat, session};
 
@@ -41,8 +42,9 @@ pub async fn live(parts: Parts, lost: impl Future<Output = ()>) -> LifeEnd {
     let Parts { config, id, replaces, ground, deadline, execute, link } = parts;
     let runs = Arc::new(Runs::new(execute));
     let (grant, end) = (watch::Sender::new(None), watch::Sender::new(None));
+    let mark = Mark::default();
     let facts = config.facts.clone();
-    let life = Life { config, id, replaces, facts, ground, deadline, link, runs, grant, end };
+    let life = Life { config, id, replaces, facts, ground, deadline, link, runs, mark, grant, end };
     let life = Arc::new(life);
     let session = tokio::spawn(session::keep(life.clone()));
     let beats = tokio::spawn(beat(life.clone()));

@@ -85,6 +85,9 @@ pub enum Reason {
     Backoff,
     /// Parked: held by a user or by a named condition.
     Hold,
+    /// Parked: the journal holds a token that the store has not reached, so the store went back in
+    /// time. Tried again after a while.
+    StoreBehindJournal,
     /// Parked: several runs were lost without an accepted iteration.
     RunsLost,
     /// Unreachable: patience ended without progress.
@@ -111,6 +114,13 @@ pub enum Reason {
     ByUser,
 }
 
+impl Reason {
+    /// True when a loop parked for this reason goes on by itself after a pause.
+    pub fn is_timed(self) -> bool {
+        matches!(self, Self::Backoff | Self::StoreBehindJournal)
+    }
+}
+
 /// How a run ended, as its worker reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -125,7 +135,7 @@ pub struct Outcome {
     /// For `Unreachable`: which checks fail and what was tried, bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// For `Parked` with reason backoff: milliseconds until the next try.
+    /// For `Parked` with a reason that ends by itself: milliseconds until the next try.
     #[serde(default)]
     pub retry_after_ms: u64,
 }

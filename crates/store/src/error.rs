@@ -29,7 +29,10 @@ pub enum StoreError {
         why: String,
     },
     /// The store's quota is used up; it accepts deletes only.
-    #[error("the store is out of space: {why}")]
+    #[error(
+        "the store is full, etcd has raised its NOSPACE alarm and takes only deletes: {why}; make \
+         room (etcdctl compact, defrag, alarm disarm), then try again"
+    )]
     OutOfSpace {
         /// What the store said.
         why: String,

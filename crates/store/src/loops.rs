@@ -157,6 +157,29 @@ impl Store {
         Ok(Some((decode_loop(key, record)?, status)))
     }
 
+    /// Deletes a loop that nobody owns and that leaves no journal to be sealed, at the revisions given.
+    /// It only deletes, so a store that is full takes it. False if it has moved or is owned.
+    ///
+    /// # Errors
+    /// Those of the transport; after an unknown outcome read the loop again.
+    pub async fn delete_idle_loop(
+        &self,
+        key: &LoopKey,
+        loop_revision: i64,
+        status_revision: i64,
+    ) -> Result<bool, StoreError> {
+        let (spec, status, claim) = (keys::spec(key), keys::status(key), keys::claim(key));
+        // An assignment under way compares the status, so one of the two is refused.
+        let txn = Txn::new()
+            .when([
+                Compare::mod_revision(spec.clone(), CompareOp::Equal, loop_revision),
+                Compare::mod_revision(status.clone(), CompareOp::Equal, status_revision),
+                Compare::create_revision(claim, CompareOp::Equal, 0),
+            ])
+            .and_then([TxnOp::delete(spec, None), TxnOp::delete(status, None)]);
+        Ok(self.etcd.txn(txn).await?.succeeded)
+    }
+
     /// Reads a loop's claim.
     ///
     /// # Errors

@@ -86,8 +86,11 @@ impl Store {
 
     /// Removes a session key that somebody put without its lease, once its incarnation's lease is gone:
     /// it would shut the node out for ever. One that cannot be read goes too: it names nobody, and
-    /// claims do not rest on it.
-    async fn remove_detached_session(
+    /// claims do not rest on it. Any other one stays.
+    ///
+    /// # Errors
+    /// Those of the transport; repeating is safe.
+    pub async fn remove_detached_session(
         &self,
         leadership: &Leadership,
         node: &NodeName,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Channel, Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Channel, Compare, CompareOp, GetOptions, Txn, TxnOp};
 use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 
@@ -121,5 +121,14 @@ impl Store {
             });
         }
         Ok(Installation { id: found.id.into(), schema_version: found.schema_version })
+    }
+
+    /// The newest revision, by a read that a quorum has to confirm.
+    ///
+    /// # Errors
+    /// Those of the transport; always safe to repeat.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        let answer = self.etcd.range(keys::INSTALLATION.into(), GetOptions::new()).await?;
+        Ok(answer.header.map_or(0, |header| header.revision))
     }
 }

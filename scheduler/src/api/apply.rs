@@ -18,6 +18,7 @@ use tracing::Instrument;
 use super::Api;
 use super::documents::object;
 use super::error::{contended, invalid, invalid_field, of_store, status};
+use crate::findings::STORE_FULL;
 use crate::reactor::Event;
 
 /// Tries against others who write the same loop, or against answers that were lost.
@@ -129,6 +130,13 @@ impl Api {
         let applied = Applied { object: object(&record, &status), outcome: "created" };
         if wanted.dry_run {
             return Ok(Some(applied));
+        }
+        // etcd counts no puts in nested transactions, which batches are made of, so it would let this
+        // one pass.
+        if self.findings.holds(STORE_FULL) {
+            return Err(of_store(&StoreError::OutOfSpace {
+                why: "nothing was written".to_owned(),
+            }));
         }
         match self.submitter.create(Arc::new(record), Arc::new(status)).await {
             Ok(CreateLoop::Created { .. }) => Ok(Some(applied)),

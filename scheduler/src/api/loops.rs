@@ -12,7 +12,7 @@ use flyball_proto::v1::{
 };
 use flyball_store::LoopRecord;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::Api;
 use super::apply::key_of;
@@ -104,13 +104,20 @@ impl Loops for Api {
     ) -> Result<Response<DeleteLoopResponse>, Status> {
         let request = request.into_inner();
         let key = key_of(&request.namespace, &request.name)?;
-        let (_, phase) = self
-            .rewrite(&key, |record, _| {
-                let change = !record.delete;
-                record.delete = true;
-                change
-            })
-            .await?;
+        let wish = |record: &mut LoopRecord, _| {
+            let change = !record.delete;
+            record.delete = true;
+            change
+        };
+        let (_, phase) = match self.rewrite(&key, wish).await {
+            // A full store takes no wishes, but it takes deletes.
+            Err(full)
+                if full.code() == Code::ResourceExhausted && self.delete_idle(&key).await? =>
+            {
+                return Ok(Response::new(DeleteLoopResponse { pending: false }));
+            }
+            rewritten => rewritten?,
+        };
         Ok(Response::new(DeleteLoopResponse { pending: phase.is_owned() }))
     }
 
@@ -146,6 +153,18 @@ impl Loops for Api {
 }
 
 impl Api {
+    /// Deletes a loop at once if nobody owns it and it leaves no journal to be sealed.
+    async fn delete_idle(&self, key: &LoopKey) -> Result<bool, Status> {
+        let found = self.store.get_loop(key).await.map_err(|error| of_store(&error))?;
+        let Some((record, Some(status))) = found else { return Ok(false) };
+        if status.value.phase.is_owned() || !status.value.unsealed.is_empty() {
+            return Ok(false);
+        }
+        let (record, status) = (record.mod_revision, status.mod_revision);
+        let deleted = self.store.delete_idle_loop(key, record, status).await;
+        deleted.map_err(|error| of_store(&error))
+    }
+
     /// Changes a loop's record by compare-and-swap; `change` says whether there is anything to
     /// write. Answers the object and its phase when it was read.
     async fn rewrite(

@@ -10,6 +10,7 @@ mod heartbeat;
 mod leases;
 mod logs;
 mod loops;
+mod marks;
 mod nodes;
 mod reports;
 mod server;

@@ -144,6 +144,9 @@ impl Api {
             let message = "this scheduler does not lead".to_owned();
             return Err(NotOpened::Refused { reason: "not-leader", message });
         };
+        if let Some(message) = self.check_mark(register).await? {
+            return Err(NotOpened::Refused { reason: "store-behind", message });
+        }
         let node = NodeName(register.node.clone());
         let incarnation = Incarnation(register.incarnation.clone());
         if register.lease_id == 0 {

@@ -179,6 +179,17 @@ impl Reactor {
         if claimed == Some(revision) || self.view.revision < revision {
             return;
         }
+        // Overwritten without its lease, it has another revision than its claim, and is owned still.
+        let wanted = (owner.access(), owner.resource());
+        let owns = |entry: &super::view::LoopEntry| {
+            entry.claim.get().is_some_and(|claim| {
+                let mut owners = super::derived::owners_of(&claim.resources).into_iter();
+                owners.any(|(access, resource)| (access, resource.as_str()) == wanted)
+            })
+        };
+        if self.view.loops.values().any(owns) {
+            return;
+        }
         tracing::warn!(%key, resource = owner.resource(), "an owner key without a claim is removed");
         let remove = RemoveOrphan { orphan: OrphanKey::Owner(owner), revision };
         self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new(), Vec::new());

@@ -67,6 +67,8 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
+    /// The store takes no writes until somebody makes room, or takes them again.
+    StoreFull(bool),
     /// A worker reports on a run.
     Report(Box<Report>),
     /// Time has passed; sent at the bound of [`super::Reactor::wake_at`] and at idle now and then.

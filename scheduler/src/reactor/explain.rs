@@ -79,6 +79,14 @@ impl Reactor {
         } else if !self.is_acting() {
             told.findings.push("the scheduler reads its state anew and decides nothing".to_owned());
         }
+        if self.full {
+            told.findings
+                .push("the store is full: nothing is assigned until there is room".to_owned());
+            told.next_steps.push(
+                "etcdctl compact, defrag --cluster and alarm disarm (docs/troubleshooting.md)"
+                    .to_owned(),
+            );
+        }
         if let Some(in_flight) = &entry.in_flight {
             told.findings.push(if in_flight.unresolved {
                 "the store's answer to the last transaction was lost; it is being read back, and \
@@ -226,6 +234,16 @@ fn explain_parked(status: &LoopStatus, now: Timestamp, told: &mut Explanation) {
     if let Some(until) = status.parked_until {
         let left = until.duration_since(now).as_secs().max(0);
         told.findings.push(format!("parked until {until}, in {left} s"));
+    }
+    if status.reason == Reason::StoreBehindJournal {
+        told.next_steps.push(
+            "restore the store with raised revisions (etcdutl snapshot restore --bump-revision), or \
+             raise its revision past the journal's token; then it goes on by itself"
+                .to_owned(),
+        );
+    }
+    if status.reason == Reason::Hold {
+        told.next_steps.push("remove the cause, then apply a changed spec to go on".to_owned());
     }
     if status.reason == Reason::RunsLost {
         told.findings.push(format!("{} runs lost in a row", status.runs_lost));

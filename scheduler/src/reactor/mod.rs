@@ -76,6 +76,8 @@ pub struct Reactor {
     current: bool,
     commits: BTreeMap<CommitId, commits::Subject>,
     commit_last: u64,
+    /// The store is full: nothing new is begun, what runs goes on.
+    full: bool,
     /// Nodes whose last commit was not done: not before this time.
     node_retries: BTreeMap<NodeName, Timestamp>,
     /// The earliest deadline of a drain that has not been acted on.
@@ -104,6 +106,7 @@ impl Reactor {
             current: false,
             commits: BTreeMap::new(),
             commit_last: 0,
+            full: false,
             node_retries: BTreeMap::new(),
             next_drain: None,
             woken: BTreeSet::new(),
@@ -129,6 +132,10 @@ impl Reactor {
             Event::Attached(attached) => self.on_attached(*attached, now),
             Event::Detached { session } => self.on_detached(session, now),
             Event::Leaving { session } => self.on_leaving(session),
+            Event::StoreFull(full) => {
+                self.wake_all |= self.full && !full;
+                self.full = full;
+            }
             Event::Report(report) => self.on_report(*report),
             Event::Tick => {}
         }
@@ -275,7 +282,7 @@ impl Reactor {
                 self.changed.insert(key);
             }
         }
-        if self.is_acting() {
+        if self.is_acting() && !self.full {
             self.place(now);
         }
     }

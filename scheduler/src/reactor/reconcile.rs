@@ -40,8 +40,11 @@ impl Reactor {
         if entry.in_flight.is_some() || entry.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        let untold = self.is_untold_and_unwanted(key, entry);
-        match next_step(key, entry, untold, now) {
+        let facts = Facts {
+            untold: self.is_untold_and_unwanted(key, entry),
+            abandoned: self.is_abandoned(entry),
+        };
+        match next_step(key, entry, facts, now) {
             None => {}
             Some(Step::Put { status, token, notice }) => {
                 self.put_status(key, *status, token, notice);
@@ -51,6 +54,17 @@ impl Reactor {
             Some(Step::Remove) => self.remove_loop(key),
             Some(Step::Orphan) => self.remove_orphan(key),
         }
+    }
+
+    /// True if the loop's claim would stay for ever: somebody put it without its lease, and the
+    /// incarnation that owns it has no session any more. While it has one its run goes on.
+    fn is_abandoned(&self, entry: &LoopEntry) -> bool {
+        let detached = entry.claim.stored().filter(|claim| claim.lease == 0);
+        detached.is_some_and(|claim| {
+            let node = self.view.nodes.get(&claim.value.node);
+            let session = node.and_then(|node| node.session.get());
+            session.is_none_or(|session| session.incarnation != claim.value.incarnation)
+        })
     }
 
     fn put_status(
@@ -74,8 +88,8 @@ impl Reactor {
         self.commit_loop(key, Mutation::RemoveLoop(remove), Vec::new(), Vec::new());
     }
 
-    /// A claim without its loop: somebody removed keys by hand, or re-created the loop under a
-    /// running one. Its node is told to stop, then the claim goes.
+    /// A claim without its loop (somebody removed keys by hand, or re-created the loop under a
+    /// running one), or one that lost its lease and its owner. Its node is told to stop, then the claim goes.
     fn remove_orphan(&mut self, key: &LoopKey) {
         self.stop_orphan(key);
         let Some(entry) = self.view.loops.get(key) else { return };
@@ -85,18 +99,25 @@ impl Reactor {
     }
 }
 
-/// `untold`: its node does not know of the assignment, and need not.
-fn next_step(key: &LoopKey, entry: &LoopEntry, untold: bool, now: Timestamp) -> Option<Step> {
+/// What the next step depends on besides the loop itself.
+struct Facts {
+    /// Its node does not know of the assignment, and need not.
+    untold: bool,
+    /// Its claim lost its lease, and its incarnation has ended.
+    abandoned: bool,
+}
+
+fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> Option<Step> {
     let Some(record) = entry.record.get() else {
         return entry.claim.get().map(|_| Step::Orphan);
     };
     let status = entry.status.get()?;
     if let Some(claim) = entry.claim.get() {
-        if claim.uid != record.uid {
+        if claim.uid != record.uid || facts.abandoned {
             return Some(Step::Orphan);
         }
         let reports = reports::fold(entry).map(Box::new).map(Step::Reports);
-        return reports.or_else(|| untold.then_some(Step::Unassign));
+        return reports.or_else(|| facts.untold.then_some(Step::Unassign));
     }
     if status.phase.is_owned() {
         // A scheduler that started after the claim vanished does not know its token. The revision of

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
-use flyball_store::{CommitError, Leadership, Mutation, MutationResult, Resolution, Store};
+use flyball_store::{
+    CommitError, Leadership, Mutation, MutationResult, Resolution, Store, StoreError,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::core::{CommitRequest, Handle};
+use super::keeper;
+use crate::findings::{Findings, STORE_FULL, Severity};
 use crate::reactor::{CommitId, CommitResult, Event};
 
 /// Mutations per call of the store, which splits them into transactions of a size that etcd takes.
@@ -16,6 +20,9 @@ const BATCH_MAX: usize = 256;
 const RESOLVE_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Pause after a commit that a full store refused: it stays full until somebody acts.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
 /// Commits for as long as the core task lives.
 pub(crate) struct Committer {
     pub(crate) store: Store,
@@ -24,6 +31,7 @@ pub(crate) struct Committer {
     /// Told when a transaction found another leader.
     pub(crate) fenced: mpsc::Sender<i64>,
     pub(crate) core: Handle,
+    pub(crate) findings: Findings,
 }
 
 impl Committer {
@@ -65,15 +73,44 @@ impl Committer {
         if mutations.is_empty() {
             return Vec::new();
         }
-        let commit = self.store.commit(leadership, mutations).await;
+        let mut commit = self.store.commit(leadership, mutations).await;
         if let Some(error) = &commit.error {
             tracing::warn!(%error, "a commit did not go through");
             if matches!(error, CommitError::Fenced { .. }) {
                 // Full only if it was told already.
                 let _ = self.fenced.try_send(leadership.create_revision);
             }
+            if matches!(error, CommitError::Store(StoreError::OutOfSpace { .. })) {
+                self.on_full(leadership, mutations, &mut commit.results).await;
+            }
         }
         commit.results.into_iter().map(result_of).collect()
+    }
+
+    /// The store is full: what only deletes is taken all the same if it goes alone, and makes room.
+    async fn on_full(
+        &self,
+        leadership: &Leadership,
+        mutations: &[Mutation],
+        results: &mut [MutationResult],
+    ) {
+        let at = (STORE_FULL, "");
+        self.findings.raise(Severity::Error, at, keeper::FULL.to_owned(), keeper::FULL_STEP);
+        let deletes = |mutation: &Mutation| {
+            matches!(mutation, Mutation::RemoveLoop(_) | Mutation::RemoveOrphan(_))
+        };
+        let open = |index: &usize| results[*index] == MutationResult::NotApplied;
+        let indices: Vec<usize> =
+            (0..mutations.len()).filter(open).filter(|index| deletes(&mutations[*index])).collect();
+        if indices.is_empty() || indices.len() == mutations.len() {
+            tokio::time::sleep(FULL_PAUSE).await;
+            return;
+        }
+        let alone: Vec<Mutation> = indices.iter().map(|index| mutations[*index].clone()).collect();
+        let commit = self.store.commit(leadership, &alone).await;
+        for (index, result) in indices.into_iter().zip(commit.results) {
+            results[index] = result;
+        }
     }
 
     /// Finds out what became of a commit, in a task of its own: others need not wait for it.

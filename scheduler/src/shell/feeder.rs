@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flyball_store::{Change, Snapshot, Store, WatchItem};
+use flyball_store::{Change, Snapshot, Store, StoreError, WatchItem};
 use tokio::sync::{Notify, mpsc};
 
 use super::core::{Handle, Stopped};
@@ -13,6 +13,10 @@ use crate::reactor::Event;
 /// Pauses between tries to list.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Tries after which an answer that is too old is not a member's that lags, but the store's: about
+/// five seconds.
+const BEHIND_TRIES: u32 = 10;
 
 /// The reactor needs a listing.
 #[derive(Debug, Clone, Copy)]
@@ -53,13 +57,20 @@ impl Feeder {
     }
 
     #[tracing::instrument(name = "list", skip(self))]
-    async fn list(&self, revision_min: i64) -> Snapshot {
+    async fn list(&mut self, revision_min: i64) -> Snapshot {
         let mut pause = RETRY_MIN;
+        let mut behind = 0;
         loop {
             match self.store.snapshot(revision_min).await {
                 Ok(snapshot) => return snapshot,
                 Err(error) => {
                     tracing::warn!(%error, "cannot list the state");
+                    if let StoreError::Stale { found, wanted } = error {
+                        behind += 1;
+                        if behind >= BEHIND_TRIES {
+                            self.observer.on_behind(found, wanted);
+                        }
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_MAX);
                 }

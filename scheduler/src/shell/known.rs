@@ -8,12 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use flyball_core::ids::NodeName;
 use flyball_store::{Change, SessionRecord, Snapshot, Stored};
 
-use crate::findings::{Findings, Severity};
-
-/// Name of the condition for keys and values that cannot be read.
-const UNREADABLE: &str = "UnreadableKey";
-/// Name of the condition for keys that lost their lease.
-const PERMANENT: &str = "PermanentKey";
+use crate::findings::{
+    Findings, PERMANENT_KEY as PERMANENT, STORE_BEHIND, STORE_BEHIND_STEP, Severity,
+    UNREADABLE_KEY as UNREADABLE,
+};
 
 const UNREADABLE_STEP: &str = "find out who writes there; if nobody runs a newer version of Flyball, \
                                delete the key: etcdctl del <key>";
@@ -22,7 +20,7 @@ const PERMANENT_STEP: &str = "nothing, it is removed as soon as its owner is gon
 
 /// The live sessions as the watch tells them. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sessions(Arc<RwLock<BTreeMap<NodeName, SessionRecord>>>);
+pub(crate) struct Sessions(Arc<RwLock<BTreeMap<NodeName, Stored<SessionRecord>>>>);
 
 impl Sessions {
     /// True if this lease is known to be the one of the node's incarnation. What is known may be
@@ -31,11 +29,18 @@ impl Sessions {
     pub(crate) fn is_of(&self, node: &str, incarnation: &str, lease: i64) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&NodeName(node.to_owned())).is_some_and(|session| {
-            session.incarnation.as_str() == incarnation && session.lease == lease
+            session.value.incarnation.as_str() == incarnation && session.value.lease == lease
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<NodeName, SessionRecord>)) {
+    /// Nodes whose session key lost its lease, so that it does not end with its incarnation.
+    pub(crate) fn detached(&self) -> Vec<NodeName> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let detached = known.iter().filter(|(_, session)| session.lease == 0);
+        detached.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<NodeName, Stored<SessionRecord>>)) {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -54,12 +59,21 @@ impl Observer {
         Self { sessions, findings, odd: BTreeSet::new() }
     }
 
+    /// The store does not reach a revision that this scheduler has seen.
+    pub(crate) fn on_behind(&self, found: i64, wanted: i64) {
+        let message = format!(
+            "this scheduler has seen revision {wanted}, and the store is at {found}: it was restored \
+             from an old state, and nothing is decided on it"
+        );
+        self.findings.raise(Severity::Error, (STORE_BEHIND, ""), message, STORE_BEHIND_STEP);
+    }
+
     /// The whole state.
     pub(crate) fn on_snapshot(&mut self, snapshot: &Snapshot) {
-        let sessions = snapshot.sessions.iter();
-        let sessions = sessions.map(|(name, stored)| (name.clone(), stored.value.clone()));
+        let sessions = snapshot.sessions.iter().cloned();
         self.sessions.change(|known| *known = sessions.collect());
         self.odd.clear();
+        self.findings.clear(STORE_BEHIND, "");
         for one in &snapshot.undecodable {
             self.raise_unreadable(&one.key, &one.why);
         }
@@ -94,7 +108,7 @@ impl Observer {
             Change::Session(name, stored) => {
                 self.sessions.change(|known| {
                     match stored {
-                        Some(stored) => known.insert(name.clone(), stored.value.clone()),
+                        Some(stored) => known.insert(name.clone(), stored.clone()),
                         None => known.remove(name),
                     };
                 });

@@ -13,6 +13,7 @@ pub(crate) mod committer;
 mod core;
 pub(crate) mod events;
 pub(crate) mod feeder;
+pub(crate) mod keeper;
 pub(crate) mod known;
 pub(crate) mod leadership;
 pub(crate) mod outbox;

@@ -7,6 +7,10 @@ use super::outcome;
 use crate::git::{GitError, JournalError};
 use crate::runs::Stop;
 
+/// Pause before another try when the store is behind the journal: somebody has to act first, and each
+/// try costs a fetch.
+const STORE_BEHIND_RETRY_MS: u64 = 60_000;
+
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Halt {
@@ -63,6 +67,17 @@ impl Halt {
         Self::End(Outcome { retry_after_ms, ..parked })
     }
 
+    /// The store handed out a token that the journal has passed already.
+    fn store_behind(found: i64, own: i64) -> Self {
+        let message = format!(
+            "the journal is at token {found} and this run has {own}: the store was restored from an \
+             old state; restore it with raised revisions (etcdutl snapshot restore \
+             --bump-revision), or raise its revision past {found}; tried again every minute"
+        );
+        let parked = outcome(Phase::Parked, Reason::StoreBehindJournal, message);
+        Self::End(Outcome { retry_after_ms: STORE_BEHIND_RETRY_MS, ..parked })
+    }
+
     /// What a failed git operation means.
     pub(super) fn of_git(error: GitError, governor: &mut Governor) -> Self {
         match error {
@@ -87,6 +102,9 @@ impl Halt {
         match error {
             // Whoever lost its claim is refused by the store when it reports this. If it is taken,
             // the journal is ahead of the store, which no other run can heal: a person must look.
+            JournalError::Fenced { found_token, own_token } if found_token >= own_token => {
+                Self::store_behind(found_token, own_token)
+            }
             JournalError::Fenced { .. } => Self::hold(format!("Fenced: {error}")),
             JournalError::Corrupt { .. } => Self::hold(format!("JournalDamaged: {error}")),
             // The next run reads the journal again and goes on from what it says.
@@ -112,6 +130,17 @@ mod tests {
         let error = GitError::Unreachable { message: "no route".to_owned() };
         let Halt::End(parked) = Halt::of_git(error, &mut governor()) else { panic!() };
         assert_eq!((parked.phase, parked.reason), (Phase::Parked, Reason::Backoff));
+    }
+
+    #[test]
+    fn a_journal_ahead_of_the_store_is_named_with_both_tokens() {
+        let error = JournalError::Fenced { found_token: 90, own_token: 7 };
+        let Halt::End(parked) = Halt::of_journal(error, &mut governor()) else { panic!() };
+        assert_eq!((parked.phase, parked.reason), (Phase::Parked, Reason::StoreBehindJournal));
+        assert!(parked.message.contains("90") && parked.message.contains("has 7"));
+        let error = JournalError::Fenced { found_token: 3, own_token: 7 };
+        let Halt::End(parked) = Halt::of_journal(error, &mut governor()) else { panic!() };
+        assert_eq!(parked.reason, Reason::Hold);
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn end_run(next: &mut LoopStatus, outcome: &Outcome, now: Timestamp) {
     explain(next, outcome.reason, &outcome.message);
     let lines = outcome.evidence.iter().take(EVIDENCE_LINES_MAX);
     next.evidence = lines.map(|line| clip(line, MESSAGE_BYTES_MAX)).collect();
-    if outcome.phase == Phase::Parked && outcome.reason == Reason::Backoff {
+    if outcome.phase == Phase::Parked && outcome.reason.is_timed() {
         let pause = i64::try_from(outcome.retry_after_ms).unwrap_or(i64::MAX);
         let until = now.checked_add(SignedDuration::from_millis(pause));
         next.parked_until = Some(until.unwrap_or(Timestamp::MAX));

@@ -71,7 +71,7 @@ pub enum LoopEvent {
         /// One line for people, with numbers.
         message: String,
     },
-    /// The pause of a loop parked with reason `Backoff` is over.
+    /// The pause of a parked loop is over.
     ParkDue,
     /// What a parked loop waited for has come, or a user says go on.
     Resumed {
@@ -287,7 +287,7 @@ pub fn transition(status: &LoopStatus, event: &LoopEvent) -> Result<Phase, Illeg
         LoopEvent::Blocked { reason, .. } if !reason_fits(Phase::Pending, *reason) => {
             return Err(illegal(format!("{reason:?} is no reason for Pending")));
         }
-        LoopEvent::ParkDue if status.reason != Reason::Backoff => {
+        LoopEvent::ParkDue if !status.reason.is_timed() => {
             return Err(illegal(format!("it is parked for {:?}, not for a time", status.reason)));
         }
         _ => *first,
@@ -323,7 +323,13 @@ pub fn reason_fits(phase: Phase, reason: Reason) -> bool {
         Phase::Assigned | Phase::Running | Phase::Converged => reason == R::None,
         Phase::Parked => matches!(
             reason,
-            R::Approval | R::Budget | R::Quota | R::Backoff | R::Hold | R::RunsLost
+            R::Approval
+                | R::Budget
+                | R::Quota
+                | R::Backoff
+                | R::Hold
+                | R::StoreBehindJournal
+                | R::RunsLost
         ),
         Phase::Unreachable => matches!(reason, R::NoProgress | R::Flapping | R::Declared),
         Phase::Exhausted => matches!(reason, R::Iterations | R::WallTime),

@@ -178,6 +178,8 @@ fn a_run_ends_only_for_a_reason_of_its_phase() {
         (Phase::Exhausted, Reason::WallTime, true),
         (Phase::Pending, Reason::Drained, true),
         (Phase::Parked, Reason::Hold, true),
+        (Phase::Parked, Reason::StoreBehindJournal, true),
+        (Phase::Pending, Reason::StoreBehindJournal, false),
         (Phase::Parked, Reason::None, false),
         (Phase::Cancelled, Reason::ByUser, true),
         (Phase::Running, Reason::None, false),
@@ -260,6 +262,7 @@ fn only_a_pause_gets_a_due_time_and_it_never_overflows() {
     };
     assert_eq!(parked(Reason::Backoff, 5000).parked_until, Some(at(5)));
     assert_eq!(parked(Reason::Backoff, u64::MAX).parked_until, Some(Timestamp::MAX));
+    assert_eq!(parked(Reason::StoreBehindJournal, 5000).parked_until, Some(at(5)));
     assert_eq!(parked(Reason::Hold, 5000).parked_until, None);
 
     let due = apply(&parked(Reason::Backoff, 5000), &LoopEvent::ParkDue, at(5)).unwrap();
@@ -358,7 +361,7 @@ proptest! {
             prop_assert_eq!(next.phase.is_terminal(), next.finished_at.is_some());
             prop_assert_eq!(
                 next.parked_until.is_some(),
-                next.phase == Phase::Parked && next.reason == Reason::Backoff
+                next.phase == Phase::Parked && next.reason.is_timed()
             );
             prop_assert!(reason_fits(next.phase, next.reason), "{} {:?}", next.phase, next.reason);
             // A fault of a node is never the end of a loop.
