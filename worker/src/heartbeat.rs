@@ -10,6 +10,7 @@ use flyball_core::planted::{self, Bug};
 use flyball_proto::transport::Connection;
 use flyball_proto::v1::HeartbeatRequest;
 use flyball_proto::v1::sessions_client::SessionsClient;
+use flyball_sandbox::raise_priority;
 
 use crate::incarnation::{Grant, Life, LifeEnd};
 
@@ -20,9 +21,12 @@ pub(crate) fn start(life: Arc<Life>, grant: Grant) -> std::io::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name("heartbeat".to_owned())
-        .spawn(move || runtime.block_on(beat(&life, grant)))?;
+    std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+        if !raise_priority() {
+            tracing::debug!("heartbeats have no higher priority on this host");
+        }
+        runtime.block_on(beat(&life, grant));
+    })?;
     Ok(())
 }
 

@@ -8,19 +8,21 @@ use serde::{Deserialize, Serialize};
 pub struct Isolation {
     /// A PID namespace per step.
     pub pid_namespace: bool,
-    /// A user namespace per step if a PID namespace cannot be had without one.
+    /// The same inside a user namespace, if it cannot be had without one.
     pub user_namespace: bool,
+    /// A cgroup per step besides.
+    pub cgroup: bool,
 }
 
 impl Default for Isolation {
     fn default() -> Self {
-        Self { pid_namespace: true, user_namespace: true }
+        Self { pid_namespace: true, user_namespace: true, cgroup: true }
     }
 }
 
 impl Isolation {
     /// Nothing but a child subreaper: the weakest form, which works everywhere.
-    pub const PLAIN: Self = Self { pid_namespace: false, user_namespace: false };
+    pub const PLAIN: Self = Self { pid_namespace: false, user_namespace: false, cgroup: false };
 }
 
 /// How the processes of a step are held together, strongest first.
@@ -56,12 +58,14 @@ impl Containment {
 pub struct Abilities {
     /// How steps are contained.
     pub containment: Containment,
+    /// Each step is in a cgroup that is killed whole, whatever else fails.
+    pub cgroup: bool,
     /// The guard's memory cannot be paged out.
     pub memory_locked: bool,
     /// The guard is scheduled before ordinary processes.
     pub priority_raised: bool,
     /// The guard is among the last that the kernel kills when memory ends.
     pub oom_protected: bool,
-    /// Why stronger containments were not taken, in the order tried.
+    /// Why stronger means were not taken, in the order tried.
     pub weaker_because: Vec<String>,
 }

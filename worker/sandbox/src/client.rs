@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flyball_core::lease::BootInstant;
+use flyball_core::planted;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::{oneshot, watch};
@@ -28,6 +29,9 @@ use crate::wire::{FRAME_BYTES_MAX, Hello, Order, PROTOCOL, SpawnOrder};
 const READY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What the guard process itself is given of the worker's environment.
 const GUARD_ENV: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+
+/// Control runs plant bugs in the guard too.
+const PLANT_ENV: &[&str] = if planted::POSSIBLE { &["FLYBALL_PLANT"] } else { &[] };
 
 /// A running guard. Clones are the same guard; when the last one and all step handles are gone, the
 /// guard kills everything and exits.
@@ -248,7 +252,12 @@ fn spawn_guard(command: &[String], socket: OwnedFd) -> Result<Child, GuardError>
     Command::new(program)
         .args(arguments)
         .env_clear()
-        .envs(GUARD_ENV.iter().filter_map(|key| std::env::var_os(key).map(|value| (key, value))))
+        .envs(
+            GUARD_ENV
+                .iter()
+                .chain(PLANT_ENV)
+                .filter_map(|key| std::env::var_os(key).map(|value| (key, value))),
+        )
         .stdin(socket)
         .stdout(Stdio::null())
         .spawn()

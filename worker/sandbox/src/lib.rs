@@ -49,4 +49,4 @@ pub use guard::guard_main;
 pub use handle::{StepEnd, StepHandle, StepKiller};
 pub use host::HostFacts;
 pub use lock::{StateLock, StateLockError, acquire_state_dir};
-pub use tools::command;
+pub use tools::{command, raise_priority};

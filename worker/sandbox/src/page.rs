@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
 
-use crate::clock::boottime;
+use crate::clock::{FAR_AWAY, boottime};
 use crate::sys::{SHARED_BYTES, SharedMapping};
 
 /// What the page says at a moment.
@@ -52,6 +52,8 @@ impl Page {
         }
         match words.deadline_ms.load(Ordering::Acquire) {
             0 => Permit::None,
+            // Nobody keeps the deadline then.
+            _ if planted::is(Bug::ParentDeathOnly) => Permit::Until(FAR_AWAY),
             ms if ms <= boottime().0 => Permit::Over,
             ms => Permit::Until(BootInstant(ms)),
         }

@@ -69,13 +69,13 @@ pub(crate) fn own_received(fds: &[RawFd]) -> Vec<OwnedFd> {
     fds.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
-/// Nice value of this process.
+/// Nice value of this thread, which new threads and processes take over.
 pub(crate) fn nice() -> i32 {
     // SAFETY: plain integers in and out.
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
-/// Sets the nice value of this process.
+/// Sets the nice value of this thread (of this process, if it has only one).
 pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {
     // SAFETY: plain integers in and out.
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)

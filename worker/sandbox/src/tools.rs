@@ -5,6 +5,9 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use crate::step::NICE;
+use crate::sys;
+
 /// What a helper is given of the worker's environment: where programs and temporary files are, and
 /// how the user wants texts. No HOME, no credentials; the caller adds what a program needs.
 const INHERITED: [&str; 5] = ["PATH", "TMPDIR", "LANG", "LC_ALL", "TZ"];
@@ -19,6 +22,12 @@ pub fn command(program: &str) -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
+}
+
+/// Has the calling thread scheduled before ordinary ones, as the guard is, if the host allows it. For
+/// threads that keep time and start no process, as those would take it over.
+pub fn raise_priority() -> bool {
+    sys::set_nice(NICE).is_ok()
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use flyball_core::planted::{self, Bug};
 use flyball_core::score::ExitKind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
+use super::cgroup::{Cgroups, Group};
 use super::{Guard, Mode, SPARES_MAX};
 use crate::page::Page;
 use crate::proctree::{Reaped, kill_below, reap_ready};
@@ -18,6 +20,8 @@ use crate::wire::{InitNews, News, Order, Report};
 /// One step init, from its fork until it is reaped.
 pub(super) struct Init {
     pub(super) pid: Pid,
+    /// Its group, if there are any.
+    pub(super) group: Option<Group>,
     /// None once the other end is closed.
     pub(super) socket: Option<Socket>,
     /// The step it has; none: it is a spare.
@@ -32,13 +36,21 @@ pub(super) struct Init {
 
 impl Init {
     /// Forks one that sets itself up and waits for its step. It says so only if it is the `first`.
-    pub(super) fn fork(around: &Surroundings, page: &Page, first: bool) -> nix::Result<Self> {
+    pub(super) fn fork(
+        around: &Surroundings,
+        page: &Page,
+        cgroups: Option<&mut Cgroups>,
+        first: bool,
+    ) -> nix::Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match sys::fork(around.namespaces())? {
             // The other values of the guard are copies now, closed there and never dropped.
             Forked::Child => step::main(around, page, theirs, first),
             Forked::Parent(pid) => Ok(Self {
                 pid,
+                // It forks nothing before its first step. Without a group it is as good as without
+                // groups: the first lever does it.
+                group: cgroups.and_then(|cgroups| cgroups.adopt(pid).ok()),
                 socket: Some(ours),
                 step: None,
                 reported: false,
@@ -48,8 +60,9 @@ impl Init {
         }
     }
 
-    /// Kills the init itself. Of a PID namespace that kills all in it.
+    /// Kills the init itself. Of a PID namespace that kills all in it, and in a group anyway.
     pub(super) fn kill(&self) {
+        self.group.iter().for_each(Group::kill);
         // It is our child and not reaped yet, so the number is its own.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
@@ -119,7 +132,8 @@ impl Guard {
             // Others are orphans that came to us and have ended.
             let Some(index) = self.inits.iter().position(|init| init.pid == pid) else { continue };
             self.hear(index);
-            let init = self.inits.swap_remove(index);
+            let mut init = self.inits.swap_remove(index);
+            self.leaving.extend(init.group.take());
             if init.is_busy() {
                 self.sweeping = true;
                 let why = init.trouble.unwrap_or_else(|| format!("the step init died: {status:?}"));
@@ -143,11 +157,17 @@ impl Guard {
             return;
         }
         init.kill_at = Some(Instant::now() + grace);
+        let early = init.is_busy() && planted::is(Bug::ReleaseBeforeGone);
+        init.reported |= early;
         match (init.step, &init.socket) {
             (Some(id), Some(socket)) if socket.send(&Order::Kill { id }, &[]).is_ok() => {}
             (None, Some(_)) => init.socket = None,
             (Some(_), _) if init.is_busy() => init.kill(),
             _ => {}
+        }
+        if let Some(id) = init.step.filter(|_| early) {
+            let report = Report::bare(ExitKind::Killed, "asked for");
+            self.tell(News::Ended { id, report });
         }
     }
 
@@ -164,10 +184,22 @@ impl Guard {
         }
     }
 
+    /// Kills what is left in the groups of inits that are gone, and removes those that are empty.
+    pub(super) fn empty_groups(&mut self) {
+        self.leaving.retain(|group| {
+            if group.is_empty() {
+                group.remove();
+                return false;
+            }
+            group.kill();
+            true
+        });
+    }
+
     /// Kills what belongs to no living init; when nothing is left of them, tells the ends of their
     /// steps.
     pub(super) fn sweep(&mut self) {
-        if !self.sweeping {
+        if !self.sweeping || !self.leaving.is_empty() {
             return;
         }
         let known: BTreeSet<Pid> = self.inits.iter().map(|init| init.pid).collect();
@@ -188,7 +220,7 @@ impl Guard {
             return;
         }
         // Without one the next step forks its own, and says what is wrong if that fails too.
-        if let Ok(init) = Init::fork(&self.around, &self.page, false) {
+        if let Ok(init) = Init::fork(&self.around, &self.page, self.cgroups.as_mut(), false) {
             self.inits.push(init);
         }
     }
@@ -197,7 +229,7 @@ impl Guard {
     /// which for a child subreaper means no descendant.
     pub(super) fn is_over(&mut self) -> bool {
         let Mode::Ending { reason, .. } = &self.mode else { return false };
-        if !self.inits.is_empty() {
+        if !self.inits.is_empty() || !self.leaving.is_empty() {
             return false;
         }
         if reap_ready(|_, _| {}) == Reaped::SomeLeft {

@@ -1,5 +1,6 @@
 //! The guard process: entry point, set-up, and the wait at the centre of its life.
 
+mod cgroup;
 mod inits;
 mod report;
 mod serve;
@@ -20,6 +21,7 @@ use crate::socket::Socket;
 use crate::step::Surroundings;
 use crate::wire::{News, Report};
 
+use cgroup::{Cgroups, Group};
 use inits::Init;
 
 /// Most steps at a time. Each costs the guard one descriptor (the ordinary limit is 1024) and the
@@ -70,7 +72,11 @@ struct Guard {
     /// How long a step init may take to kill its step before it is killed itself.
     grace: Duration,
     around: Surroundings,
+    /// Where step inits get a group each, if the host allows it.
+    cgroups: Option<Cgroups>,
     inits: Vec<Init>,
+    /// Groups of inits that are gone, until nothing is left in them.
+    leaving: Vec<Group>,
     mode: Mode,
     reporter: Option<report::Becoming>,
     /// Set while the worker waits for the word that all is dead.
@@ -108,6 +114,7 @@ impl Guard {
                 self.on_worker();
             }
             self.on_overdue();
+            self.empty_groups();
             self.sweep();
             self.on_all_dead();
             self.keep_a_spare();
@@ -153,7 +160,7 @@ impl Guard {
         let now = Instant::now();
         let next = self.inits.iter().filter_map(|init| init.kill_at).min();
         let mut pause = next.map(|at| at.saturating_duration_since(now));
-        if self.sweeping {
+        if self.sweeping || !self.leaving.is_empty() {
             pause = Some(pause.map_or(SWEEP_PAUSE, |pause| pause.min(SWEEP_PAUSE)));
         }
         // Rounded up, so that the time has come when the wait ends.

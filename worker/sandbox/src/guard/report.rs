@@ -31,6 +31,8 @@ impl Guard {
             return;
         }
         let Some(Becoming { arguments, note }) = self.reporter.take() else { return };
+        // An exec drops nothing.
+        drop(self.cgroups.take());
         // All our other descriptors close on exec, and the signal mask goes back to what it was.
         let _ = Command::new(THIS_PROGRAM).arg0("flyball").args(arguments).stdin(note).exec();
     }

@@ -69,8 +69,9 @@ impl Guard {
         let index = match self.inits.iter().position(Init::is_spare) {
             Some(index) => index,
             None => {
-                let init = Init::fork(&self.around, &self.page, false)
-                    .map_err(|errno| lost(format!("cannot fork: {}", errno.desc())))?;
+                let forked = Init::fork(&self.around, &self.page, self.cgroups.as_mut(), false);
+                let init =
+                    forked.map_err(|errno| lost(format!("cannot fork: {}", errno.desc())))?;
                 self.inits.push(init);
                 self.inits.len() - 1
             }
@@ -124,6 +125,10 @@ impl Guard {
             self.page.end();
             self.mode = Mode::Ending { reason: reason.to_owned(), report };
             self.ask_all(|_| true);
+            // At once where one stroke takes all that is below an init; how its step ended is of no
+            // interest any more.
+            let at_once = self.around.containment.is_pid_namespace();
+            self.inits.iter().filter(|init| at_once || init.group.is_some()).for_each(Init::kill);
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use flyball_core::planted::{self, Bug};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -12,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::{dup2_stdin, getegid, geteuid, getsid, setsid};
 
+use super::cgroup::{Cgroups, Group};
 use super::inits::Init;
 use super::{Guard, Mode};
 use crate::abilities::{Abilities, Containment, Isolation};
@@ -67,6 +69,7 @@ struct Parts {
     signals: SignalFd,
     timer: TimerFd,
     around: Surroundings,
+    cgroups: Option<Cgroups>,
     spare: Init,
 }
 
@@ -81,7 +84,9 @@ impl Parts {
             _lock: self.lock,
             grace: self.grace,
             around: self.around,
+            cgroups: self.cgroups,
             inits: vec![self.spare],
+            leaving: Vec::new(),
             mode: Mode::Serving,
             reporter: None,
             killing_all: false,
@@ -94,7 +99,7 @@ impl Parts {
 
 fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     let failed = |what: &'static str| move |errno: nix::Error| format!("{what}: {}", errno.desc());
-    let (hello, lock, page) = receive_hello(worker)?;
+    let (mut hello, lock, page) = receive_hello(worker)?;
     // Away from the worker's terminal and group: what stops or interrupts those must miss us. It
     // fails only for a group leader, which the worker made us if it is careful; then we are out of
     // its group, if not of its session.
@@ -110,18 +115,30 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags).map_err(failed("timerfd"))?;
     prctl::set_child_subreaper(true).map_err(failed("child subreaper"))?;
+    if planted::is(Bug::ParentDeathOnly) {
+        hello.isolation = Isolation::PLAIN;
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("pdeathsig"))?;
+    }
 
     let (around, priority_raised, oom_protected) = raise(lock.as_raw_fd());
     // Closed to other processes of the same user, which steps may be.
     prctl::set_dumpable(false).map_err(failed("dumpable"))?;
     let memory_locked = sys::lock_memory().is_ok();
-    let (around, spare, weaker_because) = contain(around, &page, hello.isolation)?;
-    let containment = around.containment;
-    let abilities =
-        Abilities { containment, memory_locked, priority_raised, oom_protected, weaker_because };
+    let mut weaker_because = Vec::new();
+    let mut cgroups = group(hello.isolation, &mut weaker_because);
+    let (around, spare) =
+        contain(around, &page, &mut cgroups, hello.isolation, &mut weaker_because)?;
+    let abilities = Abilities {
+        containment: around.containment,
+        cgroup: cgroups.is_some(),
+        memory_locked,
+        priority_raised,
+        oom_protected,
+        weaker_because,
+    };
     // A fifth of the budget for the step inits' own way; the rest for ours.
     let grace = Duration::from_millis(hello.kill_budget_ms / 5).max(GRACE_MIN);
-    Ok((Parts { lock, page, grace, signals, timer, around, spare }, abilities))
+    Ok((Parts { lock, page, grace, signals, timer, around, cgroups, spare }, abilities))
 }
 
 /// Nobody but the worker ends a guard: a service manager that signals all processes of a service
@@ -173,17 +190,27 @@ fn raise(lock: i32) -> (Surroundings, bool, bool) {
     (around, priority_raised, oom_protected)
 }
 
+/// A group of our own, where one can be had.
+fn group(isolation: Isolation, weaker_because: &mut Vec<String>) -> Option<Cgroups> {
+    let made = match isolation.cgroup {
+        true => Cgroups::make(),
+        false => Err("not allowed here".to_owned()),
+    };
+    made.map_err(|why| weaker_because.push(format!("cgroup: {why}"))).ok()
+}
+
 /// Finds the strongest containment by forking a step init of each kind. The one that works stays as
 /// the first spare.
 fn contain(
     mut around: Surroundings,
     page: &Page,
+    cgroups: &mut Option<Cgroups>,
     isolation: Isolation,
-) -> Result<(Surroundings, Init, Vec<String>), String> {
-    let mut weaker_because = Vec::new();
+    weaker_because: &mut Vec<String>,
+) -> Result<(Surroundings, Init), String> {
     let wanted = [
         (isolation.pid_namespace, Containment::PidNamespace),
-        (isolation.pid_namespace && isolation.user_namespace, Containment::UserPidNamespace),
+        (isolation.user_namespace, Containment::UserPidNamespace),
         (process_table_matches(), Containment::Subreaper),
     ];
     for (wanted, containment) in wanted {
@@ -192,16 +219,26 @@ fn contain(
             continue;
         }
         around.containment = containment;
-        match probe(&around, page) {
-            Ok(spare) => return Ok((around, spare, weaker_because)),
+        match probe(&around, page, cgroups.as_mut()) {
+            Ok(spare) => {
+                if cgroups.is_some() && spare.group.is_none() {
+                    *cgroups = None;
+                    weaker_because.push("cgroup: no process may be moved into one".to_owned());
+                }
+                return Ok((around, spare));
+            }
             Err(why) => weaker_because.push(format!("{}: {why}", containment.as_str())),
         }
     }
     Err(format!("no containment works: {}", weaker_because.join("; ")))
 }
 
-fn probe(around: &Surroundings, page: &Page) -> Result<Init, String> {
-    let forked = Init::fork(around, page, true);
+fn probe(
+    around: &Surroundings,
+    page: &Page,
+    cgroups: Option<&mut Cgroups>,
+) -> Result<Init, String> {
+    let forked = Init::fork(around, page, cgroups, true);
     let mut init = forked.map_err(|errno| format!("fork: {}", errno.desc()))?;
     let give_up = Instant::now() + Duration::from_millis(PROBE_MS_MAX.into());
     let news = loop {
@@ -223,5 +260,6 @@ fn probe(around: &Surroundings, page: &Page) -> Result<Init, String> {
     init.kill();
     // It has nothing below it yet and nothing it waits for, so this is short.
     let _ = nix::sys::wait::waitpid(init.pid, None);
+    init.group.iter().for_each(Group::remove);
     news
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 
+use flyball_core::planted::{self, Bug};
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::setsid;
 
 use crate::abilities::Containment;
@@ -45,6 +47,9 @@ pub(super) fn set_up(around: &Surroundings, socket: &Socket) -> Result<(), Strin
     // First of all: copies of the guard's descriptors would hide the guard's death from others.
     sys::close_all_but(&mut [socket.as_raw_fd(), around.lock]).map_err(failed("close_range"))?;
     setsid().map_err(failed("setsid"))?;
+    if planted::is(Bug::ParentDeathOnly) {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("pdeathsig"))?;
+    }
     if around.containment == Containment::UserPidNamespace {
         // The guard is closed to its own user, and a process that is so cannot map its user.
         prctl::set_dumpable(true).map_err(failed("dumpable"))?;

@@ -1,0 +1,157 @@
+//! The second lever of a kill, where the host has cgroup v2 and lets us make a group: one group per
+//! step init, which one write ends with all that is in it, however fast that forks, and of which the
+//! kernel says when nothing is left.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+/// First part of the names of guards' groups.
+const NAME: &str = "flyball-guard-";
+/// Most groups of dead guards that one start removes; what remains is found by the next.
+const STALE_MAX: usize = 64;
+/// Deepest level of groups made by a step (as root) that is removed after it.
+const DEPTH_MAX: usize = 4;
+
+/// The group of a guard. It has no process itself, only the groups in it do.
+pub(super) struct Cgroups {
+    dir: PathBuf,
+    /// Locked while this guard lives, so that others know whose groups are stale.
+    _held: File,
+    next: u64,
+}
+
+impl Cgroups {
+    /// Makes a group below the one this process is in.
+    pub(super) fn make() -> Result<Self, String> {
+        let parent = own_group()?;
+        remove_stale(&parent);
+        let dir = parent.join(format!("{NAME}{}", std::process::id()));
+        let failed = |error: io::Error| format!("{}: {error}", dir.display());
+        fs::create_dir(&dir).map_err(failed)?;
+        let held = File::open(&dir).map_err(failed)?;
+        held.try_lock().map_err(|error| format!("{}: {error}", dir.display()))?;
+        let made = Self { dir, _held: held, next: 0 };
+        // Kernel 5.14.
+        match made.dir.join("cgroup.kill").exists() {
+            true => Ok(made),
+            false => Err("this kernel has no cgroup.kill".into()),
+        }
+    }
+
+    /// A group for a step init that was just forked and has not forked itself.
+    pub(super) fn adopt(&mut self, init: Pid) -> io::Result<Group> {
+        self.next += 1;
+        let path = self.dir.join(self.next.to_string());
+        fs::create_dir(&path)?;
+        // Open ahead of time: the kill itself is to need nothing that a full machine may refuse.
+        let kill = File::options().write(true).open(path.join("cgroup.kill"));
+        let group = kill.map(|kill| Group { path: path.clone(), kill }).inspect_err(|_| {
+            let _ = fs::remove_dir(&path);
+        })?;
+        fs::write(path.join("cgroup.procs"), init.to_string()).inspect_err(|_| group.remove())?;
+        Ok(group)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        // Left behind it is empty, and the next guard removes it.
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+/// The group of one step init and of everything below it.
+pub(super) struct Group {
+    path: PathBuf,
+    kill: File,
+}
+
+impl Group {
+    /// Kills everything in it, and what is being forked in it.
+    pub(super) fn kill(&self) {
+        // A group that is gone has nothing in it; there is no other reason known.
+        let _ = (&self.kill).write_all(b"1");
+    }
+
+    /// Whether nothing that lives is left in it or below it.
+    pub(super) fn is_empty(&self) -> bool {
+        match fs::read_to_string(self.path.join("cgroup.events")) {
+            Ok(events) => events.lines().any(|line| line == "populated 0"),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Removes it, once it is empty.
+    pub(super) fn remove(&self) {
+        remove_tree(&self.path, DEPTH_MAX);
+    }
+}
+
+/// Removes a group with those that were made in it. What cannot be removed stays, and is empty.
+fn remove_tree(dir: &Path, depth: usize) {
+    if fs::remove_dir(dir).is_ok() || depth == 0 {
+        return;
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path(), depth - 1);
+        }
+    }
+    let _ = fs::remove_dir(dir);
+}
+
+/// Removes the groups of guards that were killed. Their step inits kill what they have.
+fn remove_stale(parent: &Path) {
+    let groups = fs::read_dir(parent).into_iter().flatten().flatten();
+    let ours = groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(NAME));
+    for entry in ours.take(STALE_MAX) {
+        let Ok(dir) = File::open(entry.path()) else { continue };
+        if !matches!(dir.try_lock(), Err(TryLockError::WouldBlock)) {
+            remove_tree(&entry.path(), DEPTH_MAX);
+        }
+    }
+}
+
+/// Where the group of this process is shown.
+fn own_group() -> Result<PathBuf, String> {
+    let read = |file| fs::read_to_string(file).map_err(|error| format!("{file}: {error}"));
+    let mounts = read("/proc/self/mountinfo")?;
+    let groups = read("/proc/self/cgroup")?;
+    place(&mounts, &groups).ok_or_else(|| "no cgroup v2 is mounted for this process".to_owned())
+}
+
+/// The directory of the v2 group in `groups` (as in /proc/self/cgroup) below its mount.
+fn place(mounts: &str, groups: &str) -> Option<PathBuf> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        if !kind.starts_with("cgroup2 ") {
+            return None;
+        }
+        let mut words = place.split(' ').skip(3);
+        let (root, point) = (words.next()?, words.next()?);
+        // A container shows only a part of the tree.
+        let below = Path::new(group).strip_prefix(root).ok()?;
+        Some(Path::new(point).join(below))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "20 31 0:37 / /sys rw - sysfs sysfs rw\n\
+        41 31 0:38 /box /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_group_is_found_below_its_mount() {
+        let place = |group| place(MOUNTS, group);
+        assert_eq!(place("0::/box/a/b\n"), Some("/sys/fs/cgroup/unified/a/b".into()));
+        assert_eq!(place("4:cpu:/x\n0::/box\n"), Some("/sys/fs/cgroup/unified/".into()));
+        assert_eq!(place("0::/other\n"), None);
+        assert_eq!(place("4:cpu:/x\n"), None);
+    }
+}
