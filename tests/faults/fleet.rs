@@ -341,7 +341,10 @@ impl Fleet {
         self.until(&format!("{key} is half-way"), NOTICE_MAX, |view| {
             let status = view.statuses.get(key)?;
             assert!(!status.phase.is_terminal(), "{key} was too fast for the fault");
-            let begun = status.phase == Phase::Running && status.progress.accepted >= accepted;
+            // Not again before it has got on: a loop that only loses runs is put aside.
+            let begun = status.phase == Phase::Running
+                && status.progress.accepted >= accepted
+                && status.runs_lost == 0;
             let claim = view.claims.get(key)?;
             begun.then(|| claim.node.clone())
         })

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flyball_core::status::Phase;
+use flyball_core::status::{LoopStatus, Phase, Reason};
 use flyball_tests::history::{self, Entry, Event};
 use flyball_tests::poll::until;
 use nix::sys::signal::{Signal, kill};
@@ -127,7 +127,7 @@ impl Fleet {
         for (key, token) in &victim.owned {
             taken +=
                 self.until(&format!("{key} is taken from {}", victim.node), SETTLE_MAX, |view| {
-                    let later = view.claims.get(key).is_some_and(|claim| claim.token > *token);
+                    let later = view.tokens.get(key).is_some_and(|newest| newest > token);
                     // It may have had its end before the fault bit.
                     let ended = view.statuses.get(key)?.phase.is_terminal();
                     (later || ended).then_some(i32::from(later))
@@ -193,24 +193,35 @@ impl Fleet {
 
     /// Waits until every loop has converged, closes the history and judges it.
     #[track_caller]
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(self) {
+        let unfinished = self.finish_or_give_up();
+        assert!(unfinished.is_empty(), "lost too many runs: {unfinished:?}");
+    }
+
+    /// The same where so much is broken that loops may be put aside for having lost too many runs;
+    /// gives those.
+    #[track_caller]
+    pub(crate) fn finish_or_give_up(mut self) -> Vec<String> {
         assert!(self.faults.is_empty(), "not over: {:?}", self.faults);
         assert!(self.bites > 0, "nothing shows that the fault bit");
         let loops = self.loops.clone();
         self.until("all loops have ended", SETTLE_MAX, |view| {
-            let ended = |key: &String| Some(view.statuses.get(key)?.phase.is_terminal());
-            loops.iter().all(|key| ended(key) == Some(true)).then_some(())
+            let over = |key: &String| Some(is_over(view.statuses.get(key)?));
+            loops.iter().all(|key| over(key) == Some(true)).then_some(())
         });
-        self.record.see(|view| {
-            for key in &loops {
-                let status = &view.statuses[key];
+        let unfinished = self.record.see(|view| {
+            let open = loops.iter().filter(|key| !view.statuses[*key].phase.is_terminal());
+            let open: Vec<String> = open.cloned().collect();
+            for (key, status) in view.statuses.iter().filter(|(key, _)| !open.contains(key)) {
                 assert_eq!(status.phase, Phase::Converged, "{key}: {}", status.message);
             }
+            open
         });
         self.stop_asking();
         self.read_results();
-        let path = self.close();
+        let path = self.close(unfinished.clone());
         judge::judge(&path);
+        unfinished
     }
 
     /// Reads every loop through every scheduler once more.
@@ -227,7 +238,7 @@ impl Fleet {
     }
 
     /// Completes the history: all of the store's log, all beats, all pushes.
-    fn close(&self) -> PathBuf {
+    fn close(&self, unfinished: Vec<String>) -> PathBuf {
         let members = &self.members;
         let newest = self.runtime.block_on(async {
             let mut newest = 0;
@@ -253,10 +264,17 @@ impl Fleet {
         for push in self.site.pushes() {
             self.record.history.write(push.at_us, push.event);
         }
-        self.record.event(Event::End { unfinished: Vec::new() });
+        self.record.event(Event::End { unfinished });
         history::read(&path).expect("a history that can be read");
         path
     }
+}
+
+/// Whether nothing more happens to a loop by itself: it has ended, or lost so many runs in a row
+/// that it waits for somebody to look at it.
+fn is_over(status: &LoopStatus) -> bool {
+    let given_up = status.phase == Phase::Parked && status.reason == Reason::RunsLost;
+    status.phase.is_terminal() || given_up
 }
 
 /// All process ids.

@@ -31,6 +31,8 @@ pub(crate) struct View {
     pub(crate) sessions: BTreeMap<String, String>,
     /// The scheduler that leads; empty: none.
     pub(crate) leader: String,
+    /// The newest token, per loop, also of claims that are gone.
+    pub(crate) tokens: BTreeMap<String, i64>,
     /// Claims made so far, per loop.
     pub(crate) owners: BTreeMap<String, u32>,
     /// Uids of loops by name.
@@ -140,6 +142,7 @@ impl View {
         let (node, incarnation) = (claim.node.to_string(), claim.incarnation.to_string());
         if self.claims.get(&key).is_none_or(|known| known.token != token) {
             *self.owners.entry(key.clone()).or_default() += 1;
+            self.tokens.insert(key.clone(), token);
         }
         let seen = Claim { token, node: node.clone(), lease };
         self.claims.insert(key.clone(), seen);
