@@ -2,6 +2,7 @@
 //! that was acknowledged is lost, nothing is done twice, and no planned restart costs a run.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use flyball_tests::members::Members;
 use flyball_tests::poll::until;
 use flyball_tests::repo::Repo;
 use nix::sys::signal::Signal;
+use tokio::net::{TcpListener, UnixStream};
 
 use crate::support::{FINISH_ONE, finish_list, list};
 
@@ -78,10 +80,8 @@ fn rolling_restarts_of_everything_lose_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut members = Members::prepare(3, &[]);
     runtime.block_on(members.start());
-    let endpoints: Vec<String> = members
-        .numbers()
-        .map(|number| format!("unix://{}", members.socket(number).display()))
-        .collect();
+    let endpoints: Vec<String> =
+        members.numbers().map(|n| runtime.block_on(over_tcp(members.socket(n)))).collect();
     let options = Options { schedulers: 2, workers: 3, ttl: 6, ..Options::default() };
     let mut cluster = Cluster::start(Options { etcd: Some(endpoints.join(",")), ..options });
     let over = Arc::new(AtomicBool::new(false));
@@ -127,6 +127,25 @@ fn rolling_restarts_of_everything_lose_nothing() {
     }
     // The restarts have met work: some loops were handed over, and none of them lost.
     assert!(usize::try_from(runs).unwrap() > told.acknowledged.len(), "nothing was handed over");
+}
+
+/// A TCP address that leads to a Unix socket, whoever listens there at the time: etcd's client takes
+/// only one address of the other kind.
+async fn over_tcp(socket: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                if let Ok(mut far) = UnixStream::connect(socket).await {
+                    // Either side may go away at any time here.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                }
+            });
+        }
+    });
+    address
 }
 
 /// The member answers what only one that is in touch with the others can.

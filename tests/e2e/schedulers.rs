@@ -105,6 +105,35 @@ fn a_second_scheduler_leads_when_the_first_is_killed() {
     cluster.wait_for_nodes(2);
 }
 
+#[test]
+fn runs_go_on_when_all_schedulers_and_etcd_are_killed_together() {
+    if etcd::is_skipped() {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut etcd = runtime.block_on(etcd::Etcd::start());
+    let repo = list(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+    // A lease that outlives the outage on a slow machine: what is shown is adoption, not expiry.
+    let options = Options { schedulers: 2, workers: 2, ttl: 30, ..Options::default() };
+    let mut cluster = Cluster::start(Options { etcd: Some(etcd.endpoint()), ..options });
+    cluster.apply(&finish_list("finish", &repo, &slowly(), ""));
+    cluster.wait("finish", "half-way", BOUND, |status| status.progress.accepted >= 1);
+    let before = token(&cluster, "finish");
+    for scheduler in cluster.schedulers.values_mut() {
+        scheduler.kill();
+    }
+    runtime.block_on(etcd.crash_and_restart());
+    cluster.start_scheduler(1);
+    cluster.start_scheduler(2);
+    cluster.wait("finish", "going on", BOUND, |status| status.progress.accepted >= 3);
+    if cluster.status("finish").is_some_and(|status| status.phase == Phase::Running) {
+        assert_eq!(token(&cluster, "finish"), before);
+    }
+    let status = ended(&cluster, "finish", Phase::Converged, Reason::None);
+    assert_eq!((status.runs, status.runs_lost), (1, 0), "adopted, never dispatched again");
+    healthy(&cluster, "healthy");
+}
+
 /// The number of the scheduler that has nodes attached.
 fn leader(cluster: &Cluster) -> usize {
     cluster.until("somebody leads", BOUND, |cluster| {

@@ -336,7 +336,7 @@ impl Stage {
             let outcome = Outcome {
                 phase: phase(command.get("phase").unwrap()),
                 reason: reason(command.get("reason").unwrap_or("None")),
-                message: "said so".to_owned(),
+                message: command.get("says").unwrap_or("said so").replace('_', " "),
                 evidence: Vec::new(),
                 retry_after_ms: command.number("retry").unwrap_or(0).unsigned_abs(),
             };

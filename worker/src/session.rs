@@ -1,6 +1,7 @@
 //! The session: one stream to the leader, kept up for as long as the incarnation lives. A stream
 //! that breaks changes nothing about ownership; runs go on and are adopted on the next one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ enum StreamEnd {
 
 /// Keeps a session up until the life ends.
 pub(crate) async fn keep(life: Arc<Life>) {
-    let mut told = String::new();
+    let mut told = BTreeMap::new();
     let mut route = Route::new(&life.config.schedulers);
     loop {
         let address = route.next();
@@ -52,7 +53,7 @@ pub(crate) async fn keep(life: Arc<Life>) {
                 route.on_end(&address, Tried::Redirected(leader))
             }
             other => {
-                complain(&mut told, &other.to_string());
+                complain(&mut told, &address, other.to_string());
                 route.on_end(&address, if was_up { Tried::Lost } else { Tried::Failed })
             }
         };
@@ -61,13 +62,16 @@ pub(crate) async fn keep(life: Arc<Life>) {
     }
 }
 
-/// Says what is wrong once, and again only when it is something else.
-fn complain(told: &mut String, what: &str) {
-    if told == what {
+/// What was said last of each scheduler; as many as are configured and named as leaders.
+type Told = BTreeMap<String, String>;
+
+/// Says what is wrong with a scheduler once, and again only when it is something else.
+fn complain(told: &mut Told, address: &Address, what: String) {
+    let before = told.insert(address.to_string(), what.clone());
+    if before.is_some_and(|before| before == what) {
         tracing::debug!("session: {what}");
     } else {
         tracing::warn!("no session: {what}; trying again");
-        what.clone_into(told);
     }
 }
 

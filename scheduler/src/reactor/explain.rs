@@ -12,6 +12,9 @@ use super::derived::set_of_entries;
 use super::placement::Waiting;
 use super::view::LoopEntry;
 
+/// How the message of a run begins that could not seal what another one left behind.
+const UNSEALED: &str = "Unsealed: ";
+
 /// Most findings in one answer; enough for every blocker and node of a small fleet.
 const FINDINGS_MAX: usize = 40;
 
@@ -244,6 +247,17 @@ fn explain_parked(status: &LoopStatus, now: Timestamp, told: &mut Explanation) {
     }
     if status.reason == Reason::Hold {
         told.next_steps.push("remove the cause, then apply a changed spec to go on".to_owned());
+    }
+    if status.message.starts_with(UNSEALED) {
+        told.findings.push(
+            "a lost run of that loop may still write there, so nobody works on its resources before \
+             the journal is sealed; this loop holds nothing while it waits"
+                .to_owned(),
+        );
+        if status.reason == Reason::Backoff {
+            let step = "make that repository reachable from the nodes; it is tried again by itself";
+            told.next_steps.push(step.to_owned());
+        }
     }
     if status.reason == Reason::RunsLost {
         told.findings.push(format!("{} runs lost in a row", status.runs_lost));
