@@ -15,7 +15,7 @@ pub(crate) async fn abilities(guard: &Guard, config: &Config) -> Abilities {
 pub(crate) async fn of_guard(guard: &Guard) -> Abilities {
     let (has, host) = (guard.abilities(), HostFacts::read());
     Abilities {
-        containment: has.containment.as_str().to_owned(),
+        containment: has.to_string(),
         weaker_because: has.weaker_because.clone(),
         memory_locked: has.memory_locked,
         priority_raised: has.priority_raised,

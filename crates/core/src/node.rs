@@ -44,8 +44,8 @@ pub struct NodeFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Abilities {
-    /// How the processes of a step are held together, strongest first: `cgroup-kill`,
-    /// `pid-namespace`, `user-pid-namespace`, `subreaper`.
+    /// How the processes of a step are held together, strongest first: `pid-namespace`,
+    /// `user-pid-namespace`, `subreaper`; with `+cgroup-kill` where they are in a cgroup besides.
     pub containment: String,
     /// Why a stronger containment was not taken.
     pub weaker_because: Vec<String>,

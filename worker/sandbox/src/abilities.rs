@@ -1,5 +1,7 @@
 //! What a host allows the guard to use, found once at its start by trying.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What the guard may use to contain a step. All of it is tried and none is required, but for
@@ -50,6 +52,14 @@ impl Containment {
             Self::UserPidNamespace => "user-pid-namespace",
             Self::Subreaper => "subreaper",
         }
+    }
+}
+
+impl fmt::Display for Abilities {
+    /// What holds the processes of a step together, in one word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.containment.as_str())?;
+        if self.cgroup { f.write_str("+cgroup-kill") } else { Ok(()) }
     }
 }
 

@@ -184,10 +184,15 @@ fn raise(lock: i32) -> (Surroundings, bool, bool) {
         containment: Containment::Subreaper,
         lock,
         nice: priority_raised.then_some(nice),
-        oom_score_adj: score.filter(|_| oom_protected).map(|score| score.trim().to_owned()),
+        oom_score_adj: score.filter(|_| oom_protected).map(|score| score_of_steps(&score)),
         user: (geteuid().as_raw(), getegid().as_raw()),
     };
     (around, priority_raised, oom_protected)
+}
+
+/// What steps go back to: what the worker has, but never its protection, if it was given some.
+fn score_of_steps(of_worker: &str) -> String {
+    of_worker.trim().parse::<i32>().unwrap_or(0).max(0).to_string()
 }
 
 /// A group of our own, where one can be had.

@@ -55,7 +55,7 @@ pub(crate) fn worker(arguments: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_worker(bench: &Bench, deadline: BootInstant) -> (Child, u32) {
+pub(crate) fn start_worker(bench: &Bench, deadline: BootInstant) -> (Child, u32) {
     let command = this_as("worker");
     let kind = if bench.isolation == Isolation::PLAIN { "plain" } else { "full" };
     let mut worker = Command::new(&command[0])
@@ -75,7 +75,7 @@ fn is_alive(pid: u32) -> bool {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), None).is_ok()
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 

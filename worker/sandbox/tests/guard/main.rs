@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
 mod deadline;
+mod hardening;
 mod harness;
 mod leftovers;
 mod losses;
@@ -16,7 +17,9 @@ fn main() -> ExitCode {
         Some("guard") => flyball_sandbox::guard_main(),
         Some("worker") => losses::worker(&arguments[1..]),
         _ => {
-            let tests = [steps::TESTS, leftovers::TESTS, deadline::TESTS, losses::TESTS].concat();
+            let tests =
+                [steps::TESTS, leftovers::TESTS, deadline::TESTS, losses::TESTS, hardening::TESTS]
+                    .concat();
             harness::run(&tests, &arguments)
         }
     }
