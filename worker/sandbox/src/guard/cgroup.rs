@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 const NAME: &str = "flyball-guard-";
 /// Most groups of dead guards that one start removes; what remains is found by the next.
 const STALE_MAX: usize = 64;
+/// Tries to make a group, each of which another guard's clearing up may foil.
+const TRIES_MAX: usize = 10;
 /// Deepest level of groups made by a step (as root) that is removed after it.
 const DEPTH_MAX: usize = 4;
 
@@ -29,16 +31,25 @@ impl Cgroups {
         let parent = own_group()?;
         remove_stale(&parent);
         let dir = parent.join(format!("{NAME}{}", std::process::id()));
-        let failed = |error: io::Error| format!("{}: {error}", dir.display());
-        fs::create_dir(&dir).map_err(failed)?;
-        let held = File::open(&dir).map_err(failed)?;
-        held.try_lock().map_err(|error| format!("{}: {error}", dir.display()))?;
-        let made = Self { dir, _held: held, next: 0 };
-        // Kernel 5.14.
-        match made.dir.join("cgroup.kill").exists() {
-            true => Ok(made),
-            false => Err("this kernel has no cgroup.kill".into()),
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
+        for _ in 0..TRIES_MAX {
+            match fs::create_dir(&dir) {
+                // Left behind by a guard that had this number before.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(|error| failed(&error))?,
+            }
+            // Until it is locked, another guard that starts may take it for stale.
+            let Ok(held) = File::open(&dir) else { continue };
+            if held.try_lock().is_err() || !dir.join("cgroup.procs").exists() {
+                continue;
+            }
+            // Kernel 5.14.
+            return match dir.join("cgroup.kill").exists() {
+                true => Ok(Self { dir, _held: held, next: 0 }),
+                false => Err("this kernel has no cgroup.kill".into()),
+            };
         }
+        Err(failed(&"other guards take it for stale"))
     }
 
     /// A group for a step init that was just forked and has not forked itself.
