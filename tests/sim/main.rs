@@ -1,2 +1,176 @@
-//! The seeded simulation.
-fn main() {}
+//! The seeded simulation: the product's schedulers, store, embedded server and workers' lease and session
+//! logic in one thread on a simulated network and clock, under faults that follow from a seed. The same
+//! seed gives the same history, byte for byte. See `docs/simulation.md`.
+#![expect(clippy::print_stdout, reason = "a test program with its own report")]
+
+mod chance;
+mod client;
+mod etcd;
+mod faults;
+mod git;
+mod guard;
+mod journal;
+mod judge;
+mod log;
+mod net;
+mod run;
+mod scheduler;
+mod site;
+mod surgeon;
+mod view;
+mod worker;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use world::Wanted;
+
+/// Schedulers of a world.
+const SCHEDULERS: [&str; 2] = ["s1", "s2"];
+/// Workers of a world.
+const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
+
+/// Seeds of a plain run: what fits into a minute of an unoptimised build on two busy cores.
+const SEEDS: u64 = 4;
+/// Seconds of faults in each.
+const SECONDS: u64 = 40;
+
+struct Arguments {
+    seeds: Vec<u64>,
+    span: Duration,
+    history: Option<PathBuf>,
+    log: Option<PathBuf>,
+    /// Only what `--seed` names, without the check that it repeats.
+    single: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            println!("{message}\nusage: sim [--seeds N | --seed S] [--seconds T] [--history FILE] [--log FILE]");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |name: String, result: Result<String, String>| match result {
+        Ok(told) => {
+            println!("test {name} ... ok{told}");
+            passed += 1;
+        }
+        Err(why) => {
+            println!("test {name} ... FAILED\n{why}");
+            failed += 1;
+        }
+    };
+    let begun = Instant::now();
+    if !arguments.single {
+        count("a_seed_repeats_itself".to_owned(), repeats());
+    }
+    for seed in &arguments.seeds {
+        count(format!("seed_{seed}"), one(*seed, &arguments));
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s\n",
+        begun.elapsed().as_secs_f64()
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut found = Arguments {
+        seeds: (1..=SEEDS).collect(),
+        span: Duration::from_secs(SECONDS),
+        history: None,
+        log: None,
+        single: false,
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut number = || {
+            let value = given.next().ok_or(format!("{name} needs a value"))?;
+            value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"))
+        };
+        match name.as_str() {
+            "--seeds" => found.seeds = (1..=number()?).collect(),
+            "--seed" => (found.seeds, found.single) = (vec![number()?], true),
+            "--seconds" => found.span = Duration::from_secs(number()?),
+            "--history" => found.history = given.next().map(PathBuf::from),
+            "--log" => found.log = given.next().map(PathBuf::from),
+            // What cargo passes to every test program.
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Runs and judges a seed.
+fn one(seed: u64, arguments: &Arguments) -> Result<String, String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let history = arguments.history.clone().unwrap_or_else(|| dir.path().join("history"));
+    let span = arguments.span;
+    let wanted = Wanted { seed, span, history: history.clone(), log: arguments.log.clone() };
+    let begun = Instant::now();
+    // A panic in a world is a finding like any other, and other seeds still count.
+    let ran = std::panic::catch_unwind(|| world::run(&wanted))
+        .unwrap_or_else(|_| Err("it panicked; the message is above".to_owned()));
+    let judged = ran.and_then(|ran| judge::judge(&history).map(|told| (ran, told)));
+    let kept = |why: String| {
+        let kept = std::env::temp_dir().join(format!("flyball-sim-{seed}.history"));
+        let where_to = match std::fs::copy(&history, &kept) {
+            Ok(_) => format!("its history is in {}", kept.display()),
+            Err(error) => format!("its history could not be kept: {error}"),
+        };
+        let seconds = span.as_secs();
+        format!(
+            "{why}\n{where_to}\nreplay: cargo test -p flyball-tests --test sim -- --seed {seed} --seconds {seconds} --log /tmp/sim.log"
+        )
+    };
+    let (ran, told) = judged.map_err(kept)?;
+    let wall = begun.elapsed().as_secs_f64();
+    let simulated = ran.simulated.as_secs_f64();
+    Ok(format!(" ({simulated:.1} simulated s in {wall:.1} s, {told})"))
+}
+
+/// The same seed in two processes gives the same history and the same log, byte for byte; another seed
+/// does not.
+fn repeats() -> Result<String, String> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let first = child(7, &dir.path().join("1"))?;
+    let second = child(7, &dir.path().join("2"))?;
+    for (what, index) in [("history", 0), ("log", 1)] {
+        if first[index] != second[index] {
+            let same = first[index].iter().zip(&second[index]).take_while(|(a, b)| a == b).count();
+            let lines = first[index][..same].iter().filter(|byte| **byte == b'\n').count();
+            return Err(format!("two runs of seed 7 differ in their {what} from line {} on", lines + 1));
+        }
+    }
+    if child(8, &dir.path().join("3"))?[0] == first[0] {
+        return Err("two seeds give the same history".to_owned());
+    }
+    Ok(format!(" ({} bytes of history, {} of log)", first[0].len(), first[1].len()))
+}
+
+/// Seconds of faults in the runs that are compared.
+const COMPARED_SECONDS: &str = "15";
+
+fn child(seed: u64, at: &Path) -> Result<[Vec<u8>; 2], String> {
+    let files = [at.with_extension("history"), at.with_extension("log")];
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new(program)
+        .args(["--seed", &seed.to_string(), "--seconds", COMPARED_SECONDS])
+        .arg("--history")
+        .arg(&files[0])
+        .arg("--log")
+        .arg(&files[1])
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| error.to_string());
+    Ok([read(&files[0])?, read(&files[1])?])
+}

@@ -1,0 +1,130 @@
+//! Clients: they submit loops whose resource sets overlap, and ask until all have ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_core::status::LoopStatus;
+use flyball_proto::v1::loops_client::LoopsClient;
+use flyball_proto::v1::{ApplyRequest, GetLoopRequest, LoopObject};
+use flyball_tests::history::{Answer, Call, Event};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::chance::Chance;
+use crate::site::Site;
+use crate::{SCHEDULERS, git, net, scheduler};
+
+/// Parts of the repository, some within others.
+const PARTS: [&str; 7] = ["a/**", "a/b/**", "a/b/c", "b/**", "c/**", "c/*/x", "d"];
+/// Longest wait for an answer.
+const CALL_MAX: Duration = Duration::from_secs(5);
+
+/// Loops that are submitted in one run.
+pub(crate) const LOOPS: u64 = 24;
+
+/// Adds a client that submits loops over `span`, and looks at what it submitted.
+pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) {
+    let site = site.clone();
+    sim.host("client", move || {
+        let site = site.clone();
+        async move {
+            let chance = Chance::new(site.seed, "client");
+            for number in 0..LOOPS {
+                let pause = u64::try_from(span.as_millis()).expect("short") / LOOPS;
+                tokio::time::sleep(Duration::from_millis(chance.between(0, pause * 2))).await;
+                tokio::spawn(follow(site.clone(), number, Chance::new(site.seed, &format!("client {number}"))));
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Submits one loop and asks for it until it has ended.
+async fn follow(site: Arc<Site>, number: u64, chance: Chance) {
+    let name = format!("l{number}{}", "x".repeat(usize::try_from(number % 3).expect("small")));
+    let manifest = manifest(&name, &chance);
+    let key = format!("default/{name}");
+    let client = format!("c{number}");
+    let digest = format!("{manifest}").len().to_string();
+    let mut applied = false;
+    loop {
+        let host = *chance.pick(&SCHEDULERS);
+        let mut loops = LoopsClient::new(net::lazy(host, scheduler::PORT));
+        let call = match applied {
+            false => Call::Apply { key: key.clone(), digest: digest.clone() },
+            true => Call::Get { key: key.clone() },
+        };
+        let op = site.next_op();
+        site.saw(Event::Invoke { op, client: client.clone(), call });
+        let answer = match applied {
+            false => apply(&mut loops, &manifest).await,
+            true => get(&mut loops, &name).await,
+        };
+        let ended = matches!(&answer, Answer::Object { phase, .. } if phase == "Converged");
+        applied |= matches!(&answer, Answer::Object { .. });
+        if applied {
+            site.view().acknowledged.insert(key.clone());
+        }
+        site.saw(Event::Return { op, answer });
+        if ended {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(chance.between(200, 4000))).await;
+    }
+}
+
+fn manifest(name: &str, chance: &Chance) -> serde_json::Value {
+    let mut owns: Vec<&str> = (0..chance.between(1, 2)).map(|_| *chance.pick(&PARTS)).collect();
+    owns.sort_unstable();
+    owns.dedup();
+    serde_json::json!({
+        "apiVersion": "flyball.dev/v1",
+        "kind": "Loop",
+        "metadata": { "name": name },
+        "spec": {
+            "goal": "be done",
+            "workspace": { "git": { "url": git::URL, "ref": "main" } },
+            "owns": owns,
+            "checks": [{ "name": "ok", "run": "true" }],
+            "agent": { "command": "true" },
+        },
+    })
+}
+
+async fn apply(loops: &mut LoopsClient<Channel>, manifest: &serde_json::Value) -> Answer {
+    let manifest_json = serde_json::to_vec(manifest).expect("plain").into();
+    let request = ApplyRequest { manifest_json, ..ApplyRequest::default() };
+    let answer = tokio::time::timeout(CALL_MAX, loops.apply(request)).await;
+    of(answer.map(|answer| answer.map(|answer| answer.into_inner().object.unwrap_or_default())))
+}
+
+async fn get(loops: &mut LoopsClient<Channel>, name: &str) -> Answer {
+    let request = GetLoopRequest { namespace: "default".to_owned(), name: name.to_owned() };
+    let answer = tokio::time::timeout(CALL_MAX, loops.get(request)).await;
+    of(answer.map(|answer| answer.map(tonic::Response::into_inner)))
+}
+
+fn of(answer: Result<Result<LoopObject, Status>, tokio::time::error::Elapsed>) -> Answer {
+    match answer {
+        Ok(Ok(object)) => object_of(&object),
+        Ok(Err(status)) if status.code() == Code::NotFound => Answer::NotFound,
+        Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+            panic!("the simulation's own manifest is refused: {status}")
+        }
+        Ok(Err(status)) => Answer::Unknown { message: status.message().to_owned() },
+        Err(_) => Answer::Unknown { message: "no answer in time".to_owned() },
+    }
+}
+
+fn object_of(object: &LoopObject) -> Answer {
+    let document: serde_json::Value = serde_json::from_slice(&object.object_json).expect("an object");
+    let status: LoopStatus = serde_json::from_value(document["status"].clone()).unwrap_or_default();
+    let published = status.progress.published.clone().unwrap_or_default();
+    Answer::Object {
+        uid: object.uid.clone(),
+        generation: object.generation,
+        digest: String::new(),
+        phase: status.phase.to_string(),
+        result: if status.phase.is_terminal() { published } else { String::new() },
+    }
+}

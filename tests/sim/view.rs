@@ -1,0 +1,107 @@
+//! What the store's event log says, read from outside, and the lines of the history that follow from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyball_core::ids::LoopKey;
+use flyball_core::status::LoopStatus;
+use flyball_store::{Change, ClaimRecord};
+use flyball_tests::history::Event;
+
+/// The store's contents, as far as the history needs them.
+#[derive(Default)]
+pub(crate) struct View {
+    /// Newest revision that was read.
+    pub(crate) revision: i64,
+    /// Every lease that a session had: its node and the newest token claimed on it.
+    pub(crate) leases: BTreeMap<i64, (String, i64)>,
+    /// Leases that were ended against the rules, so that their end says nothing about their runs.
+    pub(crate) unfair: BTreeSet<i64>,
+    /// Nodes' present leases.
+    pub(crate) sessions: BTreeMap<String, i64>,
+    /// Loops whose submission was acknowledged.
+    pub(crate) acknowledged: BTreeSet<String>,
+    /// Phases of loops, and whether they have ended.
+    pub(crate) phases: BTreeMap<String, (String, bool)>,
+    /// The lease of one of the sessions is to be ended: which, counted around.
+    pub(crate) revoke: Option<usize>,
+    uids: BTreeMap<String, String>,
+    claims: BTreeMap<String, i64>,
+}
+
+impl View {
+    pub(crate) fn is_ended(&self, key: &str) -> bool {
+        self.phases.get(key).is_some_and(|phase| phase.1)
+    }
+
+    pub(crate) fn apply(&mut self, revision: i64, change: Change) -> Option<Event> {
+        match change {
+            Change::Loop(key, Some(found)) => {
+                self.uids.insert(key.to_string(), found.value.uid.to_string());
+                None
+            }
+            Change::Status(key, Some(found)) => Some(self.status(revision, &key, &found.value)),
+            Change::Claim(key, Some(found)) => {
+                let token = found.create_revision;
+                let known = self.claims.insert(key.to_string(), token);
+                (known != Some(token))
+                    .then(|| self.claimed(revision, found.value, token, found.lease))
+            }
+            Change::Claim(key, None) => {
+                let key = key.to_string();
+                let token = self.claims.remove(&key).unwrap_or(0);
+                Some(Event::Unclaimed { key, token, revision })
+            }
+            Change::Session(node, Some(found)) => {
+                let lease = found.value.lease;
+                self.sessions.insert(node.to_string(), lease);
+                self.leases.entry(lease).or_insert((node.to_string(), 0));
+                None
+            }
+            Change::Session(node, None) => self.session_over(node.as_str()),
+            Change::Leader(found) => {
+                let id = found.map(|found| found.value.id).unwrap_or_default();
+                Some(Event::Leader { id, revision })
+            }
+            _ => None,
+        }
+    }
+
+    /// A session goes with its lease, and a lease may only end when its runs are dead.
+    fn session_over(&mut self, node: &str) -> Option<Event> {
+        let lease = self.sessions.remove(node)?;
+        let token_max = self.leases.get(&lease).map_or(0, |lease| lease.1);
+        let fair = !self.unfair.contains(&lease);
+        (fair && token_max > 0).then(|| Event::DeadBy { node: node.to_owned(), token_max })
+    }
+
+    fn claimed(&mut self, revision: i64, claim: ClaimRecord, token: i64, lease: i64) -> Event {
+        let node = claim.node.to_string();
+        let newest = self.leases.entry(lease).or_insert((node.clone(), 0));
+        newest.1 = newest.1.max(token);
+        Event::Claimed {
+            key: claim.key.to_string(),
+            uid: claim.uid.to_string(),
+            node,
+            incarnation: claim.incarnation.to_string(),
+            token,
+            lease,
+            resources: claim.resources,
+            revision,
+        }
+    }
+
+    fn status(&mut self, revision: i64, key: &LoopKey, status: &LoopStatus) -> Event {
+        let key = key.to_string();
+        let ended = status.phase.is_terminal();
+        self.phases.insert(key.clone(), (status.phase.to_string(), ended));
+        let published = status.progress.published.clone().unwrap_or_default();
+        Event::Status {
+            uid: self.uids.get(&key).cloned().unwrap_or_default(),
+            key,
+            generation: status.observed_generation,
+            phase: status.phase.to_string(),
+            result: if ended { published } else { String::new() },
+            revision,
+        }
+    }
+}
