@@ -16,6 +16,7 @@ contract!(
     wrong_watches_are_refused,
     progress_is_told_when_asked,
     a_watch_may_start_in_the_future,
+    a_watch_may_start_before_the_first_change,
     a_compacted_start_is_cancelled,
     a_watch_survives_compaction_behind_it,
     many_events_arrive_complete_and_in_order,
@@ -185,6 +186,13 @@ async fn a_watch_may_start_in_the_future(mut subject: Subject) {
     let mut stream = watch(client, "", options).await;
     fill(client, &["a", "b", "c"]).await;
     assert_eq!(found(&events(&mut stream, 1).await), named(&[("c", 4)]));
+}
+
+async fn a_watch_may_start_before_the_first_change(mut subject: Subject) {
+    let client = &mut subject.client;
+    let mut stream = watch(client, "a", WatchOptions::new().with_start_revision(1)).await;
+    fill(client, &["a"]).await;
+    assert_eq!(found(&events(&mut stream, 1).await), named(&[("a", 2)]));
 }
 
 async fn a_compacted_start_is_cancelled(mut subject: Subject) {

@@ -7,6 +7,7 @@ use flyball_core::status::LoopStatus;
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::{ApplyRequest, GetLoopRequest, LoopObject};
 use flyball_tests::history::{Answer, Call, Event};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -20,7 +21,7 @@ const PARTS: [&str; 7] = ["a/**", "a/b/**", "a/b/c", "b/**", "c/**", "c/*/x", "d
 const CALL_MAX: Duration = Duration::from_secs(5);
 
 /// Loops that are submitted in one run.
-pub(crate) const LOOPS: u64 = 24;
+pub(crate) const LOOPS: u64 = 14;
 
 /// Adds a client that submits loops over `span`, and looks at what it submitted.
 pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) {
@@ -29,11 +30,15 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) 
         let site = site.clone();
         async move {
             let chance = Chance::new(site.seed, "client");
+            let mut followed = JoinSet::new();
             for number in 0..LOOPS {
                 let pause = u64::try_from(span.as_millis()).expect("short") / LOOPS;
                 tokio::time::sleep(Duration::from_millis(chance.between(0, pause * 2))).await;
-                tokio::spawn(follow(site.clone(), number, Chance::new(site.seed, &format!("client {number}"))));
+                let own = Chance::new(site.seed, &format!("client {number}"));
+                followed.spawn(follow(site.clone(), number, own));
             }
+            // A host whose software has ended stands still.
+            followed.join_all().await;
             Ok(())
         }
     });
@@ -69,14 +74,17 @@ async fn follow(site: Arc<Site>, number: u64, chance: Chance) {
         if ended {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(chance.between(200, 4000))).await;
+        tokio::time::sleep(Duration::from_millis(chance.between(1000, 5000))).await;
     }
 }
 
 fn manifest(name: &str, chance: &Chance) -> serde_json::Value {
-    let mut owns: Vec<&str> = (0..chance.between(1, 2)).map(|_| *chance.pick(&PARTS)).collect();
-    owns.sort_unstable();
-    owns.dedup();
+    let mut owns = vec![*chance.pick(&PARTS)];
+    // Entries of one set must not overlap.
+    let other = *chance.pick(&PARTS);
+    if other.as_bytes()[0] != owns[0].as_bytes()[0] {
+        owns.push(other);
+    }
     serde_json::json!({
         "apiVersion": "flyball.dev/v1",
         "kind": "Loop",
@@ -117,7 +125,8 @@ fn of(answer: Result<Result<LoopObject, Status>, tokio::time::error::Elapsed>) -
 }
 
 fn object_of(object: &LoopObject) -> Answer {
-    let document: serde_json::Value = serde_json::from_slice(&object.object_json).expect("an object");
+    let document: serde_json::Value =
+        serde_json::from_slice(&object.object_json).expect("an object");
     let status: LoopStatus = serde_json::from_value(document["status"].clone()).unwrap_or_default();
     let published = status.progress.published.clone().unwrap_or_default();
     Answer::Object {

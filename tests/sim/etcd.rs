@@ -40,7 +40,11 @@ async fn run(site: Arc<Site>, boot: u64) -> turmoil::Result {
 async fn observe(site: Arc<Site>, store: Store) {
     let mut watch = store.watch(site.view().revision + 1);
     loop {
-        if let WatchItem::Changes { revision, changes } = watch.next().await {
+        let item = watch.next().await;
+        if !matches!(item, WatchItem::Changes { .. } | WatchItem::Progress { .. }) {
+            tracing::warn!(?item, "the observer");
+        }
+        if let WatchItem::Changes { revision, changes } = item {
             let events: Vec<_> = {
                 let mut view = site.view();
                 view.revision = revision;

@@ -9,7 +9,7 @@ use flyball_core::lease::BootInstant;
 use flyball_core::planted::{self, Bug};
 use flyball_tests::history::Event;
 use flyball_worker::ground::Deadline;
-use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::site::{BootClock, KILL_BUDGET, Site};
 
@@ -26,7 +26,8 @@ pub(crate) struct Guard {
     deadline_ms: AtomicU64,
     /// Newest token of a run of this life.
     token_max: AtomicU64,
-    killed: watch::Sender<bool>,
+    /// Wakes in the order of waiting.
+    killed: CancellationToken,
 }
 
 impl Guard {
@@ -38,13 +39,13 @@ impl Guard {
             lag,
             deadline_ms: AtomicU64::new(0),
             token_max: AtomicU64::new(0),
-            killed: watch::Sender::new(false),
+            killed: CancellationToken::new(),
         })
     }
 
-    /// Becomes true when everything is killed.
-    pub(crate) fn killed(&self) -> watch::Receiver<bool> {
-        self.killed.subscribe()
+    /// Resolves when everything is killed.
+    pub(crate) fn killed(&self) -> WaitForCancellationFutureOwned {
+        self.killed.clone().cancelled_owned()
     }
 
     pub(crate) fn on_run(&self, token: i64) {
@@ -53,19 +54,19 @@ impl Guard {
 
     /// Kills everything now.
     pub(crate) fn kill(&self) {
-        self.killed.send_replace(true);
+        self.killed.cancel();
     }
 
     fn is_over(&self) -> bool {
         let deadline = self.deadline_ms.load(Ordering::Relaxed);
-        *self.killed.borrow() || (deadline != 0 && deadline <= self.clock.now().0)
+        self.killed.is_cancelled() || (deadline != 0 && deadline <= self.clock.now().0)
     }
 
     /// Watches the deadline until it has killed everything.
     pub(crate) async fn watch(&self) {
         let mut passed = None;
         loop {
-            if *self.killed.borrow() {
+            if self.killed.is_cancelled() {
                 return;
             }
             if !self.is_over() {

@@ -13,13 +13,15 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::site;
 
-/// Writes everything of ours into a file while the guard lives.
-pub(crate) fn to_file(path: &Path) -> DefaultGuard {
+/// Writes everything of ours, or of all crates, into a file while the guard lives.
+pub(crate) fn to_file(path: &Path, all: bool) -> DefaultGuard {
     let file = Mutex::new(BufWriter::new(File::create(path).expect("a log file")));
-    tracing::subscriber::set_default(Log { file })
+    tracing::subscriber::set_default(Log { all, file })
 }
 
 struct Log {
+    /// Every crate's traces too, to find out where two runs part.
+    all: bool,
     file: Mutex<BufWriter<File>>,
 }
 
@@ -37,7 +39,14 @@ impl Visit for Line {
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.target().starts_with("flyball");
-        *metadata.level() <= if ours { Level::DEBUG } else { Level::INFO }
+        *metadata.level()
+            <= if self.all {
+                Level::TRACE
+            } else if ours {
+                Level::DEBUG
+            } else {
+                Level::INFO
+            }
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -38,7 +38,7 @@ impl Execute for Runs {
         stop: watch::Receiver<Stop>,
         _: InstallationId,
     ) -> Boxed<'static, ()> {
-        let mut killed = self.guard.killed();
+        let killed = self.guard.killed();
         self.guard.on_run(assignment.id.token.0);
         let run = Run {
             site: self.site.clone(),
@@ -52,7 +52,7 @@ impl Execute for Runs {
         Box::pin(async move {
             tokio::select! {
                 biased;
-                _ = killed.wait_for(|killed| *killed) => {}
+                () = killed => {}
                 () = run.live(assignment) => {}
             }
         })
@@ -62,7 +62,11 @@ impl Execute for Runs {
         panic!("a simulated run broke: {run:?}: {error}");
     }
 
-    fn serve_logs(&self, _: LogRequest, _: Box<dyn Fn() -> bool + Send + Sync>) -> Boxed<'static, ()> {
+    fn serve_logs(
+        &self,
+        _: LogRequest,
+        _: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Boxed<'static, ()> {
         Box::pin(async {})
     }
 }
@@ -143,7 +147,7 @@ impl Run {
 
     /// The agent is at work.
     async fn act(&mut self) -> Result<(), Halt> {
-        let beats = self.chance.between(4, 60);
+        let beats = self.chance.between(4, 40);
         for _ in 0..beats {
             self.site.saw(Event::Alive {
                 uid: self.id.uid.to_string(),

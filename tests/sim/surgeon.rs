@@ -158,7 +158,8 @@ async fn read_stale(
     mut client: etcd_client::Client,
 ) -> Answer {
     let (parts, message) = unpack(request).await;
-    let newest = client.get("x", None).await.ok().and_then(|got| got.header().map(|h| h.revision()));
+    let newest =
+        client.get("x", None).await.ok().and_then(|got| got.header().map(|h| h.revision()));
     let back = site.lies.stale.load(Ordering::Relaxed);
     let revision = newest.map_or(0, |newest| newest - back);
     let pinned = field(&message, 4).is_some_and(|revision| revision > 0);
@@ -169,7 +170,9 @@ async fn read_stale(
     put_field(&mut older, 4, revision);
     let Ok(answer) = routes.call(Request::from_parts(parts, pack(&older, None))).await;
     let (parts, body) = answer.into_parts();
-    let Ok(collected) = body.collect().await else { return Ok(tonic::Status::internal("body").into_http()) };
+    let Ok(collected) = body.collect().await else {
+        return Ok(tonic::Status::internal("body").into_http());
+    };
     let trailers = collected.trailers().cloned();
     let bytes = collected.to_bytes();
     if bytes.len() < 5 {
@@ -206,7 +209,9 @@ async fn lie(
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
-    let Ok(collected) = body.collect().await else { return Ok(tonic::Status::internal("body").into_http()) };
+    let Ok(collected) = body.collect().await else {
+        return Ok(tonic::Status::internal("body").into_http());
+    };
     let trailers = collected.trailers().cloned();
     let bytes = collected.to_bytes();
     let mut told = BytesMut::from(bytes.get(5..).unwrap_or_default());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_core::ids::LoopKey;
-use flyball_core::status::LoopStatus;
+use flyball_core::status::{LoopStatus, Phase, Reason};
 use flyball_store::{Change, ClaimRecord};
 use flyball_tests::history::Event;
 
@@ -20,8 +20,11 @@ pub(crate) struct View {
     pub(crate) sessions: BTreeMap<String, i64>,
     /// Loops whose submission was acknowledged.
     pub(crate) acknowledged: BTreeSet<String>,
-    /// Phases of loops, and whether they have ended.
-    pub(crate) phases: BTreeMap<String, (String, bool)>,
+    /// Loops that are over: ended, or given up on until somebody looks.
+    over: BTreeSet<String>,
+    /// Loops that were parked because several runs in a row were lost: with so many faults that is how
+    /// it has to be, and only a person takes them up again.
+    pub(crate) given_up: BTreeSet<String>,
     /// The lease of one of the sessions is to be ended: which, counted around.
     pub(crate) revoke: Option<usize>,
     uids: BTreeMap<String, String>,
@@ -29,8 +32,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn is_ended(&self, key: &str) -> bool {
-        self.phases.get(key).is_some_and(|phase| phase.1)
+    pub(crate) fn is_over(&self, key: &str) -> bool {
+        self.over.contains(key) || self.given_up.contains(key)
     }
 
     pub(crate) fn apply(&mut self, revision: i64, change: Change) -> Option<Event> {
@@ -54,7 +57,7 @@ impl View {
             Change::Session(node, Some(found)) => {
                 let lease = found.value.lease;
                 self.sessions.insert(node.to_string(), lease);
-                self.leases.entry(lease).or_insert((node.to_string(), 0));
+                self.leases.entry(lease).or_insert_with(|| (node.to_string(), 0));
                 None
             }
             Change::Session(node, None) => self.session_over(node.as_str()),
@@ -76,7 +79,7 @@ impl View {
 
     fn claimed(&mut self, revision: i64, claim: ClaimRecord, token: i64, lease: i64) -> Event {
         let node = claim.node.to_string();
-        let newest = self.leases.entry(lease).or_insert((node.clone(), 0));
+        let newest = self.leases.entry(lease).or_insert_with(|| (node.clone(), 0));
         newest.1 = newest.1.max(token);
         Event::Claimed {
             key: claim.key.to_string(),
@@ -93,7 +96,9 @@ impl View {
     fn status(&mut self, revision: i64, key: &LoopKey, status: &LoopStatus) -> Event {
         let key = key.to_string();
         let ended = status.phase.is_terminal();
-        self.phases.insert(key.clone(), (status.phase.to_string(), ended));
+        mark(&mut self.over, &key, ended);
+        let lost = status.phase == Phase::Parked && status.reason == Reason::RunsLost;
+        mark(&mut self.given_up, &key, lost);
         let published = status.progress.published.clone().unwrap_or_default();
         Event::Status {
             uid: self.uids.get(&key).cloned().unwrap_or_default(),
@@ -101,7 +106,16 @@ impl View {
             generation: status.observed_generation,
             phase: status.phase.to_string(),
             result: if ended { published } else { String::new() },
+            unsealed: status.unsealed.iter().map(|unsealed| unsealed.token.0).collect(),
             revision,
         }
+    }
+}
+
+fn mark(set: &mut BTreeSet<String>, key: &str, there: bool) {
+    if there {
+        set.insert(key.to_owned());
+    } else {
+        set.remove(key);
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     pub(crate) span: Duration,
     pub(crate) history: PathBuf,
     pub(crate) log: Option<PathBuf>,
+    /// The log has the traces of every crate.
+    pub(crate) trace: bool,
 }
 
 /// What became of it.
@@ -33,13 +35,13 @@ pub(crate) struct Ran {
 
 /// Runs a world and writes its history.
 pub(crate) fn run(wanted: &Wanted) -> Result<Ran, String> {
-    let _logging = wanted.log.as_deref().map(log::to_file);
+    let _logging = wanted.log.as_deref().map(|log| log::to_file(log, wanted.trace));
     let store = store_dir()?;
     let site = Site::new(wanted.seed, &wanted.history, store.path()).map_err(|e| e.to_string())?;
     site.saw_at(Duration::ZERO, start(wanted.seed));
     let mut sim = turmoil::Builder::new()
         .simulation_duration(Duration::from_secs(24 * 3600))
-        .tick_duration(Duration::from_millis(2))
+        .tick_duration(Duration::from_millis(4))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(8))
         .tcp_capacity(1 << 14)
@@ -61,10 +63,13 @@ pub(crate) fn run(wanted: &Wanted) -> Result<Ran, String> {
         let settled = elapsed > over && {
             let view = site.view();
             view.acknowledged.len() as u64 == LOOPS
-                && view.acknowledged.iter().all(|key| view.is_ended(key))
+                && view.acknowledged.iter().all(|key| view.is_over(key))
         };
         if settled || elapsed > over + SETTLE + Duration::from_secs(5) {
-            site.saw_at(elapsed, Event::End { unfinished: Vec::new() });
+            site.saw_at(
+                elapsed,
+                Event::End { unfinished: site.view().given_up.iter().cloned().collect() },
+            );
             return Ok(Ran { simulated: elapsed });
         }
     }

@@ -30,6 +30,11 @@ pub(crate) fn start(life: Arc<Life>, grant: Grant) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Beats until it has ended the life; whoever waits for that stops it.
+pub(crate) async fn beat_alone(life: &Life, grant: Grant) {
+    life.finish(Heart::new(life, grant).beat().await);
+}
+
 /// Beats until the life ends, or ends it.
 pub(crate) async fn beat(life: &Life, grant: Grant) {
     let mut ended = life.end.subscribe();

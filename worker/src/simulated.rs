@@ -68,6 +68,7 @@ async fn beat(life: Arc<Life>) {
     let mut grant = life.grant.subscribe();
     let granted = grant.wait_for(Option::is_some).await.map(|grant| grant.clone());
     if let Ok(Some(granted)) = granted {
-        heartbeat::beat(&life, granted).await;
+        // Not also waiting for the end: two who wait for it are woken in no certain order.
+        heartbeat::beat_alone(&life, granted).await;
     }
 }

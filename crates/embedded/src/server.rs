@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::broadcast::error::RecvError;
 use tonic::service::Routes;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -81,8 +82,12 @@ impl Server {
     /// Whoever depends on it should then end too: opening the store again is the way to go on.
     pub async fn ended(&self) {
         let mut news = self.shared.news();
-        // An error means that nobody is left who could tell, which is an end too.
-        let _news = news.wait_for(|news| *news == News::Stopped).await;
+        while self.shared.read().is_ok() {
+            // An error means that nobody is left who could tell, which is an end too.
+            if matches!(news.recv().await, Ok(News::Stopped) | Err(RecvError::Closed)) {
+                return;
+            }
+        }
     }
 
     /// Ends the server: commits and answers what is waiting, ends all watches, closes the store.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tonic::Status;
 
 /// A message to the writer.
@@ -22,7 +22,8 @@ pub(crate) enum ToWriter {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: RwLock<State>,
-    news: watch::Sender<News>,
+    /// Wakes in the order of waiting, which a `watch` channel does not: a simulation repeats it.
+    news: broadcast::Sender<News>,
     writer: SyncSender<ToWriter>,
     /// Wakes a writer that is driven as a future; a thread does not listen.
     wake: Notify,
@@ -54,7 +55,8 @@ pub(crate) enum News {
 
 impl Shared {
     pub(crate) fn new(state: State, writer: SyncSender<ToWriter>, identity: Identity) -> Self {
-        let (news, _) = watch::channel(News::Published(state.published));
+        // Only the newest counts.
+        let (news, _) = broadcast::channel(1);
         let state = RwLock::new(state);
         // A cluster of one: any fixed relation between the two ids will do.
         let cluster_id = identity.member_id.rotate_left(32);
@@ -94,7 +96,8 @@ impl Shared {
         state.published = state.revision;
         let published = state.published;
         drop(state);
-        self.news.send_replace(News::Published(published));
+        // Nobody may be watching.
+        let _unheard = self.news.send(News::Published(published));
     }
 
     /// Refuses everything from now on and ends all watches.
@@ -102,11 +105,11 @@ impl Shared {
         if let Ok(mut state) = self.state.write() {
             state.stopped = true;
         }
-        self.news.send_replace(News::Stopped);
+        let _unheard = self.news.send(News::Stopped);
     }
 
-    /// A receiver that hears of every publication (of several at once, the last one).
-    pub(crate) fn news(&self) -> watch::Receiver<News> {
+    /// A receiver that hears of every publication from now on (of several at once, the last one).
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }
 

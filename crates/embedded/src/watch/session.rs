@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::Sleep;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::WatchStream;
+use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Status, Streaming};
 
 /// Watches on one stream. etcd has no bound; this one is far above what one process needs and
@@ -32,7 +32,7 @@ const SMALLEST_KEY: &[u8] = &[0];
 pub(crate) struct Session {
     shared: Arc<Shared>,
     requests: Option<Streaming<PbWatchRequest>>,
-    news: WatchStream<News>,
+    news: BroadcastStream<News>,
     watches: BTreeMap<i64, Watcher>,
     /// The watch whose turn it is to read, so that a busy one cannot starve the others.
     turn: i64,
@@ -46,7 +46,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, requests: Streaming<PbWatchRequest>) -> Self {
-        let news = WatchStream::new(shared.news());
+        let news = BroadcastStream::new(shared.news());
         let progress_timer = Box::pin(tokio::time::sleep(shared.progress_interval));
         Self {
             shared,
@@ -133,6 +133,8 @@ impl Session {
         if watcher.next < compacted {
             self.cancel_compacted(id, compacted);
         } else {
+            // Nothing happened in revision 1, which an empty store has.
+            watcher.next = watcher.next.max(2);
             self.watches.insert(id, watcher);
         }
         Ok(())
@@ -230,7 +232,8 @@ impl Session {
             // Drain the news first, read after: what is published later wakes us again.
             let mut stopped = false;
             while let Poll::Ready(news) = Pin::new(&mut self.news).poll_next(context) {
-                if news.is_none_or(|news| news == News::Stopped) {
+                // Falling behind loses only what is older than the last one.
+                if news.is_none_or(|news| matches!(news, Ok(News::Stopped))) {
                     stopped = true;
                     break;
                 }
