@@ -156,7 +156,7 @@ impl Run {
                 pid: 1,
             });
             tokio::time::sleep(BEAT).await;
-            if *self.stop.borrow() >= Stop::Cancel {
+            if *self.stop.borrow() >= Stop::Evict {
                 self.at_edge()?;
             }
         }
@@ -181,7 +181,7 @@ impl Run {
     fn at_edge(&self) -> Result<(), Halt> {
         match *self.stop.borrow() {
             Stop::No => Ok(()),
-            Stop::Drain => {
+            Stop::Drain | Stop::Evict => {
                 Err(Halt::End(outcome(Phase::Pending, Reason::Drained, "goes on elsewhere")))
             }
             Stop::Cancel => Err(Halt::End(outcome(Phase::Cancelled, Reason::ByUser, "cancelled"))),

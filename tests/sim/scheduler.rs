@@ -30,7 +30,7 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, name: &'static s
                 let config = Config {
                     id: name.to_owned(),
                     advertise: Some(format!("http://{name}:{PORT}")),
-                    session_ttl: TTL,
+                    session_ttl: Some(TTL),
                     election_ttl: ELECTION_TTL,
                     ambient: ambient.clone(),
                     ..Config::new(StoreChoice::Memory, Vec::new())

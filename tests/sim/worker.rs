@@ -108,7 +108,7 @@ fn config(node: &str) -> Config {
         credential: Credential::none(),
         facts: NodeFacts { slots: SLOTS, ..NodeFacts::default() },
         guard_command: Vec::new(),
-        ttl_seconds: TTL.as_secs().cast_signed(),
+        ttl_seconds: Some(TTL.as_secs().cast_signed()),
         drift_ppm: DRIFT_PPM_DEFAULT,
         kill_budget: KILL_BUDGET,
         pass_env: Vec::new(),
