@@ -31,7 +31,7 @@ pub(crate) const NOTICE_MAX: Duration = Duration::from_secs(60);
 /// Bound on the end of all work after the last fault; a loop takes about 5 s on an idle machine.
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// What schedulers and clients show each other.
-const TOKEN: &str = "a-token-for-fault-cases";
+pub(crate) const TOKEN: &str = "a-token-for-fault-cases";
 
 /// What to bring up.
 #[derive(Debug, Clone)]
@@ -51,10 +51,16 @@ pub(crate) struct Shape {
     pub(crate) items: usize,
     /// How long the agent works on each, milliseconds.
     pub(crate) agent_ms: u64,
+    /// What the agents do, as [`super::work`] names it.
+    pub(crate) agent: &'static str,
+    /// Whether the repository is reached through a server, which can be killed.
+    pub(crate) served: bool,
     /// Further arguments of every etcd member.
     pub(crate) etcd: Vec<&'static str>,
     /// Further arguments of every worker.
     pub(crate) worker: Vec<String>,
+    /// Command in front of every worker's own.
+    pub(crate) wrap: Vec<String>,
     /// Further environment of every process.
     pub(crate) env: Vec<(String, String)>,
 }
@@ -71,8 +77,11 @@ impl Default for Shape {
             spare: 0,
             items: 4,
             agent_ms: 200,
+            agent: "agent",
+            served: false,
             etcd: Vec::new(),
             worker: Vec::new(),
+            wrap: Vec::new(),
             env: Vec::new(),
         }
     }
@@ -182,7 +191,7 @@ impl Fleet {
             addresses: BTreeMap::new(),
             net: Net::default(),
             record: Arc::new(Record { history, view: std::sync::Mutex::new(View::default()) }),
-            site: Site::new(&names, shape.items, &attempt.dir),
+            site: Site::new(&names, shape.items, &attempt.dir, shape.served),
             loops: Vec::new(),
             operations: Operations::default(),
             readers: Vec::new(),
@@ -212,9 +221,12 @@ impl Fleet {
         self.runtime.spawn(recorder::watch(stores, self.record.clone()));
     }
 
-    fn spawn(&self, name: &str, args: &[String]) -> Process {
+    fn spawn(&self, name: &str, wrap: &[String], args: &[String]) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path(name));
-        let child = Command::new(flyball())
+        let (own, first) = (flyball().display().to_string(), wrap.first());
+        let mut command = Command::new(first.unwrap_or(&own));
+        command.args(wrap.iter().skip(1)).args(first.map(|_| &own));
+        let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -247,7 +259,7 @@ impl Fleet {
             format!("--session-ttl={}", self.shape.ttl),
         ];
         let before = self.log(name).len();
-        let process = self.spawn(name, &args);
+        let process = self.spawn(name, &[], &args);
         self.schedulers.insert(name.to_owned(), process);
         let address = until(&format!("{name} listens"), NOTICE_MAX, || {
             let log = self.log(name);
@@ -268,6 +280,12 @@ impl Fleet {
 
     /// Starts a worker, also again.
     pub(crate) fn start_worker(&mut self, node: &str) {
+        let process = self.start_worker_as(node, node);
+        self.workers.insert(node.to_owned(), process);
+    }
+
+    /// Starts a worker that says it is `node`, with directory and log of its own.
+    pub(crate) fn start_worker_as(&mut self, node: &str, alias: &str) -> Process {
         let mut addresses = Vec::new();
         for number in 1..=self.shape.schedulers {
             let scheduler = format!("s{number}");
@@ -279,13 +297,12 @@ impl Fleet {
             format!("--scheduler={}", addresses.join(",")),
             format!("--token-file={}", self.dir.join("token").display()),
             format!("--node={node}"),
-            format!("--data-dir={}", self.node_dir(node).display()),
+            format!("--data-dir={}", self.node_dir(alias).display()),
             format!("--slots={}", self.shape.slots),
             format!("--ttl={}", self.shape.ttl),
         ];
         args.extend(self.shape.worker.iter().cloned());
-        let process = self.spawn(node, &args);
-        self.workers.insert(node.to_owned(), process);
+        self.spawn(alias, &self.shape.wrap, &args)
     }
 
     /// A node's data directory.

@@ -19,8 +19,12 @@ impl Fleet {
         let list = format!("{name}.txt");
         let program = std::env::current_exe().expect("a program knows its own file");
         let (program, beats) = (program.display(), self.dir().join("beats.jsonl"));
-        let agent =
-            format!("'{program}' agent '{}' {list} {}", beats.display(), self.shape.agent_ms);
+        let agent = format!(
+            "'{program}' {} '{}' {list} {}",
+            self.shape.agent,
+            beats.display(),
+            self.shape.agent_ms
+        );
         let check = format!(
             "sed -n 's/ done$//p' {list} | sed 's/^/ok /'; sed -n 's/ open$//p' {list} | \
              sed 's/^/open /'; ! grep -q ' open$' {list}"

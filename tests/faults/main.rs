@@ -6,9 +6,11 @@
 mod cases;
 mod client;
 mod dice;
+mod faketime;
 mod fleet;
 mod hands;
 mod host;
+mod host_limits;
 mod judge;
 mod load;
 mod net;
@@ -16,7 +18,9 @@ mod proxy;
 mod recorder;
 mod rogue;
 mod runner;
+mod served;
 mod site;
+mod swarm;
 mod work;
 
 use std::process::ExitCode;

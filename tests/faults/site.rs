@@ -7,17 +7,20 @@ use flyball_core::record::{JournalEntry, JournalRecord};
 use flyball_tests::history::{Entry, Event};
 use flyball_tests::repo::Repo;
 
+use super::served::Served;
 use super::work::{HookCall, install_hooks};
 
 /// A bare repository with hooks.
 pub(crate) struct Site {
     repo: Repo,
     log: PathBuf,
+    /// The server in front of it, if there is one.
+    pub(crate) served: Option<Served>,
 }
 
 impl Site {
     /// A repository with one list of open items per loop.
-    pub(crate) fn new(loops: &[String], items: usize, dir: &Path) -> Self {
+    pub(crate) fn new(loops: &[String], items: usize, dir: &Path, served: bool) -> Self {
         let text: String = (1..=items).map(|item| format!("i{item} open\n")).collect();
         let names: Vec<_> = loops.iter().map(|name| format!("{name}.txt")).collect();
         let files: Vec<_> = names.iter().map(|name| (name.as_str(), text.as_str())).collect();
@@ -27,12 +30,16 @@ impl Site {
         repo.config("receive.autogc", "false");
         let log = dir.join("hooks.jsonl");
         install_hooks(&repo.path(), &log);
-        Self { repo, log }
+        let served = served.then(|| Served::start(&repo.path()));
+        Self { repo, log, served }
     }
 
     /// Its path, as loops name it.
     pub(crate) fn url(&self) -> String {
-        self.repo.path().display().to_string()
+        match &self.served {
+            Some(served) => served.url(),
+            None => self.repo.path().display().to_string(),
+        }
     }
 
     /// All pushes of journals so far, as the hooks saw them.

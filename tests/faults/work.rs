@@ -4,8 +4,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use flyball_tests::history::{Entry, Event};
 use nix::time::{ClockId, clock_gettime};
@@ -20,7 +21,19 @@ const BEATS_MAX: u32 = 3000;
 pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every Linux has this clock");
     let (seconds, nanos) = (now.tv_sec().unsigned_abs(), now.tv_nsec().unsigned_abs());
-    seconds * 1_000_000 + nanos / 1000
+    let own = i128::from(seconds * 1_000_000 + nanos / 1000);
+    u64::try_from(own - offset_us()).unwrap_or(0)
+}
+
+/// By how much this process's clock is ahead of the host's: it may be in a time namespace.
+fn offset_us() -> i128 {
+    static OFFSET: OnceLock<i128> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        let line = offsets.lines().find(|line| line.starts_with("boottime"));
+        let seconds = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i128>().ok());
+        seconds.unwrap_or(0) * 1_000_000
+    })
 }
 
 /// Opens a file to which several processes append whole lines.
@@ -35,6 +48,20 @@ pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
     match words[..] {
         ["agent", beats, file, ms] => agent(beats, file, ms.parse().expect("milliseconds")),
         ["linger", beats] => beat(beats, BEATS_MAX),
+        ["bomb", beats, file, ms] => {
+            bomb(beats);
+            agent(beats, file, ms.parse().expect("milliseconds"));
+        }
+        ["flood", beats, file, ms] => {
+            flood();
+            agent(beats, file, ms.parse().expect("milliseconds"));
+        }
+        ["escape", beats, file, ms] => {
+            escape(beats);
+            agent(beats, file, ms.parse().expect("milliseconds"));
+        }
+        ["sleep"] => std::thread::sleep(BEAT * BEATS_MAX),
+        ["spin", ms] => spin(Duration::from_millis(ms.parse().expect("milliseconds"))),
         ["hook", log, kind, ref rest @ ..] => hook(log, kind, rest),
         _ => return None,
     }
@@ -53,6 +80,95 @@ fn agent(beats: &str, file: &str, ms: u64) {
     let text = std::fs::read_to_string(file).expect("the list is there");
     let done = text.replacen(" open\n", " done\n", 1);
     std::fs::write(file, done).expect("the list can be written");
+}
+
+/// Most children of a bomb, where nothing else stops it.
+const BOMB_MAX: usize = 1000;
+/// How long a bomb holds what it has.
+const BOMB_HOLDS: Duration = Duration::from_secs(2);
+
+/// Forks until it is refused, once, after the case has asked for it.
+fn bomb(beats: &str) {
+    let dir = Path::new(beats).parent().expect("a directory");
+    let asked = std::fs::rename(dir.join("bomb"), dir.join("bomb-lit"));
+    if asked.is_err() {
+        return;
+    }
+    let program = std::env::current_exe().expect("a program knows its own file");
+    let mut children: Vec<Child> = Vec::new();
+    while children.len() < BOMB_MAX {
+        match Command::new(&program).arg("sleep").stdin(Stdio::null()).spawn() {
+            Ok(child) => children.push(child),
+            Err(_) => break,
+        }
+    }
+    std::fs::write(dir.join("bombed"), children.len().to_string()).expect("a file");
+    std::thread::sleep(BOMB_HOLDS);
+    // Some room for the rest of the work; the others are the guard's to end.
+    for child in children.iter_mut().take(BOMB_MAX / 2) {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Bytes of output of a flood.
+const FLOOD_BYTES: usize = 24 << 20;
+
+/// Writes a lot of output.
+fn flood() {
+    let line = [b"flood ".repeat(170), b"\n".to_vec()].concat();
+    let mut out = std::io::stdout().lock();
+    for _ in 0..FLOOD_BYTES / line.len() {
+        // Nobody has to read all of it.
+        if out.write_all(&line).is_err() {
+            return;
+        }
+    }
+}
+
+/// Leaves processes behind in every way that a shell knows.
+fn escape(beats: &str) {
+    let program = std::env::current_exe().expect("a program knows its own file");
+    let linger = format!("exec '{}' linger '{beats}'", program.display());
+    for script in [
+        format!("setsid sh -c \"{linger}\" &"),
+        format!("( ( {linger} ) & ) &"),
+        format!("( trap '' TERM INT HUP; ( {linger} ) & ) &"),
+        format!("setsid sh -c \"( setsid sh -c \\\"{linger}\\\" & ) &\""),
+    ] {
+        let status = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status();
+        status.expect("a shell can be started");
+    }
+}
+
+/// Uses a processor.
+fn spin(how_long: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < how_long {
+        std::hint::black_box((0..10_000_u64).sum::<u64>());
+    }
+}
+
+/// Busy loops in processes of their own; dropping this ends them.
+pub(crate) struct Busy(Vec<Child>);
+
+impl Busy {
+    /// Starts them. They end by themselves too.
+    pub(crate) fn start(count: usize, how_long: Duration) -> Self {
+        let program = std::env::current_exe().expect("a program knows its own file");
+        let ms = how_long.as_millis().to_string();
+        let start = || Command::new(&program).args(["spin", &ms]).stdin(Stdio::null()).spawn();
+        Self((0..count).map(|_| start().expect("a process can be started")).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Leaves signs of life.

@@ -74,9 +74,9 @@ impl Repo {
         git(&self.path(), args)
     }
 
-    /// Subjects of a ref's commits, newest first.
+    /// Subjects of a ref's commits, newest first; of a journal its records alone.
     pub fn subjects(&self, reference: &str) -> Vec<String> {
-        let log = git(&self.path(), &["log", "--format=%s", reference]);
+        let log = git(&self.path(), &["log", "--first-parent", "--format=%s", reference]);
         log.lines().map(str::to_owned).collect()
     }
 

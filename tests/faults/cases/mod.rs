@@ -18,6 +18,26 @@ mod f15;
 mod f16;
 mod f17;
 mod f18;
+mod f19;
+mod f20;
+mod f21;
+mod f22;
+mod f23;
+mod f24;
+mod f25;
+mod f26;
+mod f27;
+mod f28;
+mod f29;
+mod f30;
+mod f31;
+mod f32;
+mod f33;
+mod f34;
+mod f35;
+mod f36;
+mod f37;
+mod f38;
 mod soak;
 
 use super::runner::Case;
@@ -45,5 +65,25 @@ pub(crate) fn all() -> Vec<Case> {
         f16::CASE,
         f17::CASE,
         f18::CASE,
+        f19::CASE,
+        f20::CASE,
+        f21::CASE,
+        f22::CASE,
+        f23::CASE,
+        f24::CASE,
+        f25::CASE,
+        f26::CASE,
+        f27::CASE,
+        f28::CASE,
+        f29::CASE,
+        f30::CASE,
+        f31::CASE,
+        f32::CASE,
+        f33::CASE,
+        f34::CASE,
+        f35::CASE,
+        f36::CASE,
+        f37::CASE,
+        f38::CASE,
     ]
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::Facts;
 use super::lines::Line;
+use super::resources::PatternId;
 use super::verdict::{Invariant, Verdict};
 use crate::history::Event;
 
@@ -125,10 +126,17 @@ fn faults(lines: &[Line], verdict: &mut Verdict) -> usize {
     count
 }
 
-/// How often a loop was claimed again under a later token.
+/// How often a loop was claimed again, or a resource by another claim.
 fn ownership_changes(facts: &Facts<'_>) -> usize {
-    let tokens: BTreeSet<(&str, i64)> =
-        facts.claims.iter().map(|claim| (claim.key.as_str(), claim.token)).collect();
-    let keys: BTreeSet<&str> = facts.claims.iter().map(|claim| claim.key.as_str()).collect();
-    tokens.len() - keys.len()
+    let mut owners: BTreeMap<PatternId, BTreeSet<(&str, i64)>> = BTreeMap::new();
+    let mut loops: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for claim in &facts.claims {
+        loops.entry(claim.key.as_str()).or_default().insert(claim.token);
+        for held in claim.set.iter().filter(|held| !held.shared) {
+            owners.entry(held.pattern).or_default().insert((claim.key.as_str(), claim.token));
+        }
+    }
+    let resources = owners.values().map(BTreeSet::len);
+    let changes = resources.chain(loops.values().map(BTreeSet::len)).map(|owners| owners - 1);
+    changes.max().unwrap_or(0)
 }

@@ -258,11 +258,19 @@ impl Journal {
         Ok(JournalError::Fenced { found_token, own_token: owner.token.0 })
     }
 
+    /// The record's commit. One that tells of a checkpoint has it as its second parent: what the journal
+    /// vouches for is then reachable from the journal alone. A server that is killed while it moves the
+    /// refs of one push may have moved the journal and not the run ref: git takes all locks together, but
+    /// writes one ref after the other.
     async fn write_record(&self, record: &JournalRecord) -> Result<Oid, GitError> {
         let json = serde_json::to_string_pretty(record)
             .map_err(|error| GitError::local("write record", error))?;
         let message = format!("{}\n\n{json}", subject(record));
-        let parents: Vec<Oid> = self.tip.iter().cloned().collect();
+        let mut parents: Vec<Oid> = self.tip.iter().cloned().collect();
+        // The first parent is always the record before.
+        if !parents.is_empty() {
+            parents.extend(checkpoint_of(&record.entry));
+        }
         self.repo.commit_tree(&Oid::empty_tree(), &parents, &message, record.at).await
     }
 
@@ -291,4 +299,15 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// The checkpoint that a record vouches for.
+fn checkpoint_of(entry: &JournalEntry) -> Option<Oid> {
+    let text = match entry {
+        JournalEntry::Iteration(iteration) => iteration.checkpoint.as_ref()?,
+        JournalEntry::Rebased { checkpoint, .. } => checkpoint,
+        JournalEntry::Published { commit, .. } => commit,
+        _ => return None,
+    };
+    text.parse().ok()
 }

@@ -1,0 +1,38 @@
+//! F29: an agent forks until the host refuses.
+
+use flyball_tests::poll::until;
+
+use crate::fleet::{Fleet, NOTICE_MAX, Shape};
+use crate::host_limits::PidLimit;
+use crate::runner::{Attempt, Case, Outcome};
+
+pub(crate) const CASE: Case = Case { id: "F29", title: "fork bomb in an agent", usual: true, run };
+
+/// Most processes and threads of both workers and all they start.
+const LIMIT: u32 = 400;
+
+fn run(attempt: &Attempt) -> Outcome {
+    let limit = match PidLimit::create(LIMIT) {
+        Ok(limit) => limit,
+        Err(why) => return Outcome::Skipped(format!("no limit on processes: {why}")),
+    };
+    let shape = Shape { agent: "bomb", ..Shape::default() };
+    let mut fleet = Fleet::start(attempt, shape);
+    let pids: Vec<i32> = fleet.workers.values().map(|process| process.pid()).collect();
+    limit.take_in(&pids);
+    let lives = fleet.record.see(|view| view.sessions.clone());
+    fleet.fault("let an agent fork without end");
+    std::fs::write(fleet.dir().join("bomb"), "").unwrap();
+    let bombed = fleet.dir().join("bombed");
+    let said = until("the bomb went off", NOTICE_MAX, || {
+        std::fs::read_to_string(&bombed).ok().filter(|said| !said.is_empty())
+    });
+    fleet.bite(&format!("an agent has {said} children and got no more"));
+    let ttl = fleet.shape.ttl();
+    fleet.last(ttl * 2);
+    // Guards and heartbeats are alive: nobody lost its lease.
+    assert_eq!(fleet.record.see(|view| view.sessions.clone()), lives, "a node lost its lease");
+    fleet.over();
+    fleet.finish();
+    Outcome::Passed
+}

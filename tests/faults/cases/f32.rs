@@ -1,0 +1,33 @@
+//! F32: the server of the repository is killed in the middle of pushes, and forgets everything it held in memory.
+
+use std::time::{Duration, Instant};
+
+use crate::fleet::{Fleet, Shape};
+use crate::runner::{Attempt, Case, Outcome};
+
+pub(crate) const CASE: Case =
+    Case { id: "F32", title: "repository's server killed in mid-push", usual: true, run };
+
+/// How often.
+const ROUNDS: u32 = 5;
+
+fn run(attempt: &Attempt) -> Outcome {
+    let mut fleet = Fleet::start(attempt, Shape { served: true, ..Shape::default() });
+    fleet.victim();
+    fleet.fault("kill the repository's server");
+    let (mut cut, begun) = (0, Instant::now());
+    for _ in 0..ROUNDS {
+        let pause = Duration::from_millis(fleet.dice.range(20, 400));
+        fleet.last(pause);
+        // At some connection under way, if one comes soon.
+        let served = fleet.site.served.as_mut().expect("it is served");
+        cut += served.kill_at_work(Duration::from_secs(2));
+        fleet.last(Duration::from_millis(100));
+        fleet.site.served.as_mut().expect("it is served").restart();
+    }
+    assert!(cut > 0, "no connection was cut");
+    fleet.bite(&format!("{cut} connections were cut in {:?}", begun.elapsed()));
+    fleet.over();
+    fleet.finish();
+    Outcome::Passed
+}
