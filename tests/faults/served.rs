@@ -64,8 +64,10 @@ impl Served {
         self.kill()
     }
 
-    /// Starts the server again.
+    /// Starts the server again. What operators do first is done: git never removes the locks of
+    /// processes that were killed, and refuses the refs as long as they are there.
     pub(crate) fn restart(&mut self) {
+        remove_locks(&self.bare.join("refs"));
         let base = self.bare.parent().expect("a directory");
         let child = Command::new("git")
             .args(["daemon", "--reuseaddr", "--export-all", "--enable=receive-pack"])
@@ -76,6 +78,18 @@ impl Served {
             .stderr(Stdio::null())
             .spawn();
         self.child = Some(child.expect("git daemon can be started"));
+    }
+}
+
+fn remove_locks(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            remove_locks(&path);
+        } else if path.extension().is_some_and(|ending| ending == "lock") {
+            // It may be of a process that has just ended by itself.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
