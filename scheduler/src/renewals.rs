@@ -163,7 +163,8 @@ mod tests {
             assert_eq!(renewals.count(quick, true, at(300)), None);
         }
         assert_eq!(renewals.count(slow, true, at(301)), None, "one slow one in 2000 is no trouble");
-        assert_eq!((renewals.lock().failed, renewals.lock().since_start.count()), (1, 2019));
+        let kept = renewals.lock();
+        assert_eq!((kept.failed, kept.since_start.count()), (1, 2019));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod support;
 mod bad_change;
 mod bad_process;
 mod bad_repository;
+mod clocks;
 mod converge;
 mod ending;
 mod itself;

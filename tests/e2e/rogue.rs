@@ -261,7 +261,7 @@ fn a_full_store_keeps_owners_and_takes_deletes_and_nothing_else() {
         assert!(words.contains(part), "{part}: {words}");
     }
     assert!(cluster.status("new").is_none());
-    let answer = cluster.cli(&["delete", "loop", "old"]);
+    let answer = cluster.cli(&["delete", "old"]);
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     cluster.until("the old loop is gone", BOUND, |cluster| {
         cluster.status("old").is_none().then_some(())

@@ -75,18 +75,22 @@ fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Brings a package of the distribution into the build directory, without installing it.
 fn fetch(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {
+    let fetched = fetch_file(package, &format!("usr/bin/{name}"));
+    fetched.map_err(|why| format!("no {name} in PATH, and {why}; name one in {variable}"))
+}
+
+/// A file of a package of the distribution, brought into the build directory without installing it.
+///
+/// # Errors
+/// What was tried, if it cannot be had.
+pub fn fetch_file(package: &str, path: &str) -> Result<PathBuf, String> {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(package);
-    let file = cache.join("usr/bin").join(name);
+    let file = cache.join(path);
     if file.is_file() {
         return Ok(file);
     }
-    let failed = |why: String| {
-        format!(
-            "no {name} in PATH, and fetching Debian's {package} failed: {why}; name one in {variable}"
-        )
-    };
+    let failed = |why: String| format!("fetching Debian's {package} failed: {why}");
     let tools = cache.parent().unwrap_or(&cache);
     std::fs::create_dir_all(tools).map_err(|error| failed(error.to_string()))?;
     let dir = TempDir::new_in(tools).map_err(|error| failed(error.to_string()))?;

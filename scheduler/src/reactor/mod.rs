@@ -59,6 +59,9 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
 /// changed by then, and until it has nothing is gained by hurry.
 const RETRY_INVALID_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// A clock that goes back by less is being adjusted; by more, it was set.
+pub(super) const CLOCK_SLACK: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
 /// Whether this scheduler leads, and since which revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -78,6 +81,8 @@ pub struct Reactor {
     commit_last: u64,
     /// The store is full: nothing new is begun, what runs goes on.
     full: bool,
+    /// Time of the last event.
+    latest: Timestamp,
     /// Nodes whose last commit was not done: not before this time.
     node_retries: BTreeMap<NodeName, Timestamp>,
     /// The earliest deadline of a drain that has not been acted on.
@@ -107,6 +112,7 @@ impl Reactor {
             commits: BTreeMap::new(),
             commit_last: 0,
             full: false,
+            latest: Timestamp::MIN,
             node_retries: BTreeMap::new(),
             next_drain: None,
             woken: BTreeSet::new(),
@@ -119,6 +125,10 @@ impl Reactor {
     /// Takes one event and returns what is to be done about it, in order. `now` is for display and
     /// for timers that are no safety matter.
     pub fn on_event(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        if now.duration_since(self.latest) < -CLOCK_SLACK {
+            self.on_clock_set_back();
+        }
+        self.latest = now;
         match event {
             Event::Leading { create_revision } => self.on_leading(create_revision),
             Event::NotLeading => self.on_not_leading(),
@@ -246,6 +256,17 @@ impl Reactor {
         let leader = if let Role::Leader(revision) = self.role { revision } else { 0 };
         let revision_min = leader.max(self.view.revision);
         self.effects.push(Effect::RequestSnapshot { revision_min });
+    }
+
+    /// The wall clock was set back: moments that were near may be days away now. Every pause is over,
+    /// since trying early does no harm and never trying does.
+    fn on_clock_set_back(&mut self) {
+        self.node_retries.clear();
+        for entry in self.view.loops.values_mut() {
+            entry.retry_at = None;
+        }
+        self.touch_all();
+        self.wake_all = true;
     }
 
     fn touch_all(&mut self) {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::event::Notice;
 use super::view::LoopEntry;
-use super::{Reactor, reports, status};
+use super::{CLOCK_SLACK, Reactor, reports, status};
 
 /// What should be written next for a loop.
 pub(super) enum Step {
@@ -213,13 +213,20 @@ fn move_on_step(
 ) -> Option<Step> {
     let (next, code) = if record.generation != status.observed_generation {
         (status::respecified(status, record, now), "Respecified")
-    } else if status.phase == Phase::Parked && status.parked_until.is_some_and(|at| at <= now) {
+    } else if status.phase == Phase::Parked && is_due(status, now) {
         (status::park_due(status, now), "Resumed")
     } else {
         return None;
     };
     let notice = Some(notice(key, code, &next.message, &next));
     Some(Step::Put { status: Box::new(next), token: None, notice })
+}
+
+/// A pause is over, or it began in the future: the clock was set back, and nobody knows how long it
+/// has lasted.
+fn is_due(status: &LoopStatus, now: Timestamp) -> bool {
+    let ahead = |since: Timestamp| since.duration_since(now) > CLOCK_SLACK;
+    status.parked_until.is_some_and(|at| at <= now || status.since.is_some_and(ahead))
 }
 
 fn sealed_step(
