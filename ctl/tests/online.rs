@@ -362,3 +362,45 @@ fn the_token_is_sent_and_its_lack_is_told() {
     error: the token file none cannot be read: No such file or directory (os error 2)
     ");
 }
+
+#[test]
+fn the_doctor_tells_what_it_finds_and_its_exit_code_says_how_bad_it_is() {
+    use flyball_core::diagnosis::{Area, Finding};
+    let setting = Setting::new();
+    let warning = Finding::warning(Area::Store, "EtcdKnownBugs", "etcd 3.4.23 is old", "upgrade");
+    setting.fake.state().diagnosis.findings = vec![warning];
+    let told = setting.transcript(&["doctor"]);
+    assert!(told.starts_with("exit 0\n"), "{told}");
+    assert!(told.contains("but runs version 9.9.9 and this client"), "{told}");
+    assert!(told.contains("Store\n  warning  etcd 3.4.23 is old\n           -> upgrade"), "{told}");
+    assert!(told.contains("0 errors, 2 warnings."), "{told}");
+    let error = Finding::error(Area::Store, "EtcdNoSpace", "out of space", "compact");
+    setting.fake.state().diagnosis.findings = vec![error];
+    insta::assert_snapshot!(setting.transcript(&["doctor", "-o", "name", "--no-measure"]), @"
+    exit 1
+    --- stdout
+    warning/VersionDiffers
+    ok/ClockOffset
+    error/EtcdNoSpace
+    ");
+    assert_eq!(setting.fake.state().calls, ["diagnose measure", "diagnose"]);
+}
+
+#[test]
+fn the_doctor_says_who_does_not_answer() {
+    let setting = Setting::new();
+    let told = setting.transcript(&["doctor", "--scheduler", "unix:///nowhere/s.sock"]);
+    assert!(told.starts_with("exit 1\n"), "{told}");
+    assert!(told.contains("error    unix:///nowhere/s.sock: no scheduler answers at"), "{told}");
+    assert!(told.contains("-> check --addr or FLYBALL_ADDR"), "{told}");
+}
+
+#[test]
+fn a_drain_has_a_deadline() {
+    let setting = Setting::new();
+    setting.fake.state().nodes.insert("n1".to_owned(), json!({ "node": {}, "metadata": {} }));
+    assert!(setting.transcript(&["drain", "n1", "--deadline", "90s"]).starts_with("exit 0"));
+    assert!(setting.transcript(&["drain", "n1"]).starts_with("exit 0"));
+    assert_eq!(setting.fake.state().calls, ["mark n1 \"\" 90000 ms", "mark n1 \"\""]);
+    assert!(setting.transcript(&["drain", "n1", "--deadline", "soon"]).starts_with("exit 2"));
+}

@@ -13,6 +13,7 @@ mod ending;
 mod itself;
 mod misuse;
 mod moving_base;
+mod operations;
 mod overlap;
 mod reporter;
 mod rogue;

@@ -251,6 +251,9 @@ impl Stage {
             "cordoned" => NodeMark::Cordoned,
             _ => NodeMark::Schedulable,
         };
+        let deadline =
+            command.number("deadline").map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        record.mark_deadline = deadline.map(|after| self.now.checked_add(after).unwrap());
         self.model.put_node(record);
     }
 

@@ -268,7 +268,9 @@ impl Nodes for Service {
 
     async fn mark(&self, request: Request<MarkNodeRequest>) -> Answer<NodeObject> {
         let request = request.into_inner();
-        let mut state = self.called(format!("mark {} {:?}", request.name, request.reason));
+        let deadline = request.deadline_ms.map(|ms| format!(" {ms} ms")).unwrap_or_default();
+        let call = format!("mark {} {:?}{deadline}", request.name, request.reason);
+        let mut state = self.called(call);
         let Some(node) = state.nodes.get_mut(&request.name) else {
             return Err(Status::not_found(format!("there is no node {}", request.name)));
         };

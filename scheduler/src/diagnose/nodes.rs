@@ -22,12 +22,10 @@ pub(super) fn findings(nodes: &[NodeStatus], version: &str, now: Timestamp) -> V
     let mut well = 0_usize;
     for node in nodes {
         let troubles = troubles(node, version, now);
-        if troubles.is_empty() {
-            well += 1;
-            if nodes.len() <= NODES_TOLD_MAX {
-                let name = node.record.name.to_string();
-                found.push(Finding::ok(AREA, "Node", describe(node)).about(name));
-            }
+        well += usize::from(troubles.is_empty());
+        if nodes.len() <= NODES_TOLD_MAX {
+            let name = node.record.name.to_string();
+            found.push(Finding::ok(AREA, "Node", describe(node)).about(name));
         }
         found.extend(troubles);
     }
@@ -40,7 +38,7 @@ pub(super) fn findings(nodes: &[NodeStatus], version: &str, now: Timestamp) -> V
 
 fn describe(node: &NodeStatus) -> String {
     let abilities = node.record.facts.abilities.as_deref();
-    let containment = abilities.map_or("", |abilities| abilities.containment.as_str());
+    let containment = abilities.map_or("unknown means", |has| has.containment.as_str());
     let mark = match node.record.mark {
         NodeMark::Schedulable => String::new(),
         mark => format!(", {mark:?} {}", marked(node)),

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::Reactor;
 use super::derived::set_of_entries;
+use super::next_steps;
 use super::placement::Waiting;
 use super::view::LoopEntry;
 
@@ -65,8 +66,18 @@ impl Reactor {
                     .to_owned(),
             );
         }
+        if told.next_steps.is_empty() {
+            told.next_steps.push(next_steps::of_reason(key, &self.shown(key, status)));
+        }
+        drop_repeated(&mut told);
         told.findings.truncate(FINDINGS_MAX);
         Some(told)
+    }
+
+    /// The status with the reason a waiting loop is shown with.
+    fn shown(&self, key: &LoopKey, status: &LoopStatus) -> LoopStatus {
+        let view = self.loop_view(key);
+        view.map_or_else(|| status.clone(), |view| LoopStatus::clone(&view.status))
     }
 
     fn explain_pending(
@@ -78,7 +89,10 @@ impl Reactor {
         told: &mut Explanation,
     ) {
         if !self.is_leading() {
-            told.findings.push("this scheduler does not lead; the leader knows more".to_owned());
+            let leader = self.leader().map_or("nobody yet", |leader| leader.address.as_str());
+            told.findings.push(format!(
+                "this scheduler stands by and does not know all reasons; {leader} leads (--addr)"
+            ));
         } else if !self.is_acting() {
             told.findings.push("the scheduler reads its state anew and decides nothing".to_owned());
         }
@@ -109,7 +123,7 @@ impl Reactor {
             let first = blockers.first().and_then(|blocker| self.holder(blocker));
             if let Some((holder, _)) = first {
                 told.headline = format!("waits for {holder}, which owns what it needs");
-                told.next_steps.push(format!("flyball explain {holder}"));
+                told.next_steps.push(next_steps::command("explain", &holder, key));
             }
         }
         if entry.passed_over > 0 {
@@ -153,7 +167,7 @@ impl Reactor {
                 "its resources are free, but {first} was passed over {} times and goes first",
                 super::PASSED_OVER_MAX
             ));
-            told.next_steps.push(format!("flyball explain {first}"));
+            told.next_steps.push(next_steps::command("explain", first, key));
             return;
         }
         let nodes = self.node_views();
@@ -204,7 +218,8 @@ impl Reactor {
             status.runs,
         ));
         let node = self.view.nodes.get(&claim.value.node);
-        if node.is_none_or(|node| node.stream.is_none()) {
+        // Only the leader has the nodes' streams.
+        if self.is_leading() && node.is_none_or(|node| node.stream.is_none()) {
             told.findings.push(format!(
                 "node {} is not attached; if its lease ends, the loop goes elsewhere",
                 claim.value.node
@@ -216,12 +231,25 @@ impl Reactor {
         });
         let waiting = waiting.count();
         if waiting > 0 {
-            told.findings.push(format!("{waiting} loops wait for what it owns"));
+            let (loops, wait) = if waiting == 1 { ("loop", "waits") } else { ("loops", "wait") };
+            told.findings.push(format!("{waiting} {loops} {wait} for what it owns"));
         }
         if let Some((_, _, reason)) = entry.stopping {
             told.findings.push(format!("asked to stop: {}", reason.as_str()));
         }
     }
+}
+
+/// Nothing is said twice, neither below the headline nor among the findings.
+fn drop_repeated(told: &mut Explanation) {
+    let mut said = std::collections::BTreeSet::new();
+    let headline = told.headline.clone();
+    told.findings.retain(|finding| {
+        let new = said.insert(finding.clone());
+        new && !headline.ends_with(finding.as_str())
+    });
+    let mut said = std::collections::BTreeSet::new();
+    told.next_steps.retain(|step| said.insert(step.clone()));
 }
 
 fn headline(status: &LoopStatus) -> String {
@@ -261,7 +289,6 @@ fn explain_parked(status: &LoopStatus, now: Timestamp, told: &mut Explanation) {
     }
     if status.reason == Reason::RunsLost {
         told.findings.push(format!("{} runs lost in a row", status.runs_lost));
-        told.next_steps.push("look at the logs, then apply a changed spec to go on".to_owned());
     }
 }
 

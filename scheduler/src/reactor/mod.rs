@@ -17,6 +17,7 @@ mod commits;
 mod derived;
 mod event;
 mod explain;
+mod next_steps;
 mod oversize;
 mod placement;
 mod query;

@@ -19,19 +19,23 @@ pub fn weaknesses(area: Area, abilities: &Abilities) -> Vec<Finding> {
                     user.max_user_namespaces, kernel.unprivileged_userns_clone=1)";
         found.push(Finding::warning(area, "ContainmentWeak", message, next));
     }
-    let missing: Vec<&str> = [
-        (abilities.memory_locked, "its memory may be paged out"),
-        (abilities.priority_raised, "it has no priority over other processes"),
-        (abilities.oom_protected, "the kernel may kill it when memory ends"),
-    ]
-    .into_iter()
-    .filter_map(|(has, text)| (!has).then_some(text))
-    .collect();
+    let (mut missing, mut steps) = (Vec::new(), Vec::new());
+    let mut lacks = |has: bool, what: &'static str, step: &'static str| {
+        if !has {
+            missing.push(what);
+            steps.push(step);
+        }
+    };
+    let memory = "memory lock: LimitMEMLOCK=infinity";
+    lacks(abilities.memory_locked, "its memory may be paged out", memory);
+    let priority = "priority: LimitNICE=-20";
+    lacks(abilities.priority_raised, "it has no priority over other processes", priority);
+    let killer = "memory killer: the capability CAP_SYS_RESOURCE";
+    lacks(abilities.oom_protected, "the kernel may kill it when memory ends", killer);
     if !missing.is_empty() {
         let message = format!("the guard can be starved: {}", missing.join(", "));
-        let next =
-            "in the worker's unit: LimitMEMLOCK=infinity, LimitNICE=-20, OOMScoreAdjust=-900";
-        found.push(Finding::warning(area, "GuardStarvable", message, next));
+        let next = format!("give the worker in its unit file, for {}", steps.join("; for "));
+        found.push(Finding::warning(area, "GuardStarvable", message, &next));
     }
     found
 }

@@ -1,0 +1,153 @@
+//! What a user can do about a loop, for every reason it can be where it is.
+
+use flyball_core::ids::LoopKey;
+use flyball_core::status::{LoopStatus, Phase, Reason};
+
+/// A command about a loop, as it is typed by whoever asked about `from`.
+pub(super) fn command(verb: &str, key: &LoopKey, from: &LoopKey) -> String {
+    if key.namespace == from.namespace {
+        format!("flyball {verb} {}", key.name)
+    } else {
+        format!("flyball {verb} {} -n {}", key.name, key.namespace)
+    }
+}
+
+/// The next step for the reason of a status.
+pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
+    let about = |verb: &str| command(verb, key, key);
+    let nodes = "flyball get nodes -o wide";
+    match status.reason {
+        Reason::None | Reason::Submitted => of_phase(key, status.phase),
+        Reason::ResourcesOwned => "wait, or end the loop that owns the resources: flyball get \
+                                   claims -A shows who does"
+            .to_owned(),
+        Reason::Unsealed => {
+            "make its repository reachable: the next owner seals the journal by itself".to_owned()
+        }
+        Reason::NoNode => {
+            format!("wait for room, or add or uncordon a node: {nodes}")
+        }
+        Reason::NeverFits => {
+            format!("change what it needs, or add a node that has it: {nodes}")
+        }
+        Reason::RunLost => format!(
+            "nothing has to be done: it goes on from its checkpoint; what became of the node: {nodes}"
+        ),
+        Reason::Drained => {
+            format!("nothing has to be done if another node has room: {nodes}")
+        }
+        Reason::Approval => {
+            format!("look at what it asks for, and decide: {}", about("describe loop"))
+        }
+        Reason::Budget => "raise its budget and apply it again, or cancel it".to_owned(),
+        Reason::Quota => "wait until the provider's quota is renewed, or cancel it".to_owned(),
+        Reason::Backoff => format!(
+            "it tries again by itself; if it stays so, mend what the message names, or {}",
+            about("cancel")
+        ),
+        Reason::Hold => {
+            "mend what the message names, then apply a changed spec to go on".to_owned()
+        }
+        Reason::StoreBehindJournal => {
+            "restore the store's newest state, or apply a changed spec to go on under the journal"
+                .to_owned()
+        }
+        Reason::RunsLost => {
+            format!("look at {}, then apply a changed spec to go on", about("logs"))
+        }
+        Reason::NoProgress | Reason::Flapping | Reason::Declared => format!(
+            "read the evidence and {}, then apply another goal, check or agent",
+            about("logs")
+        ),
+        Reason::Iterations => {
+            "raise spec.governor.iterations and apply it again; it starts over".to_owned()
+        }
+        Reason::WallTime => {
+            "raise spec.governor.wallTime and apply it again; it starts over".to_owned()
+        }
+        Reason::AgentCannotStart => "mend spec.agent, or install its program on the nodes, then \
+                                     apply it again"
+            .to_owned(),
+        Reason::CheckCannotStart => "mend the check's command, or install its program on the \
+                                     nodes, then apply it again"
+            .to_owned(),
+        Reason::MissingRef => {
+            "make the ref, or name another one in spec.workspace.git.ref, and apply it again"
+                .to_owned()
+        }
+        Reason::RepositoryUnreachable => "check spec.workspace.git.url, and that the nodes reach \
+                                          it, then apply it again"
+            .to_owned(),
+        Reason::InvalidWork => "mend what the message names and apply it again".to_owned(),
+        Reason::ByUser => "apply a changed spec to start over, or delete it".to_owned(),
+    }
+}
+
+/// Where nothing is in the way.
+fn of_phase(key: &LoopKey, phase: Phase) -> String {
+    let about = |verb: &str| command(verb, key, key);
+    match phase {
+        Phase::Pending => format!("it is placed as soon as it can be: {} -w", about("get loop")),
+        Phase::Assigned | Phase::Running => format!("follow it: {}", about("logs -f")),
+        Phase::Parked => format!("look at it: {}", about("describe loop")),
+        Phase::Converged => format!("look at what was done: {}", about("get iterations")),
+        Phase::Unreachable | Phase::Exhausted | Phase::Failed | Phase::Cancelled => {
+            format!("look at {}, then apply a changed spec", about("logs"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flyball_core::lifecycle::{PHASES, reason_fits};
+
+    use super::*;
+
+    const REASONS: [Reason; 26] = [
+        Reason::None,
+        Reason::Submitted,
+        Reason::ResourcesOwned,
+        Reason::Unsealed,
+        Reason::NoNode,
+        Reason::NeverFits,
+        Reason::RunLost,
+        Reason::Drained,
+        Reason::Approval,
+        Reason::Budget,
+        Reason::Quota,
+        Reason::Backoff,
+        Reason::Hold,
+        Reason::StoreBehindJournal,
+        Reason::RunsLost,
+        Reason::NoProgress,
+        Reason::Flapping,
+        Reason::Declared,
+        Reason::Iterations,
+        Reason::WallTime,
+        Reason::AgentCannotStart,
+        Reason::CheckCannotStart,
+        Reason::MissingRef,
+        Reason::RepositoryUnreachable,
+        Reason::InvalidWork,
+        Reason::ByUser,
+    ];
+
+    #[test]
+    fn every_reason_of_every_phase_has_a_next_step() {
+        let key = LoopKey::new("team", "x");
+        for phase in PHASES {
+            for reason in REASONS.into_iter().filter(|reason| reason_fits(phase, *reason)) {
+                let status = LoopStatus { phase, reason, ..LoopStatus::default() };
+                let step = of_reason(&key, &status);
+                assert!(step.len() > 10 && !step.contains("  "), "{phase} {reason:?}: {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn commands_name_a_namespace_only_if_it_is_another_one() {
+        let (one, two) = (LoopKey::new("a", "x"), LoopKey::new("b", "y"));
+        assert_eq!(command("explain", &one, &one), "flyball explain x");
+        assert_eq!(command("explain", &two, &one), "flyball explain y -n b");
+    }
+}
