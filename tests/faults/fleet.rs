@@ -129,6 +129,8 @@ pub(crate) struct Fleet {
     /// Faults that have begun and are not over.
     pub(super) faults: Vec<String>,
     pub(super) bites: u32,
+    /// The last moment at which something had to be dead, microseconds.
+    pub(super) dead_at_us: u64,
 }
 
 impl Fleet {
@@ -202,6 +204,7 @@ impl Fleet {
             data: tempfile::Builder::new().prefix("fbn").tempdir().expect("a directory"),
             faults: Vec::new(),
             bites: 0,
+            dead_at_us: 0,
             runtime,
             shape,
         }

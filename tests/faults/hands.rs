@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::fleet::{Fleet, NOTICE_MAX, SETTLE_MAX};
 use super::judge;
-use super::work::now_us;
+use super::work::{held_file, now_us};
 
 /// What a killed worker's processes may still live: the guard sees the end at once; this is for a
 /// machine that is busy.
@@ -47,14 +47,15 @@ impl Fleet {
     }
 
     /// From `after` now on, nothing may be alive of what the node runs under tokens up to now.
-    pub(crate) fn dead_by(&self, node: &str, after: Duration) {
+    pub(crate) fn dead_by(&mut self, node: &str, after: Duration) {
         let token_max = self.record.see(|view| view.revision);
         let at_us = now_us() + u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.dead_at_us = self.dead_at_us.max(at_us);
         self.record.history.write(at_us, Event::DeadBy { node: node.to_owned(), token_max });
     }
 
     /// Nothing extends the node's deadline any more: what it runs must be dead a TTL from now.
-    pub(crate) fn dead_by_deadline(&self, node: &str) {
+    pub(crate) fn dead_by_deadline(&mut self, node: &str) {
         self.dead_by(node, self.shape.ttl());
     }
 
@@ -111,6 +112,34 @@ impl Fleet {
         self.victim_of("default/l1")
     }
 
+    /// The same, with an agent that goes on working until everything is lost: what must be dead by
+    /// the deadline is alive when the fault begins.
+    #[track_caller]
+    pub(crate) fn busy_victim(&mut self) -> Victim {
+        let victim = self.victim();
+        let beats = self.dir().join("beats.jsonl");
+        let size = || std::fs::metadata(&beats).map_or(0, |meta| meta.len());
+        std::fs::write(held_file(&beats), "").expect("a file");
+        let token = self.token("default/l1");
+        let mark = format!("\"token\":{token},");
+        let before = usize::try_from(size()).expect("a small file");
+        until("an agent of the loop is at work", NOTICE_MAX, || {
+            let text = std::fs::read_to_string(&beats).ok()?;
+            text.get(before..)?.contains(&mark).then_some(())
+        });
+        victim
+    }
+
+    /// Lets held agents end, once what had to be dead has had the time to show that it is not.
+    fn release(&mut self) {
+        let until_us = self.dead_at_us + 300_000;
+        while now_us() < until_us {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // There is none where nothing was held.
+        let _ = std::fs::remove_file(held_file(&self.dir().join("beats.jsonl")));
+    }
+
     /// Waits until a loop is half-way, and gives the node that runs it.
     #[track_caller]
     pub(crate) fn victim_of(&mut self, key: &str) -> Victim {
@@ -134,6 +163,7 @@ impl Fleet {
                 });
         }
         assert!(taken > 0, "nothing was taken from {}", victim.node);
+        self.release();
         self.bite("its loops were taken over");
     }
 

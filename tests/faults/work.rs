@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -68,6 +68,11 @@ pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
+/// While this file is there, agents go on working.
+pub(crate) fn held_file(beats: &Path) -> PathBuf {
+    beats.with_extension("held")
+}
+
 /// Works for a while, then finishes one item of the list. A child of its own lingers on.
 fn agent(beats: &str, file: &str, ms: u64) {
     let program = std::env::current_exe().expect("a program knows its own file");
@@ -77,6 +82,14 @@ fn agent(beats: &str, file: &str, ms: u64) {
     let _lingering = linger.spawn().expect("a child can be started");
     let count = Duration::from_millis(ms).as_millis() / BEAT.as_millis();
     beat(beats, u32::try_from(count).expect("a short while"));
+    // A case wants somebody at work when it strikes.
+    let held = held_file(Path::new(beats));
+    for _ in 0..BEATS_MAX {
+        if !held.exists() {
+            break;
+        }
+        beat(beats, 1);
+    }
     let text = std::fs::read_to_string(file).expect("the list is there");
     let done = text.replacen(" open\n", " done\n", 1);
     std::fs::write(file, done).expect("the list can be written");

@@ -8,7 +8,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     fleet.fault("kill the worker");
     fleet.kill_worker(&victim.node);
     fleet.comes_back(&victim);

@@ -8,7 +8,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     let pid = fleet.workers[&victim.node].pid();
     fleet.fault("stop the worker");
     fleet.stop(&[pid]);

@@ -8,7 +8,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     let both = [fleet.workers[&victim.node].pid(), fleet.guard(&victim.node)];
     fleet.fault("stop the worker and its guard");
     fleet.stop(&both);

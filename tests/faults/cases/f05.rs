@@ -9,7 +9,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     let mode = *fleet.dice.pick(&[Mode::Drop, Mode::Close, Mode::Hold]);
     fleet.fault(&format!("cut the schedulers off from etcd: {mode:?}"));
     for scheduler in ["s1", "s2"] {

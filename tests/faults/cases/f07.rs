@@ -9,7 +9,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     fleet.fault("lose all answers to the worker");
     fleet.net.set_way(&victim.node, "*", Way::Back, Mode::Drop);
     // Answers that were sent before may still be under way.

@@ -11,7 +11,7 @@ pub(crate) const CASE: Case =
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     let late = fleet.shape.ttl() + Duration::from_millis(fleet.dice.range(100, 1000));
     fleet.fault(&format!("delay all answers to the worker by {late:?}"));
     fleet.net.set_way(&victim.node, "*", Way::Back, Mode::Delay(late));
