@@ -11,6 +11,7 @@ use crate::dice::Dice;
 use crate::judge::{DRIFT_PPM, Deadline, KILL_BUDGET_MS};
 use crate::run::Run;
 use crate::scheduler::Ended;
+use crate::store::Claim;
 use crate::world::{Event, TTL_MS, TTL_S, World};
 
 const MARGINS: Margins =
@@ -322,24 +323,18 @@ impl World {
         self.after(delay, Event::Begin(node));
     }
 
-    pub(crate) fn on_assign(
-        &mut self,
-        node: usize,
-        life: u64,
-        at: usize,
-        token: i64,
-        carried: Vec<(usize, i64)>,
-    ) {
+    pub(crate) fn on_assign(&mut self, claim: Claim, at: usize, carried: Vec<(usize, i64)>) {
+        let Claim { node, life, token, lease, .. } = claim;
         let found = &self.nodes[node];
-        if found.life != life || found.dying {
+        if found.life != life || found.dying || ![0, lease].contains(&found.lease) {
             return;
         }
         if found.lease == 0 {
             // The answer to its registration comes first.
-            return self.after(50, Event::Assign { node, life, at, token, carried });
+            return self.after(50, Event::Assign { claim, at, carried });
         }
         if let Some(wait) = self.worker_sleeps(node) {
-            return self.after(wait, Event::Assign { node, life, at, token, carried });
+            return self.after(wait, Event::Assign { claim, at, carried });
         }
         // The guard lets nothing start once its deadline has passed.
         let found = &mut self.nodes[node];

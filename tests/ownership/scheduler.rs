@@ -283,14 +283,13 @@ impl World {
                 carried.extend(row.unsealed.iter().map(|token| (other, *token)));
             }
         }
-        let Claim { node, life, token, .. } = claim;
-        if self.nodes[node].cut_until > self.now || self.fault(20) {
+        if self.nodes[claim.node].cut_until > self.now || self.fault(20) {
             // The stream broke; on the next one it is sent again.
             self.schedulers[at].sent.remove(&it);
             return;
         }
         let delay = self.delay();
-        self.after(delay, Event::Assign { node, life, at: it, token, carried });
+        self.after(delay, Event::Assign { claim, at: it, carried });
     }
 
     fn commit(&mut self, at: usize, it: usize, write: Write) {

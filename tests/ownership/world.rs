@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::run::{Journal, Push};
 use crate::scheduler::{Commit, Ended, Resolved, Scheduler};
 use crate::sets::Owned;
-use crate::store::Store;
+use crate::store::{Claim, Store};
 
 const LOOPS: usize = 6;
 const NODES: usize = 4;
@@ -26,24 +26,74 @@ pub(crate) const TTL_MS: u64 = 3000;
 /// carries its number, and comes to nothing when that is over.
 pub(crate) enum Event {
     Tick(usize),
-    List { scheduler: usize, boot: u64 },
+    List {
+        scheduler: usize,
+        boot: u64,
+    },
     Apply(Box<Commit>),
-    Applied { commit: Box<Commit>, resolved: Resolved },
-    Assign { node: usize, life: u64, at: usize, token: i64, carried: Vec<(usize, i64)> },
+    Applied {
+        commit: Box<Commit>,
+        resolved: Resolved,
+    },
+    /// An assignment on the stream of the session of this claim.
+    Assign {
+        claim: Claim,
+        at: usize,
+        carried: Vec<(usize, i64)>,
+    },
     RunEnded(Ended),
-    Sealed { carried: Vec<(usize, i64)> },
+    Sealed {
+        carried: Vec<(usize, i64)>,
+    },
     Begin(usize),
-    Register { node: usize, life: u64 },
-    Opened { node: usize, life: u64, sent: u64, lease: i64 },
-    Beat { node: usize, life: u64 },
-    Renew { node: usize, life: u64, id: u64, lease: i64 },
-    Heard { node: usize, life: u64, id: u64, answer: Answer },
-    GuardDue { node: usize, life: u64 },
-    Killed { node: usize, life: u64 },
-    Report { node: usize, life: u64 },
-    Step { node: usize, life: u64, run: u64 },
+    Register {
+        node: usize,
+        life: u64,
+    },
+    Opened {
+        node: usize,
+        life: u64,
+        sent: u64,
+        lease: i64,
+    },
+    Beat {
+        node: usize,
+        life: u64,
+    },
+    Renew {
+        node: usize,
+        life: u64,
+        id: u64,
+        lease: i64,
+    },
+    Heard {
+        node: usize,
+        life: u64,
+        id: u64,
+        answer: Answer,
+    },
+    GuardDue {
+        node: usize,
+        life: u64,
+    },
+    Killed {
+        node: usize,
+        life: u64,
+    },
+    Report {
+        node: usize,
+        life: u64,
+    },
+    Step {
+        node: usize,
+        life: u64,
+        run: u64,
+    },
     Push(Box<Push>),
-    Pushed { push: Box<Push>, lost: bool },
+    Pushed {
+        push: Box<Push>,
+        lost: bool,
+    },
     Scan,
     Fault,
 }
@@ -149,9 +199,7 @@ impl World {
             Event::List { scheduler, boot } => self.on_list(scheduler, boot),
             Event::Apply(commit) => self.on_apply(commit),
             Event::Applied { commit, resolved } => self.on_applied(&commit, resolved),
-            Event::Assign { node, life, at, token, carried } => {
-                self.on_assign(node, life, at, token, carried);
-            }
+            Event::Assign { claim, at, carried } => self.on_assign(claim, at, carried),
             Event::RunEnded(ended) => self.on_run_ended(ended),
             Event::Sealed { carried } => self.on_sealed(carried),
             Event::Begin(node) => self.on_begin(node),

@@ -78,6 +78,12 @@ fn answers_out_of_order_never_move_the_deadline_back() {
 }
 
 #[test]
+fn how_ownership_ended_is_told_apart_in_words() {
+    assert_eq!(Ended::Lost.to_string(), "the store ended the lease");
+    assert_eq!(Ended::Expired.to_string(), "no renewal was heard of before the deadline");
+}
+
+#[test]
 fn a_late_answer_does_not_revive() {
     let mut clock = clock();
     clock.on_sent(1, at(5000));

@@ -1,7 +1,8 @@
 //! What the grammar takes and what it refuses, with which words.
 
 use crate::resource::{
-    ENTRIES_MAX, ENTRY_BYTES_MAX, PINS_MAX, PinSet, RepoId, ResourceSet, canonical_repo_id,
+    ENTRIES_MAX, ENTRY_BYTES_MAX, Entry, EntryProblem, PINS_MAX, PinSet, RepoId, ResourceSet,
+    SEGMENTS_MAX, canonical_repo_id,
 };
 use crate::spec::{Access, Owns, OwnsWithAccess};
 
@@ -244,4 +245,26 @@ fn pins_are_paths_of_the_workspace() {
     );
     let many = vec!["x"; PINS_MAX + 1];
     assert_eq!(PinSet::parse(&many).unwrap_err()[0].index, PINS_MAX);
+}
+
+#[test]
+fn schemes_have_letters_digits_and_dashes() {
+    for text in ["s3:a", "gpu-2:a", "a-1-b:a"] {
+        assert!(Entry::parse(Access::Exclusive, text).is_ok(), "{text}");
+    }
+    for text in ["s_3:a", "gpu.2:a", "2gpu:a", "-a:a", "gPu:a"] {
+        assert!(Entry::parse(Access::Exclusive, text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_path_has_as_many_segments_as_are_allowed() {
+    let of = |segments: usize| {
+        Entry::parse(Access::Exclusive, &format!("x:{}", vec!["a"; segments].join("/")))
+    };
+    assert!(of(SEGMENTS_MAX).is_ok());
+    for more in 1..3 {
+        let segments = SEGMENTS_MAX + more;
+        assert_eq!(of(segments), Err(EntryProblem::TooDeep { segments }));
+    }
 }
