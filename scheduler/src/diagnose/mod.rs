@@ -116,7 +116,9 @@ impl Doctor {
             }
         }
         if let Ok(members) = &answers.members {
-            found.extend(store::members(members));
+            let answering = answers.status.as_ref().map_or(0, |status| status.member);
+            let serves = matches!(answers.measured, Some(Ok(_)));
+            found.extend(store::members(members, answering, serves));
         }
         if let Some(measured) = &answers.measured {
             found.extend(store::measured(measured, self.renewals.limit()));

@@ -97,14 +97,15 @@ fn alarm(text: &str) -> Finding {
     Finding::error(AREA, "EtcdAlarm", format!("etcd reports: {text}"), "look at etcd's log")
 }
 
-/// The members and whether a quorum of them is well.
-pub(super) fn members(members: &[Member]) -> Vec<Finding> {
+/// The members and whether a quorum of them is well. `answering` is the member that the store's own
+/// connection reached; `serves` says that a quorum has just taken writes, whatever addresses say.
+pub(super) fn members(members: &[Member], answering: u64, serves: bool) -> Vec<Finding> {
     // An embedded store names no address and needs no quorum.
     let asked: Vec<_> = members.iter().filter(|member| member.status.is_some()).collect();
     if asked.is_empty() {
         return Vec::new();
     }
-    let bad = |member: &&Member| matches!(member.status, Some(Err(_)));
+    let bad = |member: &&Member| matches!(member.status, Some(Err(_))) && member.id != answering;
     let (total, away) = (members.len(), members.iter().filter(bad).count());
     let (well, quorum) = (total - away, total / 2 + 1);
     let mut found = Vec::new();
@@ -118,7 +119,10 @@ pub(super) fn members(members: &[Member]) -> Vec<Finding> {
     let leaders = asked.iter().filter_map(|member| member.status.as_ref()?.as_ref().ok());
     let no_leader = leaders.clone().any(|status| status.leader == 0);
     let text = format!("{well} of {total} members answer, {quorum} are needed");
-    found.push(if well < quorum {
+    found.push(if well < quorum && serves {
+        let next = "let members advertise addresses that schedulers reach";
+        Finding::warning(AREA, "Quorum", format!("{text}, yet the store takes writes"), next)
+    } else if well < quorum {
         Finding::error(AREA, "Quorum", text, "bring members back: nothing is accepted without")
     } else if no_leader {
         let next = "look at the network between the members and at their disks";

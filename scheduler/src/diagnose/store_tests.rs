@@ -67,10 +67,10 @@ fn a_full_store_is_an_error_and_a_nearly_full_one_a_warning() {
 
 #[test]
 fn members_that_are_away_are_named_and_a_quorum_is_counted() {
-    let last = |all: &[Member]| lines(&members(all)).pop().unwrap_or_default();
+    let last = |all: &[Member]| lines(&members(all, 0, false)).pop().unwrap_or_default();
     assert_eq!(last(&[well("a")]), "ok Quorum: 1 of 1 members answer, 1 are needed");
     assert_eq!(
-        lines(&members(&[well("a"), well("b"), away("c")])),
+        lines(&members(&[well("a"), well("b"), away("c")], 0, false)),
         [
             "warning MemberAway: does not answer at http://c:2379: the store cannot be used now: refused",
             "ok Quorum: 2 of 3 members answer, 2 are needed"
@@ -78,8 +78,12 @@ fn members_that_are_away_are_named_and_a_quorum_is_counted() {
     );
     assert!(last(&[well("a"), away("b"), away("c")]).starts_with("error Quorum"));
     assert!(last(&[well("a"), well("b")]).starts_with("warning Quorum"));
+    // Addresses that cannot be reached from here say nothing against a store that takes writes.
+    let unreached = [well("a"), away("b"), away("c")];
+    assert!(lines(&members(&unreached, 0, true)).pop().unwrap().starts_with("warning Quorum"));
+    assert!(lines(&members(&[away("a")], 1, false)).pop().unwrap().starts_with("ok Quorum"));
     let embedded = Member { id: 1, name: "embedded".to_owned(), urls: vec![], status: None };
-    assert_eq!(members(&[embedded]), []);
+    assert_eq!(members(&[embedded], 0, false), []);
 }
 
 #[test]

@@ -34,7 +34,9 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
             "nothing has to be done: it goes on from its checkpoint; what became of the node: {nodes}"
         ),
         Reason::Drained => {
-            format!("nothing has to be done if another node has room: {nodes}")
+            format!(
+                "nothing has to be done if another node has room; else uncordon a node: {nodes}"
+            )
         }
         Reason::Approval => {
             format!("look at what it asks for, and decide: {}", about("describe loop"))
