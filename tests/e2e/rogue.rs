@@ -284,9 +284,9 @@ fn a_full_store_keeps_owners_and_takes_deletes_and_nothing_else() {
     disarm(&rogue);
     let status = ended(&cluster, "finish", Phase::Converged, Reason::None);
     assert_eq!((status.runs, status.runs_lost), (1, 0), "{status:#?}");
+    said(&cluster, "s1", "a condition is over");
     cluster.apply(&refused);
     ended(&cluster, "new", Phase::Converged, Reason::None);
-    said(&cluster, "s1", "a condition is over");
 }
 
 fn disarm(rogue: &Rogue) {

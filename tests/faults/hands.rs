@@ -130,12 +130,17 @@ impl Fleet {
         victim
     }
 
-    /// Lets held agents end, once what had to be dead has had the time to show that it is not.
-    fn release(&mut self) {
+    /// Until something that is alive though it must be dead has had the time to show it.
+    fn wait_for_signs(&self) {
         let until_us = self.dead_at_us + 300_000;
         while now_us() < until_us {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Lets held agents end, once what had to be dead has had the time to show that it is not.
+    fn release(&mut self) {
+        self.wait_for_signs();
         // There is none where nothing was held.
         let _ = std::fs::remove_file(held_file(&self.dir().join("beats.jsonl")));
     }
@@ -269,6 +274,7 @@ impl Fleet {
 
     /// Completes the history: all of the store's log, all beats, all pushes.
     fn close(&self, unfinished: Vec<String>) -> PathBuf {
+        self.wait_for_signs();
         let members = &self.members;
         let newest = self.runtime.block_on(async {
             let mut newest = 0;

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut proven) = (0, 0, 0);
     let mut count = |name: String, result: Result<String, String>| match result {
         Ok(told) => {
             println!("test {name} ... ok{told}");
@@ -73,7 +73,14 @@ fn main() -> ExitCode {
         count("a_seed_repeats_itself".to_owned(), repeats());
     }
     for seed in &arguments.seeds {
-        count(format!("seed_{seed}"), one(*seed, &arguments));
+        let result = one(*seed, &arguments);
+        proven += usize::from(matches!(&result, Ok((_, true))));
+        count(format!("seed_{seed}"), result.map(|(told, _)| told));
+    }
+    if !arguments.single {
+        let told = format!(" ({proven} of {})", arguments.seeds.len());
+        let enough = if proven > 0 { Ok(told) } else { Err("in no seed a fault bit".to_owned()) };
+        count("some_seeds_prove_something".to_owned(), enough);
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!(
@@ -112,8 +119,8 @@ fn arguments() -> Result<Arguments, String> {
     Ok(found)
 }
 
-/// Runs and judges a seed.
-fn one(seed: u64, arguments: &Arguments) -> Result<String, String> {
+/// Runs and judges a seed; answers what to tell of it and whether it proves anything.
+fn one(seed: u64, arguments: &Arguments) -> Result<(String, bool), String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let history = arguments.history.clone().unwrap_or_else(|| dir.path().join("history"));
     let span = arguments.span;
@@ -128,7 +135,7 @@ fn one(seed: u64, arguments: &Arguments) -> Result<String, String> {
     // A panic in a world is a finding like any other, and other seeds still count.
     let ran = std::panic::catch_unwind(|| world::run(&wanted))
         .unwrap_or_else(|_| Err("it panicked; the message is above".to_owned()));
-    let judged = ran.and_then(|ran| judge::judge(&history).map(|told| (ran, told)));
+    let judged = ran.and_then(|ran| judge::judge(&history).map(|good| (ran, good)));
     let kept = |why: String| {
         let kept = std::env::temp_dir().join(format!("flyball-sim-{seed}.history"));
         let where_to = match std::fs::copy(&history, &kept) {
@@ -140,10 +147,11 @@ fn one(seed: u64, arguments: &Arguments) -> Result<String, String> {
             "{why}\n{where_to}\nreplay: cargo test -p flyball-tests --test sim -- --seed {seed} --seconds {seconds} --log /tmp/sim.log"
         )
     };
-    let (ran, told) = judged.map_err(kept)?;
+    let (ran, good) = judged.map_err(kept)?;
     let wall = begun.elapsed().as_secs_f64();
     let simulated = ran.simulated.as_secs_f64();
-    Ok(format!(" ({simulated:.1} simulated s in {wall:.1} s, {told})"))
+    let told = format!(" ({simulated:.1} simulated s in {wall:.1} s, {})", good.told);
+    Ok((told, good.proves))
 }
 
 /// The same seed in two processes gives the same history and the same log, byte for byte.

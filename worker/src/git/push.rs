@@ -1,5 +1,6 @@
 //! One atomic compare-and-swap push of several refs, and what its answer means.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{GitError, JournalError, message_of, remote_failure};
@@ -123,7 +124,7 @@ impl RunRepo {
         let Some((journal, extra)) = updates.split_first() else { return Ok(Found::New) };
         let now = found.get(&journal.name);
         if now == Some(&journal.new) {
-            return Ok(Found::New);
+            return self.whole(extra, &found).await;
         }
         if now != journal.old.as_ref() {
             return self.ours_below(journal, now).await;
@@ -136,6 +137,46 @@ impl RunRepo {
             }
         }
         Ok(Found::Old)
+    }
+
+    /// The journal has moved. A server keeps an atomic push whole unless it dies between two refs: git
+    /// writes them one after the other, so then the rest is missing and the record says too much.
+    async fn whole(
+        &self,
+        extra: &[RefUpdate],
+        found: &BTreeMap<String, Oid>,
+    ) -> Result<Found, JournalError> {
+        for update in extra {
+            if !self.holds(&update.name, &update.new, found.get(&update.name)).await? {
+                let message = format!(
+                    "the server applied a part of an atomic push: {} does not hold {}",
+                    update.name, update.new
+                );
+                return Err(GitError::Unknown { message }.into());
+            }
+        }
+        Ok(Found::New)
+    }
+
+    /// Whether the remote ref that was found at `now` is at a commit or has it below.
+    async fn holds(&self, name: &str, commit: &Oid, now: Option<&Oid>) -> Result<bool, GitError> {
+        match now {
+            None => Ok(false),
+            Some(now) if now == commit => Ok(true),
+            Some(now) => {
+                self.fetch_ref(name).await?;
+                self.is_ancestor(commit, now).await
+            }
+        }
+    }
+
+    /// Whether a ref of the remote is at a commit or has it below, as of now.
+    ///
+    /// # Errors
+    /// When the remote cannot be asked.
+    pub async fn remote_holds(&self, name: &str, commit: &Oid) -> Result<bool, GitError> {
+        let found = self.cache().ls_remote(&[name.to_owned()]).await?;
+        self.holds(name, commit, found.get(name)).await
     }
 
     /// The journal is elsewhere: our record may be in its chain, with others on top.

@@ -77,7 +77,7 @@ pub(super) struct Work {
 /// Runs the loop to its outcome.
 pub(super) async fn drive(run: &mut Run, source: Source) -> Result<Outcome, Halt> {
     let mut work = Work::take_over(run, source).await?;
-    let outcome = match work.published_before(run) {
+    let outcome = match work.published_before(run).await? {
         Some(outcome) => outcome,
         None => match work.iterate_until_outcome(run).await {
             // Cancelled or given up half-way: the journal tells that too.
@@ -148,15 +148,21 @@ impl Work {
         Ok(work)
     }
 
-    /// After a crash between the push of the result and its report.
-    fn published_before(&self, run: &mut Run) -> Option<Outcome> {
-        let reference = self.journal.find_published(&self.checkpoint, run.generation)?;
+    /// After a crash between the push of the result and its report. The branch is asked as well: a
+    /// git server that dies in mid-push can leave the record without the branch.
+    async fn published_before(&self, run: &mut Run) -> Result<Option<Outcome>, Halt> {
+        let found = self.journal.find_published(&self.checkpoint, run.generation);
+        let Some(reference) = found else { return Ok(None) };
+        let holds = self.repo.remote_holds(&reference, &self.checkpoint).await;
+        if !holds.map_err(|error| Halt::of_git(error, &mut run.governor))? {
+            return Ok(None);
+        }
         run.progress.published = Some(self.checkpoint.to_string());
         run.progress.failing.clear();
-        Some(super::converged(format!(
+        Ok(Some(super::converged(format!(
             "{} had been published to {reference} before the takeover",
             short(&self.checkpoint)
-        )))
+        ))))
     }
 
     async fn iterate_until_outcome(&mut self, run: &mut Run) -> Result<Outcome, Halt> {

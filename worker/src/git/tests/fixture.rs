@@ -84,6 +84,7 @@ impl Fixture {
     /// Commits one file to the remote's `main`, as somebody else would.
     pub(super) fn commit_elsewhere(&self, path: &str, text: &str) -> String {
         let seed = self.dir.path().join("seed");
+        git(&seed, &["pull", "-q", "--rebase", "../remote.git", "main"]);
         write(&seed.join(path), text);
         git(&seed, &["add", "-A"]);
         git(&seed, &["commit", "-qm", "elsewhere"]);

@@ -128,6 +128,10 @@ async fn a_publish_branch_that_moved_is_not_a_fence() {
     assert_eq!(fixture.remote_ref(&main), commit.as_str());
     let (repo, _) = fixture.run("b").await;
     let next = Journal::open(&repo, &refs()).await.unwrap();
-    assert_eq!(next.find_published(&commit, 1), Some(main));
+    assert_eq!(next.find_published(&commit, 1), Some(main.clone()));
+    assert!(repo.remote_holds(&main, &commit).await.unwrap());
+    fixture.commit_elsewhere("docs/y.md", "y\n");
+    assert!(repo.remote_holds(&main, &commit).await.unwrap(), "below what others put on top");
+    assert!(!repo.remote_holds("refs/heads/gone", &commit).await.unwrap());
     assert_eq!(next.find_published(&commit, 2), None, "a changed spec has to be met anew");
 }
