@@ -24,9 +24,7 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::Unsealed => {
             "make its repository reachable: the next owner seals the journal by itself".to_owned()
         }
-        Reason::NoNode => {
-            format!("wait for room, or add or uncordon a node: {nodes}")
-        }
+        Reason::NoNode => format!("wait for room, or add or uncordon a node: {nodes}"),
         Reason::NeverFits => {
             format!("change what it needs, or add a node that has it: {nodes}")
         }

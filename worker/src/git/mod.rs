@@ -62,7 +62,7 @@ pub(crate) use files::remove_any;
 pub use journal::{Appended, Journal, Owner, RECORDS_MAX};
 pub use journal_ref::{DEFAULT_PREFIX, FALLBACK_PREFIX, LoopRefs};
 pub use oid::Oid;
-pub use push::RefUpdate;
+pub use push::{Doubt, RefUpdate};
 pub use rebase::Rebased;
 pub use repo::{Leftovers, Place, RunRepo};
 pub use runner::{Git, GitSettings, IDENTITY_EMAIL, IDENTITY_NAME};

@@ -1,6 +1,8 @@
 //! One atomic compare-and-swap push of several refs, and what its answer means.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::{GitError, JournalError, message_of, remote_failure};
@@ -23,6 +25,23 @@ pub struct RefUpdate {
     pub old: Option<Oid>,
     /// Where it goes.
     pub new: Oid,
+}
+
+/// Whether a push may still reach its server though nobody waits for the answer any more. Clones share
+/// the answer. It ends when the journal moves: then the server refuses what comes late.
+#[derive(Debug, Clone, Default)]
+pub struct Doubt(Arc<AtomicBool>);
+
+impl Doubt {
+    /// True if it may.
+    pub fn holds(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says so, and tells what was known before.
+    fn set(&self, holds: bool) -> bool {
+        self.0.swap(holds, Ordering::AcqRel)
+    }
 }
 
 /// How it is known that a push was applied.
@@ -51,13 +70,30 @@ impl RunRepo {
     /// `Fenced` (without the token found, which the caller reads) if the journal is not where it
     /// was expected, `PublishMoved` if another ref is not, else `Git`.
     pub(super) async fn push(&self, updates: &[RefUpdate]) -> Result<Pushed, JournalError> {
+        // Before the first byte: whoever drops this half-way leaves it in doubt.
+        let before = self.doubt().set(true);
+        let mut lost = false;
+        let result = self.push_until_known(updates, &mut lost).await;
+        let moved = matches!(result, Ok(_) | Err(JournalError::Fenced { .. }));
+        self.doubt().set(!moved && (before || lost));
+        result
+    }
+
+    async fn push_until_known(
+        &self,
+        updates: &[RefUpdate],
+        lost: &mut bool,
+    ) -> Result<Pushed, JournalError> {
         let mut attempt = 1;
         loop {
             let (message, refused) = match self.push_once(updates).await {
                 Answer::Applied => return Ok(Pushed::Answered),
                 Answer::Never(error) => return Err(error.into()),
                 Answer::Refused(message) => (message, true),
-                Answer::Lost(message) => (message, false),
+                Answer::Lost(message) => {
+                    *lost = true;
+                    (message, false)
+                }
             };
             match self.read_back(updates, &message).await? {
                 Found::New => return Ok(Pushed::ReadBack),

@@ -10,6 +10,7 @@ use super::cache::Cache;
 use super::error::{GitError, checkout_failure};
 use super::files::{Kind, blocking, init_git_dir, remove_any, restore_config};
 use super::oid::Oid;
+use super::push::Doubt;
 use super::runner::{Call, Git};
 use super::upkeep::remove_locks;
 
@@ -48,6 +49,7 @@ pub struct RunRepo {
     git_dir: PathBuf,
     url: String,
     cache: Cache,
+    doubt: Doubt,
 }
 
 impl RunRepo {
@@ -57,6 +59,14 @@ impl RunRepo {
     /// # Errors
     /// `Local` if a directory cannot be made.
     pub async fn create(cache: &Cache, dir: &Path) -> Result<Self, GitError> {
+        Self::create_with(cache, dir, Doubt::default()).await
+    }
+
+    /// The same with a doubt about its pushes that somebody else looks at.
+    ///
+    /// # Errors
+    /// As [`RunRepo::create`].
+    pub async fn create_with(cache: &Cache, dir: &Path, doubt: Doubt) -> Result<Self, GitError> {
         let dir = std::path::absolute(dir).map_err(|error| GitError::local("run", error))?;
         let git_dir = dir.join("git");
         let (path, objects) = (git_dir.clone(), cache.objects());
@@ -68,7 +78,13 @@ impl RunRepo {
             git_dir,
             url: cache.url().to_owned(),
             cache: cache.clone(),
+            doubt,
         })
+    }
+
+    /// Whether one of its pushes may still arrive.
+    pub fn doubt(&self) -> &Doubt {
+        &self.doubt
     }
 
     /// The path of a worktree.

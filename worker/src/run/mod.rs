@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use self::halt::Halt;
 use crate::config::Config;
-use crate::git::{Caches, Owner, remove_any};
+use crate::git::{Caches, Doubt, Owner, remove_any};
 use crate::link::{Link, RunId};
 use crate::logs::LogDir;
 use crate::runs::{Assignment, Stop};
@@ -62,6 +62,8 @@ struct Run {
     /// Time in earlier runs, milliseconds.
     earlier_ms: u64,
     traceparent: String,
+    /// About the pushes to the loop's own repository.
+    doubt: Doubt,
 }
 
 /// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
@@ -127,6 +129,7 @@ impl Run {
             unsealed,
             progress,
             traceparent,
+            doubt: Doubt::default(),
         }
     }
 
@@ -221,8 +224,10 @@ impl Run {
         self.progress.run_ms = self.run_ms();
         progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
         self.remove_dir().await;
-        // Every step has ended and was proven gone before its handle answered.
-        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, true).await;
+        // Every step has ended and was proven gone before its handle answered. A push whose answer was
+        // lost may be on its way all the same; then whoever owns the resources next seals the journal.
+        let stopped = !self.doubt.holds();
+        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, stopped).await;
         if let Err(refused) = ended {
             tracing::warn!(run = %self.id.key, "its end was refused: {refused}");
         }

@@ -106,7 +106,7 @@ impl Work {
             let tip = fetched
                 .base
                 .ok_or_else(|| crate::git::GitError::MissingRef { reference: base_ref.clone() })?;
-            let repo = RunRepo::create(&cache, &run.dir).await?;
+            let repo = RunRepo::create_with(&cache, &run.dir, run.doubt.clone()).await?;
             Ok((repo, refs, base_ref, tip, fetched.journal))
         };
         let (repo, refs, base_ref, tip, last) = opened.await.map_err(git)?;

@@ -135,3 +135,25 @@ async fn a_publish_branch_that_moved_is_not_a_fence() {
     assert!(!repo.remote_holds("refs/heads/gone", &commit).await.unwrap());
     assert_eq!(next.find_published(&commit, 2), None, "a changed spec has to be met anew");
 }
+
+#[tokio::test]
+async fn a_push_without_an_answer_is_in_doubt_until_the_journal_moves() {
+    let fixture = Fixture::new();
+    let (repo, base) = fixture.run("a").await;
+    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+    let a = owner(5, "a");
+    journal.seal(&a, &base).await.unwrap();
+    assert!(!repo.doubt().holds());
+    let away = fixture.remote().with_extension("away");
+    std::fs::rename(fixture.remote(), &away).unwrap();
+    journal.append(&a, iteration(1), &[]).await.unwrap_err();
+    assert!(repo.doubt().holds(), "it may have left");
+    std::fs::rename(&away, fixture.remote()).unwrap();
+    journal.append(&a, iteration(1), &[]).await.unwrap();
+    assert!(!repo.doubt().holds(), "what comes now is refused");
+    let (other, _) = fixture.run("b").await;
+    let mut next = Journal::open(&other, &refs()).await.unwrap();
+    next.seal(&owner(6, "b"), &base).await.unwrap();
+    journal.append(&a, iteration(2), &[]).await.unwrap_err();
+    assert!(!repo.doubt().holds(), "somebody else has moved it");
+}
