@@ -75,7 +75,7 @@ impl Default for Shape {
             ttl: 2,
             loops: 3,
             spare: 0,
-            items: 4,
+            items: 6,
             agent_ms: 200,
             agent: "agent",
             served: false,

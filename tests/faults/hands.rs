@@ -116,11 +116,17 @@ impl Fleet {
     /// the deadline is alive when the fault begins.
     #[track_caller]
     pub(crate) fn busy_victim(&mut self) -> Victim {
-        let victim = self.victim();
+        self.busy_victim_of("default/l1")
+    }
+
+    /// The same for any loop.
+    #[track_caller]
+    pub(crate) fn busy_victim_of(&mut self, key: &str) -> Victim {
+        let victim = self.victim_of(key);
         let beats = self.dir().join("beats.jsonl");
         let size = || std::fs::metadata(&beats).map_or(0, |meta| meta.len());
         std::fs::write(held_file(&beats), "").expect("a file");
-        let token = self.token("default/l1");
+        let token = self.token(key);
         let mark = format!("\"token\":{token},");
         let before = usize::try_from(size()).expect("a small file");
         until("an agent of the loop is at work", NOTICE_MAX, || {

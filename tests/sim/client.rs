@@ -20,8 +20,14 @@ const PARTS: [&str; 7] = ["a/**", "a/b/**", "a/b/c", "b/**", "c/**", "c/*/x", "d
 /// Longest wait for an answer.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// Loops that are submitted in one run.
-pub(crate) const LOOPS: u64 = 14;
+/// Fewest loops that are submitted in one run.
+const LOOPS_MIN: u64 = 14;
+
+/// Loops that are submitted over a span: as many in each second of long ones as in short ones, so that
+/// faults meet work until the end.
+pub(crate) fn loops_in(span: Duration) -> u64 {
+    (span.as_secs() * 7 / 10).max(LOOPS_MIN)
+}
 
 /// Adds a client that submits loops over `span`, and looks at what it submitted.
 pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) {
@@ -31,8 +37,9 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) 
         async move {
             let chance = Chance::new(site.seed, "client");
             let mut followed = JoinSet::new();
-            for number in 0..LOOPS {
-                let pause = u64::try_from(span.as_millis()).expect("short") / LOOPS;
+            let loops = loops_in(span);
+            for number in 0..loops {
+                let pause = u64::try_from(span.as_millis()).expect("short") / loops;
                 tokio::time::sleep(Duration::from_millis(chance.between(0, pause * 2))).await;
                 let own = Chance::new(site.seed, &format!("client {number}"));
                 followed.spawn(follow(site.clone(), number, own));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use flyball_tests::history::Event;
 
-use crate::client::{self, LOOPS};
+use crate::client;
 use crate::faults::Plan;
 use crate::site::{KILL_BUDGET, SLOTS, Site, TTL};
 use crate::{SCHEDULERS, WORKERS, etcd, git, log, scheduler, worker};
@@ -62,7 +62,7 @@ pub(crate) fn run(wanted: &Wanted) -> Result<Ran, String> {
         let elapsed = sim.elapsed();
         let settled = elapsed > over && {
             let view = site.view();
-            view.acknowledged.len() as u64 == LOOPS
+            view.acknowledged.len() as u64 == client::loops_in(wanted.span)
                 && view.acknowledged.iter().all(|key| view.is_over(key))
         };
         if settled || elapsed > over + SETTLE + Duration::from_secs(5) {

@@ -9,8 +9,8 @@ pub(crate) const CASE: Case =
     Case { id: "F38", title: "two workers with one identity", usual: true, run };
 
 fn run(attempt: &Attempt) -> Outcome {
-    let mut fleet = Fleet::start(attempt, Shape { items: 30, ..Shape::default() });
-    let victim = fleet.victim();
+    let mut fleet = Fleet::start(attempt, Shape { items: 12, ..Shape::default() });
+    let victim = fleet.busy_victim();
     fleet.fault("start a second worker of the same name");
     let mut double = fleet.start_worker_as(&victim.node, "double");
     let ttl = fleet.shape.ttl();
