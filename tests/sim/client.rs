@@ -23,10 +23,10 @@ const CALL_MAX: Duration = Duration::from_secs(5);
 /// Fewest loops that are submitted in one run.
 const LOOPS_MIN: u64 = 14;
 
-/// Loops that are submitted over a span: as many in each second of long ones as in short ones, so that
-/// faults meet work until the end.
+/// Loops that are submitted over a span: more in long ones, so that faults meet work until the end, and
+/// no more than can be done one after the other, as many overlap.
 pub(crate) fn loops_in(span: Duration) -> u64 {
-    (span.as_secs() * 7 / 10).max(LOOPS_MIN)
+    (span.as_secs() * 2 / 5).max(LOOPS_MIN)
 }
 
 /// Adds a client that submits loops over `span`, and looks at what it submitted.
