@@ -8,6 +8,7 @@ pub mod ambient;
 pub mod diagnosis;
 pub mod governor;
 pub mod histogram;
+pub mod identity;
 pub mod ids;
 pub mod lease;
 pub mod lifecycle;
