@@ -2,6 +2,9 @@
 
 pub mod transport;
 
+/// What every message of the contract is: something that can be read from bytes.
+pub use prost::Message;
+
 /// Messages and services generated from `flyball/v1/flyball.proto`.
 #[allow(
     missing_docs,

@@ -2,6 +2,7 @@
 //! durable state, and any number of schedulers may run: each answers clients, one leads.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod access;
 mod api;
 mod config;
 mod diagnose;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{AsOwner, Policies};
 use crate::api::{self, About, Api, LogRouter};
 use crate::config::{Bound, Config, RunError};
 use crate::diagnose::Doctor;
@@ -59,7 +60,8 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let store = (opened.store.clone(), opened.name.clone());
     let built = Box::pin(build(&config, &addresses, store, &stop, &mut tasks)).await?;
-    let routes = api::routes(built.api).await;
+    let routes = api::routes(built.api).await.into_axum_router().layer(AsOwner);
+    let routes = tonic::service::Routes::from(routes);
     let mut servers = JoinSet::new();
     for listener in listeners {
         servers.spawn(listener.serve(routes.clone(), stop.clone().cancelled_owned()));
@@ -87,7 +89,8 @@ pub async fn run(
 /// Runs a scheduler over a store that is open already and a network of the caller's, e.g. simulated
 /// ones: `serve` gets the services and serves them until it is dropped. Ends when `serve` does; there
 /// is no orderly shutdown. `config.advertise` has to be set; where to listen and the choice of a store
-/// are not looked at.
+/// are not looked at. Requests that carry no `Identity` in their extensions are the owner's: whoever
+/// is on that network is trusted by whoever made it.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start.
@@ -100,7 +103,8 @@ pub async fn run_over<F: Future<Output = ()>>(
     let mut tasks = JoinSet::new();
     let name = "given".to_owned();
     let built = Box::pin(build(&config, &[], (store, name), &stop, &mut tasks)).await?;
-    serve(api::routes(built.api).await).await;
+    let routes = api::routes(built.api).await.into_axum_router().layer(AsOwner);
+    serve(routes.into()).await;
     Ok(())
 }
 
@@ -146,7 +150,7 @@ async fn build(
     let (emitter, event_queue) = Emitter::new();
     let (submitter, submit_queue) = Submitter::new();
     let (outboxes, findings) = (Outboxes::default(), Findings::default());
-    let sessions = Sessions::default();
+    let (sessions, policies) = (Sessions::default(), Policies::default());
     let leader_moved = Arc::new(Notify::new());
     let ambient = config.ambient.clone();
     let (core_task, core) =
@@ -169,7 +173,7 @@ async fn build(
         requests: list_requests,
         core: core.clone(),
         leader_moved: leader_moved.clone(),
-        observer: Observer::new(sessions.clone(), findings.clone()),
+        observer: Observer::new(sessions.clone(), findings.clone(), policies.clone()),
     };
     tasks.spawn(feeder.run());
     until_listed(&core).await?;
@@ -196,6 +200,7 @@ async fn build(
         findings,
         sessions,
         doctor: Arc::new(doctor(config)),
+        policies,
     };
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })

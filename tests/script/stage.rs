@@ -346,6 +346,7 @@ impl Stage {
             ReportBody::Ended { outcome, stopped: !command.has("unproven") }
         };
         let report = Report {
+            from: None,
             session: self.sessions[&node].0,
             sequence: command.number("sequence").unwrap_or(1).unsigned_abs(),
             uid: self.model.loops.get(&key).map(|r| r.value.uid.clone()).unwrap_or_default(),

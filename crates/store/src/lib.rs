@@ -6,6 +6,7 @@
 //! ([`StoreError::Unknown`]) that is resolved by reading back and never by repeating.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod access;
 mod client;
 mod commit;
 mod error;
@@ -36,8 +37,8 @@ pub use sessions::{Adopt, EndSession, OpenSession, Session};
 pub use snapshot::{Snapshot, Undecodable};
 pub use store::{Installation, Store, StoreOptions};
 pub use values::{
-    ClaimRecord, EventRecord, LeaderRecord, LoopRecord, OwnerRecord, SCHEMA_VERSION, SessionRecord,
-    Stored,
+    AccessRecord, ClaimRecord, EventRecord, LeaderRecord, LoopRecord, OwnerRecord, SCHEMA_VERSION,
+    SessionRecord, Stored,
 };
 pub use watch::{Change, WatchItem, WatchOptions, WatchStream};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use etcd_client::GetOptions;
 use etcd_client::proto::PbKeyValue;
+use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, NodeName};
 use flyball_core::node::NodeRecord;
 use flyball_core::status::LoopStatus;
@@ -12,7 +13,9 @@ use flyball_core::status::LoopStatus;
 use crate::error::StoreError;
 use crate::keys::{self, OwnerKey};
 use crate::store::Store;
-use crate::values::{ClaimRecord, LeaderRecord, LoopRecord, OwnerRecord, SessionRecord, Stored};
+use crate::values::{
+    AccessRecord, ClaimRecord, LeaderRecord, LoopRecord, OwnerRecord, SessionRecord, Stored,
+};
 use crate::watch::{Change, decode_put};
 
 /// Keys per page: few round trips, while a page of ordinary values (a few KiB) stays far below
@@ -36,6 +39,10 @@ pub struct Snapshot {
     pub claims: Vec<(LoopKey, Stored<ClaimRecord>)>,
     /// Owner keys; those with lease 0 are detached and will never end by themselves.
     pub owners: Vec<(OwnerKey, Stored<OwnerRecord>)>,
+    /// Roles that are not built in.
+    pub roles: Vec<(String, Stored<Arc<AccessRecord<RoleManifest>>>)>,
+    /// Who has which role.
+    pub bindings: Vec<(BindingKey, Stored<Arc<AccessRecord<BindingManifest>>>)>,
     /// Who leads.
     pub leader: Option<Stored<LeaderRecord>>,
     /// Values that cannot be read; what they name must be left alone.
@@ -115,6 +122,8 @@ impl Snapshot {
             Some(Change::Session(name, Some(stored))) => self.sessions.push((name, stored)),
             Some(Change::Claim(key, Some(stored))) => self.claims.push((key, stored)),
             Some(Change::Owner(key, Some(stored))) => self.owners.push((key, stored)),
+            Some(Change::Role(name, Some(stored))) => self.roles.push((name, stored)),
+            Some(Change::Binding(key, Some(stored))) => self.bindings.push((key, stored)),
             Some(Change::Leader(leader)) => self.leader = leader,
             Some(Change::Undecodable { key, why }) => {
                 self.undecodable.push(Undecodable { key, why });

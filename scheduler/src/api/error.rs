@@ -15,7 +15,7 @@ const DOMAIN: &str = "flyball.dev";
 const VIOLATIONS_MAX: usize = 50;
 
 /// An error with a machine-readable reason.
-pub(super) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+pub(crate) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     Status::with_error_details(code, message, details)
 }

@@ -42,10 +42,11 @@ impl LogRouter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chunk from a worker.
-    pub(super) fn on_chunk(&self, chunk: LogChunk) {
+    /// A chunk from a worker; one that another node was asked for is dropped.
+    pub(super) fn on_chunk(&self, session: SessionId, chunk: LogChunk) {
         let mut open = self.lock();
-        let Some(stream) = open.get(&chunk.request) else { return };
+        let asked = open.get(&chunk.request).filter(|stream| stream.session == session);
+        let Some(stream) = asked else { return };
         let (name, data, iteration) = (chunk.stream, chunk.data, chunk.iteration);
         let mut alive = true;
         if !data.is_empty() {

@@ -1,9 +1,10 @@
 //! The gRPC services. Handlers check and translate; what they decide on is the store's transactions
 //! and the reactor's view.
 
+mod access;
 mod apply;
 mod documents;
-mod error;
+pub(crate) mod error;
 mod events;
 mod gone;
 mod heartbeat;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
+use flyball_proto::v1::access_server::AccessServer;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
@@ -33,6 +35,7 @@ use flyball_store::{Leadership, Store};
 use tokio::sync::{Notify, watch};
 use tonic::service::Routes;
 
+use crate::access::{Guard, GuardedRoutes, Policies};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::shell::Handle;
@@ -62,6 +65,8 @@ pub(crate) struct Api {
     pub(crate) findings: Findings,
     pub(crate) sessions: Sessions,
     pub(crate) doctor: Arc<Doctor>,
+    /// Who may do what.
+    pub(crate) policies: Policies,
 }
 
 /// What does not change while the process lives.
@@ -86,16 +91,22 @@ impl About {
 
 pub(crate) use logs::LogRouter;
 
-/// All services.
+/// All services, each behind the guard.
 pub(crate) async fn routes(api: Api) -> Routes {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<LoopsServer<Api>>().await;
     let limit = REQUEST_BYTES_MAX;
-    Routes::new(health)
-        .add_service(LoopsServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(NodesServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(EventsServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(LogsServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(ServerServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX))
+    GuardedRoutes::new(Guard { policies: api.policies.clone() })
+        .with(health, limit)
+        .with(LoopsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(NodesServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(EventsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(LogsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(
+            SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),
+            SESSION_BYTES_MAX,
+        )
+        .into_routes()
 }

@@ -12,6 +12,7 @@ use crate::reactor::{Report, ReportBody, SessionId};
 pub(super) fn of_update(session: SessionId, update: RunUpdate) -> Report {
     Report {
         session,
+        from: None,
         sequence: update.sequence,
         key: LoopKey::new(update.namespace, update.r#loop),
         uid: update.uid.into(),
@@ -25,6 +26,7 @@ pub(super) fn of_ended(session: SessionId, ended: RunEnded) -> Report {
     let outcome = outcome(&ended.outcome_json);
     Report {
         session,
+        from: None,
         sequence: ended.sequence,
         key: LoopKey::new(ended.namespace, ended.r#loop),
         uid: ended.uid.into(),

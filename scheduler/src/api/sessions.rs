@@ -9,7 +9,7 @@ use flyball_core::node::NodeFacts;
 use flyball_proto::v1::node_message::Message;
 use flyball_proto::v1::sessions_server::Sessions;
 use flyball_proto::v1::{
-    HeartbeatRequest, HeartbeatResponse, LogChunk, NodeMessage, Refused, Register, Registered,
+    HeartbeatRequest, HeartbeatResponse, NodeMessage, Refused, Register, Registered,
     ReportGoneRequest, ReportGoneResponse, SchedulerMessage, scheduler_message,
 };
 use flyball_store::{Adopt, Leadership, OpenSession, Session, SessionRecord, Stored};
@@ -278,7 +278,7 @@ impl Api {
                 Some(Message::RunEnded(ended)) => report(reports::of_ended(session, ended)),
                 Some(Message::Leaving(_)) => Event::Leaving { session },
                 Some(Message::LogChunk(chunk)) => {
-                    self.on_log_chunk(chunk);
+                    self.logs.on_chunk(session, chunk);
                     continue;
                 }
                 Some(Message::Register(_)) | None => continue,
@@ -287,10 +287,6 @@ impl Api {
                 return;
             }
         }
-    }
-
-    fn on_log_chunk(&self, chunk: LogChunk) {
-        self.logs.on_chunk(chunk);
     }
 }
 

@@ -134,6 +134,8 @@ pub enum CommitResult {
 pub struct Report {
     /// The stream it came by; the acknowledgement goes back there.
     pub session: SessionId,
+    /// Whose stream that was: filled in by the reactor, from the registration.
+    pub from: Option<(NodeName, Incarnation)>,
     /// The worker's number for it.
     pub sequence: u64,
     /// The loop.

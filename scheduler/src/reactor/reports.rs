@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flyball_core::ids::{LoopKey, Token};
+use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
 use flyball_core::status::{LoopStatus, Phase, Progress, Unsealed};
 use flyball_store::{Mutation, PutStatus, Release};
 use jiff::Timestamp;
@@ -44,10 +44,11 @@ pub(super) fn fold(entry: &LoopEntry) -> Option<Folded> {
 }
 
 impl Reactor {
-    pub(super) fn on_report(&mut self, report: Report) {
+    pub(super) fn on_report(&mut self, mut report: Report) {
         if !self.is_leading() {
             return;
         }
+        report.from = self.reporter(report.session);
         // While the view is not current nothing is known for sure, so the report waits.
         if self.current && !self.view.loops.contains_key(&report.key) {
             self.ack(report.session, report.sequence, FENCED);
@@ -73,17 +74,29 @@ impl Reactor {
         self.view.touch(&key);
     }
 
-    /// Answers reports of runs that do not own the loop.
+    /// The node whose stream this is.
+    fn reporter(&self, session: SessionId) -> Option<(NodeName, Incarnation)> {
+        let mut streams = self.view.nodes.values().filter_map(|node| node.stream.as_ref());
+        let stream = streams.find(|stream| stream.session == session)?;
+        Some((stream.node.clone(), stream.incarnation.clone()))
+    }
+
+    /// Answers reports of runs that do not own the loop, and of nodes that do not run it: uid and
+    /// token are no secret, so knowing them proves nothing.
     pub(super) fn refuse_foreign_reports(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         let claim = entry.claim.stored();
-        let owner = claim.map(|claim| (claim.value.uid.clone(), Token(claim.create_revision)));
+        let owner = claim.map(|claim| {
+            let (run, token) = (&claim.value, Token(claim.create_revision));
+            (run.uid.clone(), token, (run.node.clone(), run.incarnation.clone()))
+        });
         let released = entry.released;
         let mut answers = Vec::new();
         entry.reports.retain(|report| {
-            let owned = owner
-                .as_ref()
-                .is_some_and(|(uid, token)| *uid == report.uid && *token == report.token);
+            let owned = owner.as_ref().is_some_and(|(uid, token, node)| {
+                let its = report.from.as_ref().is_some_and(|from| from == node);
+                *uid == report.uid && *token == report.token && its
+            });
             if !owned {
                 let ended = matches!(report.body, ReportBody::Ended { .. });
                 let repeated = ended && released == Some(report.token);

@@ -208,7 +208,11 @@ impl View {
                 // An owner key or somebody else's is nothing that its loop's next step depends on.
                 self.undecodable.extend(loop_part(&key));
             }
-            Change::Owner(..) | Change::Event(..) | Change::ForeignGone { .. } => {}
+            Change::Owner(..)
+            | Change::Role(..)
+            | Change::Binding(..)
+            | Change::Event(..)
+            | Change::ForeignGone { .. } => {}
         }
     }
 

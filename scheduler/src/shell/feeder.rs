@@ -113,6 +113,8 @@ impl Feeder {
                     self.leader_moved.notify_waiters();
                     kept.push(Change::Leader(leader));
                 }
+                // The observer has heard of it; no loop depends on it.
+                Change::Role(..) | Change::Binding(..) => {}
                 change => kept.push(change),
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use flyball_core::ids::NodeName;
 use flyball_store::{Change, SessionRecord, Snapshot, Stored};
 
+use crate::access::Policies;
 use crate::findings::{
     Findings, PERMANENT_KEY as PERMANENT, STORE_BEHIND, STORE_BEHIND_STEP, Severity,
     UNREADABLE_KEY as UNREADABLE,
@@ -50,13 +51,14 @@ impl Sessions {
 pub(crate) struct Observer {
     sessions: Sessions,
     findings: Findings,
+    policies: Policies,
     /// Keys of which a condition holds; usually none, so that most changes cost nothing here.
     odd: BTreeSet<String>,
 }
 
 impl Observer {
-    pub(crate) fn new(sessions: Sessions, findings: Findings) -> Self {
-        Self { sessions, findings, odd: BTreeSet::new() }
+    pub(crate) fn new(sessions: Sessions, findings: Findings, policies: Policies) -> Self {
+        Self { sessions, findings, policies, odd: BTreeSet::new() }
     }
 
     /// The store does not reach a revision that this scheduler has seen.
@@ -72,6 +74,7 @@ impl Observer {
     pub(crate) fn on_snapshot(&mut self, snapshot: &Snapshot) {
         let sessions = snapshot.sessions.iter().cloned();
         self.sessions.change(|known| *known = sessions.collect());
+        self.policies.on_snapshot(snapshot);
         self.odd.clear();
         self.findings.clear(STORE_BEHIND, "");
         for one in &snapshot.undecodable {
@@ -114,6 +117,7 @@ impl Observer {
                 });
                 self.check_change(stored.as_ref(), change);
             }
+            Change::Role(..) | Change::Binding(..) => self.policies.on_change(change),
             Change::Claim(_, stored) => self.check_change(stored.as_ref(), change),
             Change::Owner(_, stored) => self.check_change(stored.as_ref(), change),
             Change::Leader(stored) => self.check_change(stored.as_ref(), change),

@@ -1,6 +1,7 @@
 //! A scheduler on a socket of its own, and a worker that says what a test wants it to say.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+mod callers;
 mod etcd;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+pub(crate) use callers::{As, Callers};
 pub(crate) use etcd::TestStore;
 
 /// Longest wait for anything; far above what is needed on a loaded machine.
@@ -100,6 +102,12 @@ pub(crate) async fn try_apply(
     let manifest_json = serde_json::to_vec(json).unwrap().into();
     let request = ApplyRequest { manifest_json, ..ApplyRequest::default() };
     client.apply(request).await.map(tonic::Response::into_inner)
+}
+
+/// Applies as whoever the client is.
+pub(crate) async fn apply_as(client: &mut LoopsClient<As>, json: &serde_json::Value) {
+    let manifest_json = json.to_string().into();
+    client.apply(ApplyRequest { manifest_json, ..ApplyRequest::default() }).await.unwrap();
 }
 
 pub(crate) async fn status(client: &mut LoopsClient<Connection>, name: &str) -> Option<LoopStatus> {

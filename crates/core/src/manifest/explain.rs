@@ -60,16 +60,19 @@ pub struct UnknownPath {
     pub suggestion: Option<String>,
 }
 
-/// Explains the field at a dotted path. The first word is `loop` and may be left out; list markers
+/// Explains the field at a dotted path. The first word is `loop`, `role` or `rolebinding`; `loop` may
+/// be left out. List markers
 /// (`[]`, `[0]`) are optional.
 ///
 /// # Errors
 /// [`UnknownPath`] with the fields that exist and the one probably meant.
 pub fn explain_field(path: &str) -> Result<FieldDoc, UnknownPath> {
-    let root = schema::root();
     let mut words = path.split('.').filter(|word| !word.is_empty()).peekable();
-    words.next_if(|word| word.eq_ignore_ascii_case("loop") || word.eq_ignore_ascii_case("loops"));
-    let mut place = Place { path: "loop".to_owned(), schema: root, required: true };
+    let kind = words.next_if(|word| schema::root_of(word).is_some()).unwrap_or("loop");
+    let root = schema::root_of(kind).unwrap_or_else(schema::root);
+    let word = kind.to_lowercase();
+    let word = word.strip_suffix('s').unwrap_or(&word);
+    let mut place = Place { path: word.to_owned(), schema: root, required: true };
     for word in words {
         place = place.step(root, word.split('[').next().unwrap_or(word))?;
     }

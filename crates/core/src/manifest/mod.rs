@@ -18,7 +18,7 @@ pub use self::error::{FieldError, child_path};
 pub use self::explain::{FieldDoc, FieldSummary, UnknownPath, explain_field};
 pub use self::gitnames::{check_branch, check_reference, check_repository_url};
 pub use self::rules::validate;
-pub use self::schema::schema;
+pub use self::schema::{schema, schema_of};
 pub use self::warnings::warnings;
 use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
 
@@ -34,8 +34,8 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 /// speak of a field whose shape is already wrong are left out.
 pub fn parse_manifest(json: &Value) -> Result<Manifest, Vec<FieldError>> {
     check_size(json).map_err(|error| vec![error])?;
-    check_version_and_kind(json)?;
-    let (repaired, mut errors) = shape::check(json);
+    check_version_and_kind(json, KIND_LOOP)?;
+    let (repaired, mut errors) = shape::check(schema::root(), json);
     match serde_json::from_value::<Manifest>(repaired) {
         Ok(manifest) => {
             let found = validate(&manifest).err().unwrap_or_default();
@@ -50,6 +50,26 @@ pub fn parse_manifest(json: &Value) -> Result<Manifest, Vec<FieldError>> {
         }
         Err(_) => Err(errors),
     }
+}
+
+/// Reads a document of another kind: its size, version, kind and shape are checked. The rules of its
+/// values are the kind's own.
+///
+/// # Errors
+/// Everything that is wrong with its shape.
+pub(crate) fn parse_shape<T: serde::de::DeserializeOwned>(
+    json: &Value,
+    kind: &str,
+) -> Result<T, Vec<FieldError>> {
+    check_size(json).map_err(|error| vec![error])?;
+    check_version_and_kind(json, kind)?;
+    let root = schema::root_of(kind).unwrap_or_else(schema::root);
+    let (repaired, errors) = shape::check(root, json);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    serde_json::from_value(repaired)
+        .map_err(|error| vec![FieldError::new("", format!("cannot be read: {error}"))])
 }
 
 fn check_size(json: &Value) -> Result<(), FieldError> {
@@ -77,8 +97,8 @@ impl std::io::Write for ByteCounter {
 }
 
 /// A document of another version or kind gets this one message instead of a list of unknown fields.
-fn check_version_and_kind(json: &Value) -> Result<(), Vec<FieldError>> {
-    let expected = [("apiVersion", API_VERSION), ("kind", KIND_LOOP)];
+fn check_version_and_kind(json: &Value, kind: &str) -> Result<(), Vec<FieldError>> {
+    let expected = [("apiVersion", API_VERSION), ("kind", kind)];
     let wrong = expected.iter().filter_map(|(field, wanted)| match json.get(field)? {
         Value::String(text) if text == wanted => None,
         Value::String(text) => {

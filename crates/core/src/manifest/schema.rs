@@ -6,20 +6,67 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::rules;
+use crate::access::{BindingManifest, KIND_BINDING, KIND_ROLE, RoleManifest};
 use crate::ids::NAME_BYTES_MAX;
 use crate::resource;
 use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);
+static ROLE: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(RoleManifest), KIND_ROLE));
+static BINDING: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(BindingManifest), KIND_BINDING));
 
 /// The JSON Schema (draft 2020-12) of a manifest of kind `Loop`.
 pub fn schema() -> Value {
     SCHEMA.clone()
 }
 
+/// The JSON Schema of another kind: `role` or `rolebinding`, or `loop`; `None` for what is no kind.
+pub fn schema_of(kind: &str) -> Option<Value> {
+    root_of(kind).cloned()
+}
+
 /// The schema without a copy.
 pub(super) fn root() -> &'static Value {
     &SCHEMA
+}
+
+/// The schema of a kind by its word, singular or plural, in any case.
+pub(super) fn root_of(kind: &str) -> Option<&'static Value> {
+    let word = kind.to_lowercase();
+    match word.strip_suffix('s').unwrap_or(&word) {
+        "loop" => Some(&SCHEMA),
+        "role" => Some(&ROLE),
+        "rolebinding" => Some(&BINDING),
+        _ => None,
+    }
+}
+
+fn closed(schema: schemars::Schema, kind: &str) -> Value {
+    let mut schema = schema.to_value();
+    close_objects(&mut schema);
+    schema["title"] = json!(format!("Flyball {kind}"));
+    let name = json!("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$");
+    let bounds = [
+        ("/properties/apiVersion", "const", json!(API_VERSION)),
+        ("/properties/kind", "const", json!(kind)),
+    ];
+    let metadata = ["RoleMetadata", "BindingMetadata"].iter().flat_map(|of| {
+        ["name", "namespace"].map(|field| format!("/$defs/{of}/properties/{field}"))
+    });
+    for pointer in metadata {
+        if let Some(field) = schema.pointer_mut(&pointer) {
+            field["pattern"] = name.clone();
+            field["maxLength"] = json!(NAME_BYTES_MAX);
+        }
+    }
+    for (pointer, keyword, value) in bounds {
+        if let Some(field) = schema.pointer_mut(pointer) {
+            field[keyword] = value;
+        }
+    }
+    schema
 }
 
 fn build() -> Value {

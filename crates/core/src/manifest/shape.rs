@@ -9,8 +9,8 @@ use super::schema;
 
 /// Checks the shape of a document. The copy that comes back has no unknown fields, and a
 /// placeholder (or nothing, where a field is optional) in every place that was wrong.
-pub(super) fn check(document: &Value) -> (Value, Vec<FieldError>) {
-    let mut walk = Walk { root: schema::root(), errors: Vec::new() };
+pub(super) fn check(root: &Value, document: &Value) -> (Value, Vec<FieldError>) {
+    let mut walk = Walk { root, errors: Vec::new() };
     let mut repaired = document.clone();
     if !walk.value("", walk.root, &mut repaired) {
         repaired = placeholder(walk.root, walk.root);
@@ -107,7 +107,7 @@ impl<'s> Walk<'s> {
         let suggestion = known_elsewhere(path, key)
             .or_else(|| nearest(key, names).map(str::to_owned))
             .or_else(|| (path == "spec.needs").then(|| format!("custom: {{{key}: 1}}")))
-            .or_else(|| elsewhere(key));
+            .or_else(|| std::ptr::eq(self.root, schema::root()).then(|| elsewhere(key)).flatten());
         self.errors.push(FieldError::new(child_path(path, key), message).suggest(suggestion));
     }
 

@@ -1,6 +1,7 @@
 //! The keys, all under one prefix, one file per family. Every family encodes injectively and
 //! decodes strictly: a key that no version of this code would write is [`Key::Foreign`].
 
+mod access;
 mod claims;
 mod events;
 mod loops;
@@ -12,8 +13,10 @@ mod singletons;
 #[cfg(test)]
 mod tests;
 
+use flyball_core::access::BindingKey;
 use flyball_core::ids::{LoopKey, NodeName};
 
+pub(crate) use access::{BINDINGS, ROLES, binding, role};
 pub(crate) use claims::claim;
 pub use events::EventKey;
 pub(crate) use events::{event, events_of};
@@ -51,6 +54,8 @@ pub(crate) enum Key {
     Claim(LoopKey),
     Owner(OwnerKey),
     Event(EventKey),
+    Role(String),
+    Binding(BindingKey),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -92,6 +97,8 @@ impl Key {
             Some(("loops", rest)) => loops::decode(rest),
             Some(("claims", rest)) => claims::decode(rest),
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
+            Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
+            Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("events", rest)) => events::decode(rest).map(Self::Event),
             Some(_) => None,
         }

@@ -25,6 +25,11 @@ fn event_key() -> impl Strategy<Value = EventKey> {
         .prop_map(|(namespace, name, unix_ms, nonce)| EventKey { namespace, name, unix_ms, nonce })
 }
 
+fn binding_key() -> impl Strategy<Value = BindingKey> {
+    (proptest::option::of(odd_text()), odd_text())
+        .prop_map(|(namespace, name)| BindingKey { namespace, name })
+}
+
 fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
     prop_oneof![
         odd_text().prop_map(|n| (Key::Node(n.clone().into()), node(&n.into()))),
@@ -34,6 +39,8 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         loop_key().prop_map(|k| (Key::Claim(k.clone()), claim(&k))),
         owner_key().prop_map(|k| (Key::Owner(k.clone()), k.encode())),
         event_key().prop_map(|k| (Key::Event(k.clone()), event(&k))),
+        odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
+        binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
 }
 
@@ -63,6 +70,8 @@ proptest! {
             Key::Claim(k) => claim(&k),
             Key::Owner(k) => k.encode(),
             Key::Event(k) => event(&k),
+            Key::Role(n) => role(&n),
+            Key::Binding(k) => binding(&k),
             Key::Foreign => return Ok(()),
         };
         prop_assert_eq!(again, bytes);

@@ -3,6 +3,7 @@
 //! envelopes of documents have two fields for ever (`format`, `document`), so that nothing of a
 //! newer version is lost when an older one rewrites them.
 
+mod access;
 mod claim;
 mod document;
 mod event;
@@ -17,6 +18,7 @@ use prost::Message;
 
 use crate::error::StoreError;
 
+pub use access::AccessRecord;
 pub use claim::{ClaimRecord, OwnerRecord};
 pub use event::EventRecord;
 pub use leader::LeaderRecord;
@@ -104,6 +106,21 @@ pub(crate) fn encode_node(node: &NodeRecord) -> Result<Vec<u8>, StoreError> {
 
 /// Reads a node's record.
 pub(crate) fn decode_node(bytes: &[u8]) -> Result<NodeRecord, DecodeError> {
+    document::decode(bytes)
+}
+
+/// The value of a role's or binding's key.
+pub(crate) fn encode_access<M: serde::Serialize>(
+    record: &AccessRecord<M>,
+    what: &str,
+) -> Result<Vec<u8>, StoreError> {
+    document::encode(record, what)
+}
+
+/// Reads a role or a binding.
+pub(crate) fn decode_access<M: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<AccessRecord<M>, DecodeError> {
     document::decode(bytes)
 }
 

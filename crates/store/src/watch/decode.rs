@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use etcd_client::proto::{PbEvent, PbKeyValue};
+use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, NodeName};
 use flyball_core::node::NodeRecord;
 use flyball_core::status::LoopStatus;
@@ -10,8 +11,8 @@ use flyball_core::status::LoopStatus;
 use crate::keys::{self, EventKey, Key, OwnerKey};
 use crate::loops::stored;
 use crate::values::{
-    self, ClaimRecord, DecodeError, EventRecord, LeaderRecord, LoopRecord, OwnerRecord,
-    SessionRecord, Stored,
+    self, AccessRecord, ClaimRecord, DecodeError, EventRecord, LeaderRecord, LoopRecord,
+    OwnerRecord, SessionRecord, Stored,
 };
 
 /// One key's change; `None` means that it was deleted.
@@ -31,6 +32,10 @@ pub enum Change {
     Owner(OwnerKey, Option<Stored<OwnerRecord>>),
     /// The leader's key.
     Leader(Option<Stored<LeaderRecord>>),
+    /// A role.
+    Role(String, Option<Stored<Arc<AccessRecord<RoleManifest>>>>),
+    /// A binding.
+    Binding(BindingKey, Option<Stored<Arc<AccessRecord<BindingManifest>>>>),
     /// An event; its end is not reported.
     Event(Stored<EventRecord>),
     /// A value that cannot be read: what it names must be left alone.
@@ -58,6 +63,8 @@ impl Change {
             Self::Claim(key, _) => keys::claim(key),
             Self::Owner(key, _) => key.encode(),
             Self::Leader(_) => keys::LEADER.into(),
+            Self::Role(name, _) => keys::role(name),
+            Self::Binding(key, _) => keys::binding(key),
             Self::Event(_) => return None,
             Self::Undecodable { key, .. } | Self::ForeignGone { key } => return Some(key.clone()),
         };
@@ -81,6 +88,8 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Claim(key) => Change::Claim(key, None),
         Key::Owner(key) => Change::Owner(key, None),
         Key::Leader => Change::Leader(None),
+        Key::Role(name) => Change::Role(name, None),
+        Key::Binding(key) => Change::Binding(key, None),
         Key::Foreign => Change::ForeignGone { key: text(key) },
         Key::Installation | Key::Event(_) => return None,
     })
@@ -130,6 +139,12 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         }
         Key::Owner(key) => Change::Owner(key, Some(stored(kv, OwnerRecord::decode(value)?))),
         Key::Leader => Change::Leader(Some(stored(kv, LeaderRecord::decode(value)?))),
+        Key::Role(name) => {
+            Change::Role(name, Some(stored(kv, Arc::new(values::decode_access(value)?))))
+        }
+        Key::Binding(key) => {
+            Change::Binding(key, Some(stored(kv, Arc::new(values::decode_access(value)?))))
+        }
         Key::Event(key) => decode_event_value(key, kv)?,
         Key::Installation | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));

@@ -1,0 +1,223 @@
+//! The guard in front of a service.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use flyball_core::access::Denied;
+use flyball_core::identity::Identity;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::peek::first_message;
+use super::policies::Policies;
+use super::table::{Method, method};
+use super::target::Target;
+use crate::api::error::status;
+
+/// Longest wait for a request's first message: clients send it right away.
+const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(10);
+
+/// Decides about every call.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) policies: Policies,
+}
+
+/// Services that can be reached through the guard and in no other way.
+pub(crate) struct GuardedRoutes {
+    guard: Guard,
+    routes: Routes,
+}
+
+impl GuardedRoutes {
+    /// No service yet; whatever else is asked for is unknown.
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { guard, routes: Routes::default() }
+    }
+
+    /// With one more service, whose requests have first messages of at most this size.
+    #[must_use]
+    pub(crate) fn with<S>(self, service: S, bytes_max: usize) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let guarded = Guarded { guard: self.guard.clone(), inner: service, bytes_max };
+        Self { guard: self.guard, routes: self.routes.add_service(guarded) }
+    }
+
+    /// All of them.
+    pub(crate) fn into_routes(self) -> Routes {
+        self.routes
+    }
+}
+
+/// A service behind the guard.
+#[derive(Debug, Clone)]
+struct Guarded<S> {
+    guard: Guard,
+    inner: S,
+    bytes_max: usize,
+}
+
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Guarded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // The one that was polled is the one to call.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let (guard, bytes_max) = (self.guard.clone(), self.bytes_max);
+        Box::pin(async move {
+            match guard.admit(request, bytes_max).await {
+                Ok(request) => inner.call(request).await,
+                Err(refusal) => Ok(refusal.into_http()),
+            }
+        })
+    }
+}
+
+impl Guard {
+    async fn admit(
+        &self,
+        request: http::Request<Body>,
+        bytes_max: usize,
+    ) -> Result<http::Request<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let Some(who) = parts.extensions.get::<Identity>().cloned() else {
+            return Err(unknown_caller());
+        };
+        let Some(method) = method(parts.uri.path()) else {
+            return Err(Status::unimplemented("there is no such method"));
+        };
+        let read = tokio::time::timeout(FIRST_MESSAGE_MAX, first_message(body, bytes_max)).await;
+        let late = |_| Status::deadline_exceeded("the request's first message did not come");
+        let peeked = read.map_err(late)??;
+        let target = target(method, &peeked.message)?;
+        let decision = self.policies.now().decide(&who, method.verb, method.kind, &target.scope);
+        decision.map_err(|denied| refusal(&denied))?;
+        Ok(http::Request::from_parts(parts, peeked.body))
+    }
+}
+
+fn target(method: &Method, message: &[u8]) -> Result<Target, Status> {
+    (method.target)(message).map_err(|unreadable| {
+        status(Code::InvalidArgument, "UNREADABLE_REQUEST", unreadable.to_string())
+    })
+}
+
+fn unknown_caller() -> Status {
+    let message = "nothing proves who calls: use the socket, a token or a certificate";
+    status(Code::Unauthenticated, "UNKNOWN_CALLER", message)
+}
+
+fn refusal(denied: &Denied) -> Status {
+    status(Code::PermissionDenied, "NOT_ALLOWED", denied.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use flyball_core::access::Scope;
+    use http_body_util::Full;
+
+    use super::super::table::METHODS;
+    use super::*;
+
+    /// Counts who gets through.
+    #[derive(Clone, Default)]
+    struct Behind(Arc<AtomicUsize>);
+
+    impl NamedService for Behind {
+        const NAME: &'static str = "any";
+    }
+
+    impl Service<http::Request<Body>> for Behind {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok(http::Response::new(Body::empty())))
+        }
+    }
+
+    /// Calls a method with an empty message; whether it got through, and what was answered.
+    async fn call(path: &str, who: Option<Identity>) -> (bool, Code) {
+        let behind = Behind::default();
+        let guard = Guard { policies: Policies::default() };
+        let mut service = Guarded { guard, inner: behind.clone(), bytes_max: 100 };
+        let body = Body::new(Full::new(Bytes::from_static(&[0; 5])));
+        let mut request = http::Request::builder().uri(path).body(body).unwrap();
+        if let Some(who) = who {
+            request.extensions_mut().insert(who);
+        }
+        let answer = service.call(request).await.unwrap();
+        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |one| one.code());
+        (behind.0.load(Ordering::Relaxed) > 0, code)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_to_nobody() {
+        for one in METHODS {
+            assert_eq!(call(one.path, None).await, (false, Code::Unauthenticated), "{}", one.path);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_was_given_nothing_gets_nowhere() {
+        let strangers =
+            ["user:eve", "node:n1", "scheduler:s2"].map(|text| text.parse::<Identity>().unwrap());
+        for one in METHODS {
+            let open = (one.target)(&[]).is_ok_and(|target| target.scope == Scope::Open);
+            for who in &strangers {
+                let (through, code) = call(one.path, Some(who.clone())).await;
+                assert_eq!(through, open, "{who} {}", one.path);
+                let refused = [Code::PermissionDenied, Code::InvalidArgument].contains(&code);
+                assert_eq!(refused, !open, "{who} {}: {code:?}", one.path);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_method_without_a_row_is_unknown_even_to_the_owner() {
+        let answer = call("/flyball.v1.Loops/Steal", Some(Identity::Owner)).await;
+        assert_eq!(answer, (false, Code::Unimplemented));
+    }
+}

@@ -1,0 +1,182 @@
+//! What a call acts on, read from its first message exactly as the handler will read it.
+
+use flyball_core::access::Scope;
+use flyball_core::ids::NodeName;
+use flyball_core::spec::DEFAULT_NAMESPACE;
+use flyball_proto::v1::node_message::Message as FromNode;
+use flyball_proto::{Message, v1};
+use serde_json::Value;
+use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
+
+/// Where a call acts, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) scope: Scope,
+    /// Name of the object, or empty.
+    pub(super) name: String,
+}
+
+/// A first message that cannot be read: nobody can say what the call acts on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the request cannot be read: {0}")]
+pub(super) struct Unreadable(String);
+
+type Found = Result<Target, Unreadable>;
+
+fn read<M: Message + Default>(bytes: &[u8]) -> Result<M, Unreadable> {
+    M::decode(bytes).map_err(|error| Unreadable(error.to_string()))
+}
+
+/// One object in a namespace; handlers take an empty one for the default.
+fn one(namespace: String, name: String) -> Target {
+    let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE.to_owned() } else { namespace };
+    Target { scope: Scope::Namespace(namespace), name }
+}
+
+/// All of a namespace; handlers take an empty one for all.
+fn all(namespace: String) -> Target {
+    let scope = match namespace.as_str() {
+        "" => Scope::AllNamespaces,
+        _ => Scope::Namespace(namespace),
+    };
+    Target { scope, name: String::new() }
+}
+
+fn as_node(name: String) -> Target {
+    Target { scope: Scope::AsNode(NodeName(name.clone())), name }
+}
+
+fn of_installation(name: String) -> Target {
+    Target { scope: Scope::Installation, name }
+}
+
+/// The metadata of a manifest, read as a whole first: with a key given twice the last one counts, as
+/// for whoever parses it.
+fn metadata(manifest: &[u8]) -> Result<(Option<String>, String), Unreadable> {
+    let json: Value =
+        serde_json::from_slice(manifest).map_err(|error| Unreadable(error.to_string()))?;
+    let text = |field| json.pointer(field).and_then(Value::as_str).map(str::to_owned);
+    Ok((text("/metadata/namespace"), text("/metadata/name").unwrap_or_default()))
+}
+
+pub(super) fn open(_: &[u8]) -> Found {
+    Ok(Target { scope: Scope::Open, name: String::new() })
+}
+
+pub(super) fn installation(_: &[u8]) -> Found {
+    Ok(of_installation(String::new()))
+}
+
+pub(super) fn apply_loop(bytes: &[u8]) -> Found {
+    let request: v1::ApplyRequest = read(bytes)?;
+    let (namespace, name) = metadata(&request.manifest_json)?;
+    Ok(one(namespace.unwrap_or_default(), name))
+}
+
+pub(super) fn get_loop(bytes: &[u8]) -> Found {
+    let request: v1::GetLoopRequest = read(bytes)?;
+    Ok(one(request.namespace, request.name))
+}
+
+pub(super) fn list_loops(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListLoopsRequest>(bytes)?.namespace))
+}
+
+pub(super) fn watch_loops(bytes: &[u8]) -> Found {
+    let request: v1::WatchLoopsRequest = read(bytes)?;
+    Ok(Target { name: request.name, ..all(request.namespace) })
+}
+
+pub(super) fn cancel_loop(bytes: &[u8]) -> Found {
+    let request: v1::CancelLoopRequest = read(bytes)?;
+    Ok(one(request.namespace, request.name))
+}
+
+pub(super) fn delete_loop(bytes: &[u8]) -> Found {
+    let request: v1::DeleteLoopRequest = read(bytes)?;
+    Ok(one(request.namespace, request.name))
+}
+
+pub(super) fn list_claims(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListClaimsRequest>(bytes)?.namespace))
+}
+
+pub(super) fn mark_node(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::MarkNodeRequest>(bytes)?.name))
+}
+
+pub(super) fn attach(bytes: &[u8]) -> Found {
+    match read::<v1::NodeMessage>(bytes)?.message {
+        Some(FromNode::Register(register)) => Ok(as_node(register.node)),
+        _ => Err(Unreadable("the first message has to be Register".to_owned())),
+    }
+}
+
+pub(super) fn heartbeat(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::HeartbeatRequest>(bytes)?.node))
+}
+
+pub(super) fn report_gone(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::ReportGoneRequest>(bytes)?.node))
+}
+
+pub(super) fn list_events(bytes: &[u8]) -> Found {
+    let request: v1::ListEventsRequest = read(bytes)?;
+    match request.r#loop.is_empty() {
+        true => Ok(all(request.namespace)),
+        false => Ok(one(request.namespace, request.r#loop)),
+    }
+}
+
+pub(super) fn read_logs(bytes: &[u8]) -> Found {
+    let request: v1::ReadLogsRequest = read(bytes)?;
+    Ok(one(request.namespace, request.r#loop))
+}
+
+pub(super) fn apply_role(bytes: &[u8]) -> Found {
+    let request: v1::ApplyAccessRequest = read(bytes)?;
+    Ok(of_installation(metadata(&request.manifest_json)?.1))
+}
+
+pub(super) fn delete_role(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::DeleteRoleRequest>(bytes)?.name))
+}
+
+pub(super) fn list_bindings(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListBindingsRequest>(bytes)?.namespace))
+}
+
+/// One that says it holds everywhere is everybody's; anything else is as the parser takes it.
+pub(super) fn apply_binding(bytes: &[u8]) -> Found {
+    let request: v1::ApplyAccessRequest = read(bytes)?;
+    let json: Value = serde_json::from_slice(&request.manifest_json)
+        .map_err(|error| Unreadable(error.to_string()))?;
+    let (namespace, name) = metadata(&request.manifest_json)?;
+    match json.pointer("/spec/allNamespaces") {
+        None | Some(Value::Bool(false) | Value::Null) => {
+            Ok(one(namespace.unwrap_or_default(), name))
+        }
+        Some(_) => Ok(Target { scope: Scope::AllNamespaces, name }),
+    }
+}
+
+pub(super) fn delete_binding(bytes: &[u8]) -> Found {
+    let request: v1::DeleteBindingRequest = read(bytes)?;
+    match request.all_namespaces {
+        true => Ok(Target { scope: Scope::AllNamespaces, name: request.name }),
+        false => Ok(one(request.namespace, request.name)),
+    }
+}
+
+/// Where a connection comes from: the other process of a Unix socket, or an address.
+pub(crate) fn origin(extensions: &http::Extensions) -> String {
+    if let Some(info) = extensions.get::<UdsConnectInfo>() {
+        let Some(peer) = info.peer_cred else { return "unix".to_owned() };
+        return match peer.pid() {
+            Some(pid) => format!("unix uid {} pid {pid}", peer.uid()),
+            None => format!("unix uid {}", peer.uid()),
+        };
+    }
+    let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
