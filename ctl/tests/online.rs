@@ -4,7 +4,7 @@
 
 mod support;
 
-use flyball_proto::v1::{Event, LogData};
+use flyball_proto::v1::{Event, LogData, SealInfo, UnsealedRun};
 use serde_json::{Value, json};
 use support::fake::{Fake, object};
 use support::{Call, flyball};
@@ -403,4 +403,61 @@ fn a_drain_has_a_deadline() {
     assert!(setting.transcript(&["drain", "n1"]).starts_with("exit 0"));
     assert_eq!(setting.fake.state().calls, ["mark n1 \"\" 90000 ms", "mark n1 \"\""]);
     assert!(setting.transcript(&["drain", "n1", "--deadline", "soon"]).starts_with("exit 2"));
+}
+
+#[test]
+fn a_seal_is_listed_and_given_up_by_uid_or_name_with_a_reason() {
+    let setting = Setting::new();
+    let run = UnsealedRun {
+        token: 57,
+        repository: "https://example.org/r".to_owned(),
+        resources: vec!["env:staging".to_owned()],
+    };
+    let seal = |uid: &str, name: &str| SealInfo {
+        uid: uid.to_owned(),
+        namespace: "default".to_owned(),
+        r#loop: name.to_owned(),
+        removed: true,
+        runs: vec![run.clone()],
+        ..SealInfo::default()
+    };
+    setting.fake.state().seals = vec![seal("u1", "a"), seal("u2", "b"), seal("u3", "b")];
+    insta::assert_snapshot!(setting.transcript(&["seal", "list"]), @"
+    exit 0
+    --- stdout
+    LOOP   STATE     RUNS   LAST TOKEN   REPOSITORY              BLOCKED       UID
+    a      removed   1      57           https://example.org/r   env:staging   u1
+    b      removed   1      57           https://example.org/r   env:staging   u2
+    b      removed   1      57           https://example.org/r   env:staging   u3
+    ");
+    insta::assert_snapshot!(setting.transcript(&["seal", "abandon", "a"]), @"
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      --reason <TEXT>
+
+    Usage: flyball seal abandon --reason <TEXT> --addr <ADDRESS> <UID>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(setting.transcript(&["seal", "abandon", "b", "--reason", "x"]), @"
+    exit 2
+    --- stderr
+    error: several lives of b are to be sealed: u2, u3
+    hint: name one by its uid
+    ");
+    insta::assert_snapshot!(setting.transcript(&["seal", "abandon", "c", "--reason", "x"]), @r#"
+    exit 1
+    --- stderr
+    error: nothing is to be sealed of "c"
+    hint: what there is: flyball seal list -A
+    "#);
+    insta::assert_snapshot!(setting.transcript(&["seal", "abandon", "a", "--reason", "gone"]), @"
+    exit 0
+    --- stdout
+    seal/u1 given up
+    --- stderr
+    loops may work on env:staging again although nothing stops a push of the lost run to https://example.org/r
+    ");
+    assert!(setting.fake.state().calls.contains(&"abandon u1 \"gone\"".to_owned()));
 }

@@ -159,6 +159,7 @@ fn assignment(waiting: &Waiting, session: &Session) -> Mutation {
         attempt: attempt.clone().into(),
         lease: session.lease,
         resources: waiting.owners.iter().map(|(_, path)| path.replacen('/', ":", 1)).collect(),
+        repository: String::new(),
         since: jiff::Timestamp::UNIX_EPOCH,
     };
     let status = LoopStatus {

@@ -19,5 +19,6 @@ mod reporter;
 mod rogue;
 mod rolling;
 mod schedulers;
+mod seals;
 mod takeover;
 mod trace;

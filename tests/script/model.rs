@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
 use flyball_core::node::NodeRecord;
+use flyball_core::seal::SealDuty;
 use flyball_core::spec::Access;
 use flyball_core::status::LoopStatus;
 use flyball_store::{
-    Change, ClaimRecord, Found, LoopRecord, Mutation, OrphanKey, OwnerKey, SessionRecord, Snapshot,
-    Stored,
+    Change, ClaimRecord, Found, LoopRecord, Mutation, OrphanKey, OwnerKey, PutDuty, SessionRecord,
+    Snapshot, Stored,
 };
 
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Model {
     pub(crate) nodes: BTreeMap<NodeName, Stored<Arc<NodeRecord>>>,
     pub(crate) sessions: BTreeMap<NodeName, Stored<SessionRecord>>,
     pub(crate) claims: BTreeMap<LoopKey, Stored<ClaimRecord>>,
+    pub(crate) duties: BTreeMap<LoopUid, Stored<Arc<SealDuty>>>,
     /// Owner keys with their create revision and lease.
     pub(crate) owners: BTreeMap<OwnerKey, (LoopKey, i64, i64)>,
     log: Vec<(i64, Vec<Change>)>,
@@ -62,6 +64,7 @@ impl Model {
             nodes: pairs(&self.nodes),
             sessions: pairs(&self.sessions),
             claims: pairs(&self.claims),
+            duties: pairs(&self.duties),
             ..Snapshot::default()
         }
     }
@@ -221,15 +224,26 @@ impl Model {
                 let found = self.loops.get(&remove.key).map_or(0, |s| s.mod_revision);
                 let expected = remove.loop_revision;
                 let same = found == expected && !self.claims.contains_key(&remove.key);
-                if same { Ok(()) } else { Err(Found::LoopMoved { expected, found }) }
+                if !same {
+                    return Err(Found::LoopMoved { expected, found });
+                }
+                self.check_duty(remove.duty.as_ref())
             }
             Mutation::PutNode(put) => {
                 let found = self.nodes.get(&put.record.name).map_or(0, |s| s.mod_revision);
                 let expected = put.node_revision;
                 if found == expected { Ok(()) } else { Err(Found::NodeMoved { expected, found }) }
             }
-            Mutation::RemoveOrphan(_) => Ok(()),
+            Mutation::RemoveOrphan(remove) => self.check_duty(remove.duty.as_ref()),
+            Mutation::PutDuty(put) => self.check_duty(Some(put)),
         }
+    }
+
+    fn check_duty(&self, put: Option<&PutDuty>) -> Refusal {
+        let Some(put) = put else { return Ok(()) };
+        let (expected, found) =
+            (put.revision, self.duties.get(&put.uid).map_or(0, |duty| duty.mod_revision));
+        if found == expected { Ok(()) } else { Err(Found::DutyMoved { expected, found }) }
     }
 
     fn check_status(&self, key: &LoopKey, expected: i64) -> Refusal {
@@ -286,8 +300,11 @@ impl Model {
                 self.loops.remove(&remove.key);
                 self.statuses.remove(&remove.key);
                 let key = remove.key.clone();
-                vec![Change::Loop(key.clone(), None), Change::Status(key, None)]
+                let mut changes = vec![Change::Loop(key.clone(), None), Change::Status(key, None)];
+                changes.extend(remove.duty.as_ref().map(|put| self.write_duty(put, revision)));
+                changes
             }
+            Mutation::PutDuty(put) => vec![self.write_duty(put, revision)],
             Mutation::PutNode(node) => {
                 let name = node.record.name.clone();
                 let stored = put(&mut self.nodes, name.clone(), node.record.clone(), revision, 0);
@@ -300,10 +317,36 @@ impl Model {
                 }
                 OrphanKey::Claim(key) => {
                     self.claims.remove(key);
-                    vec![Change::Claim(key.clone(), None)]
+                    let mut changes = vec![Change::Claim(key.clone(), None)];
+                    changes.extend(remove.duty.as_ref().map(|put| self.write_duty(put, revision)));
+                    changes
                 }
             },
         }
+    }
+
+    fn write_duty(&mut self, put: &PutDuty, revision: i64) -> Change {
+        let stored = put
+            .duty
+            .clone()
+            .map(|duty| self::put(&mut self.duties, put.uid.clone(), duty, revision, 0));
+        if stored.is_none() {
+            self.duties.remove(&put.uid);
+        }
+        Change::Duty(put.uid.clone(), stored)
+    }
+
+    /// An operator gives the seal of a loop's lost runs up, as the API does.
+    pub(crate) fn give_up(&mut self, duty: SealDuty) -> (i64, Vec<Change>) {
+        let revision = self.next();
+        let uid = duty.loop_uid.clone();
+        let duty = Some(Arc::new(duty));
+        let change = self.write_duty(&PutDuty { uid, duty, revision: 0 }, revision);
+        (self.log(vec![change.clone()]), vec![change])
+    }
+
+    pub(crate) fn duty(&self, uid: &LoopUid) -> Option<SealDuty> {
+        self.duties.get(uid).map(|duty| SealDuty::clone(&duty.value))
     }
 
     fn write_status(&mut self, key: &LoopKey, status: &Arc<LoopStatus>, revision: i64) -> Change {

@@ -2,7 +2,7 @@
 
 use flyball_core::status::LoopStatus;
 use flyball_scheduler::reactor::{Effect, ToNode};
-use flyball_store::{Mutation, OrphanKey};
+use flyball_store::{Mutation, OrphanKey, PutDuty};
 
 pub(crate) fn effect(effect: &Effect) -> String {
     match effect {
@@ -34,13 +34,26 @@ pub(crate) fn mutation(mutation: &Mutation) -> String {
             let status = status(&release.status);
             format!("release {} token {} {status}", release.key, release.token)
         }
-        Mutation::RemoveLoop(remove) => format!("remove {}", remove.key),
+        Mutation::RemoveLoop(remove) => {
+            let duty = remove.duty.as_ref().map(|put| format!(" leaving {}", duty(put)));
+            format!("remove {}{}", remove.key, duty.unwrap_or_default())
+        }
+        Mutation::PutDuty(put) => duty(put),
         Mutation::PutNode(put) => format!("node {} {:?}", put.record.name, put.record.mark),
         Mutation::RemoveOrphan(remove) => match &remove.orphan {
-            OrphanKey::Claim(key) => format!("remove orphan claim of {key}"),
+            OrphanKey::Claim(key) => {
+                let duty = remove.duty.as_ref().map(|put| format!(" leaving {}", duty(put)));
+                format!("remove orphan claim of {key}{}", duty.unwrap_or_default())
+            }
             OrphanKey::Owner(owner) => format!("remove orphan owner of {}", owner.resource()),
         },
     }
+}
+
+fn duty(put: &PutDuty) -> String {
+    let Some(duty) = &put.duty else { return format!("seal duty of {} ends", put.uid) };
+    let runs: Vec<String> = duty.runs.iter().map(|run| run.token.to_string()).collect();
+    format!("seal duty of {} [{}]", put.uid, runs.join(" "))
 }
 
 pub(crate) fn status(status: &LoopStatus) -> String {

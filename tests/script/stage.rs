@@ -7,6 +7,7 @@ use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeMark, NodeRecord, Resources};
 use flyball_core::quantity::{CpuMillis, Span};
 use flyball_core::resource::{ResourceSet, canonical_repo_id};
+use flyball_core::seal::{GivenUp, SealDuty};
 use flyball_core::spec::{Access, GitWorkspace, LoopSpec, Owns, OwnsWithAccess, Workspace};
 use flyball_core::status::{LoopStatus, Outcome, Phase, Progress, Reason};
 use flyball_scheduler::reactor::{
@@ -70,6 +71,8 @@ impl Stage {
             "rogue-delete" => self.model.delete_claim(&key(command.word(0))),
             "rogue-remove" => self.model.delete_loop(&key(command.word(0))),
             "vanish" => self.model.vanish(&key(command.word(0))),
+            "abandon" => self.abandon(&command),
+            "seals" => self.show_seals(),
             "garble" => self.garble(&command),
             "mark" => self.mark(&command),
             "commit" => self.commit(&command),
@@ -179,6 +182,31 @@ impl Stage {
         }
         let (revision, changes) = self.model.put_loop(record, None);
         self.written(command, Event::Written { revision, changes });
+    }
+
+    /// `abandon NAME [told]`: an operator gives the seal of its lost runs up, as the API does.
+    fn abandon(&mut self, command: &Command) {
+        let key = key(command.word(0));
+        let view = self.reactor.duty_views("").into_iter().find(|view| view.key == key).unwrap();
+        let through = view.runs.iter().map(|run| run.token).max().unwrap();
+        let mut duty = self
+            .model
+            .duty(&view.uid)
+            .unwrap_or_else(|| SealDuty::of(view.uid.clone(), view.key.to_string(), self.now));
+        let (by, reason) = ("ann@ops".to_owned(), "its repository is gone".to_owned());
+        duty.given_up = Some(GivenUp { through, by, reason, at: None });
+        let (revision, changes) = self.model.give_up(duty);
+        self.written(command, Event::Written { revision, changes });
+    }
+
+    fn show_seals(&mut self) {
+        for view in self.reactor.duty_views("") {
+            let state = if view.removed { "removed" } else { "listed" };
+            let runs = view.runs.iter();
+            let runs: Vec<String> =
+                runs.map(|run| format!("{}@{}", run.token, run.repository)).collect();
+            self.lines.push(format!("{} {} {state} {}", view.key, view.uid, runs.join(" ")));
+        }
     }
 
     /// The API tells the reactor of a write at once (`told`), late (`delayed`, by `tell`), or never.

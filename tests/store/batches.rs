@@ -102,6 +102,7 @@ impl Twin {
             Plan::Remove { n } => Mutation::RemoveLoop(RemoveLoop {
                 key: key(&self.name(*n)),
                 loop_revision: self.revisions[*n],
+                duty: None,
             }),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use flyball_core::ids::Token;
+use flyball_core::ids::{LoopUid, Token};
+use flyball_core::seal::{GivenUp, SealDuty};
 use flyball_core::spec::Access;
 use flyball_store::{
-    Assign, Campaign, CommitError, Found, Mutation, MutationResult, OrphanKey, OwnerKey, PutNode,
-    PutStatus, RemoveLoop, RemoveOrphan,
+    Assign, Campaign, CommitError, Found, Mutation, MutationResult, OrphanKey, OwnerKey, PutDuty,
+    PutNode, PutStatus, RemoveLoop, RemoveOrphan, Update,
 };
 
 use crate::on_both;
@@ -24,6 +25,7 @@ on_both!(
     what_is_too_large_is_said_and_stops_nothing,
     a_release_spares_keys_that_became_anothers,
     loops_are_removed_only_unowned_and_unchanged,
+    a_removed_loop_leaves_its_seal_duty_in_the_same_revision,
     a_token_guards_the_owners_status,
     node_records_and_orphans_are_compared,
 );
@@ -293,7 +295,9 @@ async fn loops_are_removed_only_unowned_and_unchanged(server: Server) {
     let world = World::new(&server).await;
     let session = world.session("n1").await;
     let revision = world.create("a").await;
-    let remove = |loop_revision| Mutation::RemoveLoop(RemoveLoop { key: key("a"), loop_revision });
+    let remove = |loop_revision| {
+        Mutation::RemoveLoop(RemoveLoop { key: key("a"), loop_revision, duty: None })
+    };
     let token = world.committed(assign("a", "n1", &session, revision, Vec::new())).await;
     let commit = world.commit(&[remove(revision), remove(revision - 1)]).await;
     let owned = Found::Claimed { token: Token(token), node: Some(("n1".into(), "n1-life".into())) };
@@ -305,6 +309,54 @@ async fn loops_are_removed_only_unowned_and_unchanged(server: Server) {
     assert_eq!(world.store.get_loop(&key("a")).await.expect("get"), None);
     let state = world.store.snapshot(0).await.expect("snapshot");
     assert!(state.statuses.is_empty() && state.loops.is_empty());
+}
+
+fn put_duty(message: &str, revision: i64) -> PutDuty {
+    let uid = LoopUid::from("uid-a");
+    let duty =
+        SealDuty { loop_uid: uid.clone(), loop_key: message.to_owned(), ..SealDuty::default() };
+    PutDuty { uid, duty: Some(Arc::new(duty)), revision }
+}
+
+async fn a_removed_loop_leaves_its_seal_duty_in_the_same_revision(server: Server) {
+    let world = World::new(&server).await;
+    let loop_revision = world.create("a").await;
+    let remove =
+        |duty| Mutation::RemoveLoop(RemoveLoop { key: key("a"), loop_revision, duty: Some(duty) });
+    // Decided on another duty than there is: nothing of it is done.
+    let commit = world.commit(&[remove(put_duty("stale", 3))]).await;
+    let moved = Found::DutyMoved { expected: 3, found: 0 };
+    assert_eq!(commit.results, [MutationResult::Refused(moved)]);
+    assert!(world.store.get_loop(&key("a")).await.expect("get").is_some());
+    let removed = world.committed(remove(put_duty("left", 0))).await;
+    let state = world.store.snapshot(0).await.expect("snapshot");
+    assert!(state.loops.is_empty() && state.statuses.is_empty(), "{state:?}");
+    let [(uid, duty)] = &state.duties[..] else { panic!("{:?}", state.duties) };
+    assert_eq!((uid.as_str(), duty.mod_revision), ("uid-a", removed));
+    assert_eq!(duty.value.loop_key, "left");
+
+    // An operator gives it up from any scheduler; what the leader had decided before is refused.
+    let uid = LoopUid::from("uid-a");
+    let found = world.store.get_duty(&uid).await.expect("get").expect("there");
+    let mut given_up = SealDuty::clone(&found.value);
+    given_up.given_up = Some(GivenUp { by: "ann".to_owned(), ..GivenUp::default() });
+    let Update::Done { revision } =
+        world.store.put_duty(&given_up, found.mod_revision).await.expect("put")
+    else {
+        panic!("refused")
+    };
+    // The same again was done already; another one on the old revision is not.
+    let again = world.store.put_duty(&given_up, found.mod_revision).await.expect("put");
+    assert_eq!(again, Update::Done { revision });
+    let other = SealDuty { since: Some(jiff::Timestamp::MIN), ..given_up };
+    let conflict = world.store.put_duty(&other, found.mod_revision).await.expect("put");
+    assert!(matches!(conflict, Update::Conflict(Some(_))), "{conflict:?}");
+    let end = |revision| Mutation::PutDuty(PutDuty { uid: uid.clone(), duty: None, revision });
+    let commit = world.commit(&[end(found.mod_revision)]).await;
+    let moved = Found::DutyMoved { expected: found.mod_revision, found: revision };
+    assert_eq!(commit.results, [MutationResult::Refused(moved)]);
+    world.committed(end(revision)).await;
+    assert_eq!(world.store.get_duty(&uid).await.expect("get"), None);
 }
 
 async fn a_token_guards_the_owners_status(server: Server) {
@@ -348,7 +400,11 @@ async fn node_records_and_orphans_are_compared(server: Server) {
     let found = raw.get("/flyball/v1/owners/x/git/r/x", None).await.expect("get");
     let revision = found.kvs()[0].mod_revision();
     let remove = |revision| {
-        Mutation::RemoveOrphan(RemoveOrphan { orphan: OrphanKey::Owner(owner.clone()), revision })
+        Mutation::RemoveOrphan(RemoveOrphan {
+            orphan: OrphanKey::Owner(owner.clone()),
+            revision,
+            duty: None,
+        })
     };
     let commit = world.commit(&[remove(revision - 1)]).await;
     let moved = Found::OrphanMoved { found: revision };

@@ -180,6 +180,7 @@ pub(crate) fn assign(
         attempt: attempt.clone().into(),
         lease: session.lease,
         resources: owners.iter().map(|(_, resource)| resource.clone()).collect(),
+        repository: String::new(),
         since: jiff::Timestamp::UNIX_EPOCH,
     };
     let status = LoopStatus {

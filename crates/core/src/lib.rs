@@ -21,5 +21,6 @@ pub mod quantity;
 pub mod record;
 pub mod resource;
 pub mod score;
+pub mod seal;
 pub mod spec;
 pub mod status;

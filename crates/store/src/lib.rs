@@ -9,6 +9,7 @@
 mod access;
 mod client;
 mod commit;
+mod duties;
 mod error;
 mod events;
 mod inspect;
@@ -24,8 +25,8 @@ mod watch;
 
 pub use client::KeepAlive;
 pub use commit::{
-    Assign, Commit, CommitError, Found, Mutation, MutationResult, OrphanKey, PutNode, PutStatus,
-    Release, RemoveLoop, RemoveOrphan, Resolution,
+    Assign, Commit, CommitError, Found, Mutation, MutationResult, OrphanKey, PutDuty, PutNode,
+    PutStatus, Release, RemoveLoop, RemoveOrphan, Resolution,
 };
 pub use error::StoreError;
 pub use events::{EVENT_TTL_SECONDS, EventScope, EventsPut};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use etcd_client::GetOptions;
 use etcd_client::proto::PbKeyValue;
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
-use flyball_core::ids::{LoopKey, NodeName};
+use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::node::NodeRecord;
+use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 
 use crate::error::StoreError;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub roles: Vec<(String, Stored<Arc<AccessRecord<RoleManifest>>>)>,
     /// Who has which role.
     pub bindings: Vec<(BindingKey, Stored<Arc<AccessRecord<BindingManifest>>>)>,
+    /// What loops that are gone leave to be sealed.
+    pub duties: Vec<(LoopUid, Stored<Arc<SealDuty>>)>,
     /// Who leads.
     pub leader: Option<Stored<LeaderRecord>>,
     /// Values that cannot be read; what they name must be left alone.
@@ -124,6 +127,7 @@ impl Snapshot {
             Some(Change::Owner(key, Some(stored))) => self.owners.push((key, stored)),
             Some(Change::Role(name, Some(stored))) => self.roles.push((name, stored)),
             Some(Change::Binding(key, Some(stored))) => self.bindings.push((key, stored)),
+            Some(Change::Duty(uid, Some(stored))) => self.duties.push((uid, stored)),
             Some(Change::Leader(leader)) => self.leader = leader,
             Some(Change::Undecodable { key, why }) => {
                 self.undecodable.push(Undecodable { key, why });

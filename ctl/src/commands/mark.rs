@@ -144,7 +144,7 @@ impl Marking {
 }
 
 /// This user on this host, as others see who marked a node.
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let user = user.unwrap_or_else(|_| format!("uid-{}", nix::unistd::Uid::effective()));
     match nix::unistd::gethostname() {

@@ -16,6 +16,7 @@ mod init;
 mod logs;
 mod mark;
 mod schema;
+mod seal;
 mod target;
 mod validate;
 mod version;
@@ -67,6 +68,11 @@ pub enum Verb {
     /// Let a node take no new runs, and move those it has elsewhere.
     #[command(after_help = "Example:\n  flyball drain node-1 --reason \"kernel update\" --wait")]
     Drain(mark::Drain),
+    /// Show which lost runs are still to be shut out, and give that up where it can never be done.
+    #[command(
+        after_help = "Examples:\n  flyball seal list -A\n  flyball seal abandon 0b5e… --reason \"the repository was deleted, node-3 is scrapped\""
+    )]
+    Seal(seal::Seal),
     /// Look for what is wrong: schedulers, store, leases, nodes; or this host.
     #[command(
         after_help = "Examples:\n  flyball doctor\n  flyball doctor --local\n\nExit code 1 if something is an error."
@@ -147,6 +153,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Cordon(verb) => verb.run(context).await,
         Verb::Uncordon(verb) => verb.run(context).await,
         Verb::Drain(verb) => verb.run(context).await,
+        Verb::Seal(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)

@@ -12,6 +12,7 @@ pub(crate) mod fixtures;
 pub(crate) mod iterations;
 pub(crate) mod loops;
 pub(crate) mod nodes;
+pub(crate) mod seals;
 mod sheet;
 mod words;
 

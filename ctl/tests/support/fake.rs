@@ -30,6 +30,7 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     pub(crate) loops: BTreeMap<String, LoopObject>,
     pub(crate) nodes: BTreeMap<String, Value>,
+    pub(crate) seals: Vec<SealInfo>,
     pub(crate) events: Vec<Event>,
     pub(crate) logs: Vec<LogData>,
     pub(crate) traceparents: Vec<String>,
@@ -245,6 +246,18 @@ impl Loops for Service {
 
     async fn list_claims(&self, _: Request<ListClaimsRequest>) -> Answer<ListClaimsResponse> {
         Ok(Response::new(ListClaimsResponse { claims: Vec::new() }))
+    }
+
+    async fn list_seals(&self, _: Request<ListSealsRequest>) -> Answer<ListSealsResponse> {
+        let state = self.called("seals".to_owned());
+        Ok(Response::new(ListSealsResponse { seals: state.seals.clone() }))
+    }
+
+    async fn abandon_seal(&self, request: Request<AbandonSealRequest>) -> Answer<SealInfo> {
+        let request = request.into_inner();
+        let mut state = self.called(format!("abandon {} {:?}", request.uid, request.reason));
+        let place = state.seals.iter().position(|seal| seal.uid == request.uid).unwrap();
+        Ok(Response::new(state.seals.remove(place)))
     }
 }
 

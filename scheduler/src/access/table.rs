@@ -50,6 +50,8 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Loops/Delete": Delete Loops, target::delete_loop, Before;
     "/flyball.v1.Loops/Explain": Get Loops, target::get_loop, No;
     "/flyball.v1.Loops/ListClaims": List Claims, target::list_claims, No;
+    "/flyball.v1.Loops/ListSeals": List Claims, target::list_seals, No;
+    "/flyball.v1.Loops/AbandonSeal": Delete Claims, target::abandon_seal, Before;
     "/flyball.v1.Nodes/List": List Nodes, target::installation, No;
     "/flyball.v1.Nodes/Mark": Mark Nodes, target::mark_node, Before;
     "/flyball.v1.Sessions/Attach": Attach Sessions, target::attach, Beside;

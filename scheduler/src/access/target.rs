@@ -101,6 +101,15 @@ pub(super) fn list_claims(bytes: &[u8]) -> Found {
     Ok(all(read::<v1::ListClaimsRequest>(bytes)?.namespace))
 }
 
+pub(super) fn list_seals(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListSealsRequest>(bytes)?.namespace))
+}
+
+/// What is given up with a seal are resources, and those are the cluster's.
+pub(super) fn abandon_seal(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::AbandonSealRequest>(bytes)?.uid))
+}
+
 pub(super) fn mark_node(bytes: &[u8]) -> Found {
     Ok(of_installation(read::<v1::MarkNodeRequest>(bytes)?.name))
 }

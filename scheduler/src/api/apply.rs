@@ -158,16 +158,13 @@ impl Api {
         if expected != 0 && expected != old.generation && !repeated {
             return Err(wrong_generation(&wanted.key, wanted.expected_generation, old.generation));
         }
-        // Deleted, but kept because of a run that may be alive: it may be wanted again under its
-        // name, and then its next run seals what is to be sealed.
-        let revived = old.delete && observed.phase.is_terminal() && !observed.unsealed.is_empty();
-        if old.delete && !revived {
+        if old.delete {
             let message =
                 format!("loop {} is being deleted; try again when it is gone", wanted.key);
             return Err(status(Code::FailedPrecondition, "BEING_DELETED", message));
         }
         let labels = &wanted.manifest.metadata.labels;
-        let same_spec = !revived && old.spec == wanted.manifest.spec;
+        let same_spec = old.spec == wanted.manifest.spec;
         if same_spec && old.labels == *labels {
             let object = object(old, &observed);
             return Ok(Some(Applied { object, outcome: "unchanged" }));
@@ -191,7 +188,6 @@ impl Api {
             record.generation += 1;
             // A new spec is a new wish, also for a loop that had been cancelled.
             record.cancel = None;
-            record.delete = false;
             record.traceparent.clone_from(&wanted.traceparent);
         }
         let applied = Applied { object: object(&record, &observed), outcome: "configured" };

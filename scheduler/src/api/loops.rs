@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use flyball_core::identity::Identity;
 use flyball_core::ids::LoopKey;
 use flyball_core::status::Phase;
 use flyball_proto::v1::loops_server::Loops;
 use flyball_proto::v1::{
-    ApplyRequest, ApplyResponse, CancelLoopRequest, ClaimInfo, DeleteLoopRequest,
-    DeleteLoopResponse, ExplainResponse, GetLoopRequest, ListClaimsRequest, ListClaimsResponse,
-    ListLoopsRequest, ListLoopsResponse, LoopChange, LoopObject, WatchLoopsRequest,
+    AbandonSealRequest, ApplyRequest, ApplyResponse, CancelLoopRequest, ClaimInfo,
+    DeleteLoopRequest, DeleteLoopResponse, ExplainResponse, GetLoopRequest, ListClaimsRequest,
+    ListClaimsResponse, ListLoopsRequest, ListLoopsResponse, ListSealsRequest, ListSealsResponse,
+    LoopChange, LoopObject, SealInfo, WatchLoopsRequest,
 };
 use flyball_store::LoopRecord;
 use tokio_stream::wrappers::ReceiverStream;
@@ -149,6 +151,22 @@ impl Loops for Api {
         let claims = views.into_iter().map(|view| (ttl(&view), view));
         let claims = claims.map(|(ttl, view)| claim_info(view, ttl)).collect();
         Ok(Response::new(ListClaimsResponse { claims }))
+    }
+
+    async fn list_seals(
+        &self,
+        request: Request<ListSealsRequest>,
+    ) -> Result<Response<ListSealsResponse>, Status> {
+        self.seals(request.into_inner()).await.map(Response::new)
+    }
+
+    #[tracing::instrument(name = "seal.abandon", skip_all, fields(uid = request.get_ref().uid))]
+    async fn abandon_seal(
+        &self,
+        request: Request<AbandonSealRequest>,
+    ) -> Result<Response<SealInfo>, Status> {
+        let who = request.extensions().get::<Identity>().cloned();
+        Api::abandon_seal(self, request.into_inner(), who).await.map(Response::new)
     }
 }
 

@@ -14,6 +14,7 @@ mod loops;
 mod marks;
 mod nodes;
 mod reports;
+mod seals;
 mod server;
 mod sessions;
 mod watching;

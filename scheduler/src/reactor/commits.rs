@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use flyball_core::ids::{AttemptId, LoopKey, NodeName, Token};
+use flyball_core::ids::{AttemptId, LoopKey, LoopUid, NodeName, Token};
 use flyball_core::status::LoopStatus;
 use flyball_store::{
-    Assign, Change, Found, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop,
+    Assign, Change, Found, Mutation, OrphanKey, PutDuty, PutNode, PutStatus, Release, RemoveLoop,
     RemoveOrphan, Stored,
 };
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use super::{RETRY_AFTER, RETRY_INVALID_AFTER, Reactor, Role};
 pub(super) enum Subject {
     Loop(LoopKey),
     Node(NodeName),
+    Duty(LoopUid),
 }
 
 impl Reactor {
@@ -64,6 +65,18 @@ impl Reactor {
         self.effects.push(Effect::Commit { commit, mutation });
     }
 
+    /// Starts a commit for a seal duty; no other one may be under way for it.
+    pub(super) fn commit_duty(&mut self, put: PutDuty, notices: Vec<Notice>) {
+        let commit = self.next_commit();
+        let Some(entry) = self.view.duties.get_mut(&put.uid) else { return };
+        self.commits.insert(commit, Subject::Duty(put.uid.clone()));
+        let mutation = Mutation::PutDuty(put);
+        let (copy, reports) = (mutation.clone(), Vec::new());
+        entry.in_flight =
+            Some(InFlight { commit, mutation: copy, reports, notices, unresolved: false });
+        self.effects.push(Effect::Commit { commit, mutation });
+    }
+
     pub(super) fn on_committed(&mut self, commit: CommitId, result: CommitResult, now: Timestamp) {
         // An answer of an earlier term: the listing that began this one has told already.
         let Some(subject) = self.commits.get(&commit).cloned() else { return };
@@ -105,6 +118,10 @@ impl Reactor {
             Subject::Node(name) => {
                 self.view.touch_node(name);
                 &mut self.view.nodes.get_mut(name)?.in_flight
+            }
+            Subject::Duty(uid) => {
+                self.view.touch_duty(uid);
+                &mut self.view.duties.get_mut(uid)?.in_flight
             }
         };
         slot.take_if(|in_flight| in_flight.commit == commit)
@@ -156,6 +173,10 @@ impl Reactor {
                 self.node_retries.extend(retry_at.map(|at| (name.clone(), at)));
                 return;
             }
+            Subject::Duty(uid) => {
+                self.duty_retries.extend(retry_at.map(|at| (uid.clone(), at)));
+                return;
+            }
         };
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         for report in in_flight.reports.into_iter().rev() {
@@ -191,7 +212,7 @@ impl Reactor {
             return;
         }
         tracing::warn!(%key, resource = owner.resource(), "an owner key without a claim is removed");
-        let remove = RemoveOrphan { orphan: OrphanKey::Owner(owner), revision };
+        let remove = RemoveOrphan { orphan: OrphanKey::Owner(owner), revision, duty: None };
         self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new(), Vec::new());
     }
 
@@ -200,6 +221,7 @@ impl Reactor {
         let in_flight = match subject {
             Subject::Loop(key) => self.view.loops.get_mut(key).and_then(|e| e.in_flight.as_mut()),
             Subject::Node(name) => self.view.nodes.get_mut(name).and_then(|e| e.in_flight.as_mut()),
+            Subject::Duty(uid) => self.view.duties.get_mut(uid).and_then(|e| e.in_flight.as_mut()),
         };
         if let Some(in_flight) = in_flight.filter(|in_flight| in_flight.commit == commit) {
             in_flight.unresolved = true;
@@ -217,6 +239,12 @@ fn changes_of(mutation: Mutation, revision: i64, view: &super::view::View) -> Ve
         let stored = Stored { value: status, mod_revision: revision, create_revision, lease: 0 };
         Change::Status(key.clone(), Some(stored))
     };
+    let duty_of = |put: PutDuty| {
+        let created = view.duties.get(&put.uid).map_or(0, |entry| entry.record.create_revision());
+        let create_revision = if created == 0 { revision } else { created };
+        let stored = |value| Stored { value, mod_revision: revision, create_revision, lease: 0 };
+        Change::Duty(put.uid, put.duty.map(stored))
+    };
     match mutation {
         Mutation::Assign(Assign { claim, status, .. }) => {
             let key = claim.key.clone();
@@ -228,9 +256,11 @@ fn changes_of(mutation: Mutation, revision: i64, view: &super::view::View) -> Ve
         Mutation::Release(Release { key, status, .. }) => {
             vec![status_of(&key, status), Change::Claim(key, None)]
         }
-        Mutation::RemoveLoop(RemoveLoop { key, .. }) => {
-            vec![Change::Loop(key.clone(), None), Change::Status(key, None)]
+        Mutation::RemoveLoop(RemoveLoop { key, duty, .. }) => {
+            let gone = [Change::Loop(key.clone(), None), Change::Status(key, None)];
+            gone.into_iter().chain(duty.map(duty_of)).collect()
         }
+        Mutation::PutDuty(put) => vec![duty_of(put)],
         Mutation::PutNode(PutNode { record, .. }) => {
             let name = record.name.clone();
             let created = view.nodes.get(&name).map_or(0, |entry| entry.record.create_revision());
@@ -239,6 +269,13 @@ fn changes_of(mutation: Mutation, revision: i64, view: &super::view::View) -> Ve
                 Stored { value: record, mod_revision: revision, create_revision, lease: 0 };
             vec![Change::Node(name, Some(stored))]
         }
-        Mutation::RemoveOrphan(_) => Vec::new(),
+        Mutation::RemoveOrphan(RemoveOrphan { orphan, duty, .. }) => {
+            let claim = match orphan {
+                OrphanKey::Claim(key) => Some(Change::Claim(key, None)),
+                // The view has no owner keys.
+                OrphanKey::Owner(_) => None,
+            };
+            claim.into_iter().chain(duty.map(duty_of)).collect()
+        }
     }
 }

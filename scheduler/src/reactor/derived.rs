@@ -229,8 +229,7 @@ fn due(entry: &LoopEntry) -> Option<jiff::Timestamp> {
     if status.phase == Phase::Parked {
         return status.parked_until;
     }
-    // A loop with a journal to be sealed is kept whatever the time.
-    let ttl = entry.record.get().filter(|_| status.unsealed.is_empty())?.spec.ttl_after_finished?;
+    let ttl = entry.record.get()?.spec.ttl_after_finished?;
     let finished = status.finished_at.filter(|_| status.phase.is_terminal())?;
     finished.checked_add(ttl.0).ok()
 }

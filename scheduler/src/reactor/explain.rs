@@ -46,7 +46,10 @@ impl Reactor {
         match status.phase {
             Phase::Pending => self.explain_pending(key, entry, status, now, &mut told),
             Phase::Assigned | Phase::Running => self.explain_owned(entry, status, now, &mut told),
-            Phase::Parked => explain_parked(status, now, &mut told),
+            Phase::Parked => {
+                explain_parked(status, now, &mut told);
+                self.explain_unsealed(key, entry, status, &mut told);
+            }
             _ => explain_ended(entry, status, &mut told),
         }
         explain_progress(entry, status, &mut told);
@@ -59,12 +62,15 @@ impl Reactor {
                 unsealed.resources.len()
             ));
         }
-        if status.phase.is_terminal() && !status.unsealed.is_empty() {
+        if status.phase.is_terminal()
+            && let Some(run) = status.unsealed.first()
+        {
             told.next_steps.push(
-                "it is listed until another loop that owns some of its resources has sealed the \
-                 journal, or it is applied again"
+                "the next loop that owns some of its resources seals the journal; deleting the loop \
+                 does not change that"
                     .to_owned(),
             );
+            told.next_steps.push(next_steps::abandon(run));
         }
         if told.next_steps.is_empty() {
             told.next_steps.push(next_steps::of_reason(key, &self.shown(key, status)));
@@ -72,6 +78,26 @@ impl Reactor {
         drop_repeated(&mut told);
         told.findings.truncate(FINDINGS_MAX);
         Some(told)
+    }
+
+    /// The journals that a loop could not seal, and the way out if they can never be.
+    fn explain_unsealed(
+        &self,
+        key: &LoopKey,
+        entry: &LoopEntry,
+        status: &LoopStatus,
+        told: &mut Explanation,
+    ) {
+        if !status.message.starts_with(UNSEALED) {
+            return;
+        }
+        for run in self.blocking(key, &entry.set).iter().chain(&status.unsealed) {
+            told.findings.push(format!(
+                "to be sealed: runs up to token {} of {} (uid {}) in {}",
+                run.token, run.loop_key, run.loop_uid, run.repository
+            ));
+            told.next_steps.push(next_steps::abandon(run));
+        }
     }
 
     /// The status with the reason a waiting loop is shown with.

@@ -15,6 +15,7 @@
 
 mod commits;
 mod derived;
+mod duties;
 mod event;
 mod explain;
 mod next_steps;
@@ -29,6 +30,7 @@ mod status;
 mod telling;
 mod view;
 
+pub use duties::DutyView;
 pub use event::{
     Assignment, Attached, CommitId, CommitResult, Effect, Event, LiveRun, Notice, Report,
     ReportBody, SessionId, StopReason, ToNode,
@@ -38,7 +40,7 @@ pub use query::{ClaimView, LoopView, NodeStatus};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyball_core::ids::{LoopKey, NodeName};
+use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::planted::{self, Bug};
 use jiff::Timestamp;
 
@@ -86,6 +88,8 @@ pub struct Reactor {
     latest: Timestamp,
     /// Nodes whose last commit was not done: not before this time.
     node_retries: BTreeMap<NodeName, Timestamp>,
+    /// Seal duties whose last commit was not done: not before this time.
+    duty_retries: BTreeMap<LoopUid, Timestamp>,
     /// The earliest deadline of a drain that has not been acted on.
     next_drain: Option<Timestamp>,
     /// Loops that became placeable since the last placement pass.
@@ -115,6 +119,7 @@ impl Reactor {
             full: false,
             latest: Timestamp::MIN,
             node_retries: BTreeMap::new(),
+            duty_retries: BTreeMap::new(),
             next_drain: None,
             woken: BTreeSet::new(),
             wake_all: false,
@@ -157,8 +162,13 @@ impl Reactor {
     /// The next moment at which a [`Event::Tick`] would have something to do.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.view.derived.timers.first().map(|(at, _)| *at);
-        let retry = self.node_retries.values().min().copied();
-        timer.into_iter().chain(retry).chain(self.next_drain).min().filter(|_| self.is_acting())
+        let retries = self.node_retries.values().chain(self.duty_retries.values());
+        timer
+            .into_iter()
+            .chain(retries.min().copied())
+            .chain(self.next_drain)
+            .min()
+            .filter(|_| self.is_acting())
     }
 
     /// True when this scheduler holds the leader key.
@@ -198,6 +208,7 @@ impl Reactor {
         self.role = Role::Follower;
         self.commits.clear();
         self.node_retries.clear();
+        self.forget_duty_work();
         self.woken.clear();
         self.close_all_sessions();
         for (key, entry) in &mut self.view.loops {
@@ -263,6 +274,7 @@ impl Reactor {
     /// since trying early does no harm and never trying does.
     fn on_clock_set_back(&mut self) {
         self.node_retries.clear();
+        self.duty_retries.clear();
         for entry in self.view.loops.values_mut() {
             entry.retry_at = None;
         }
@@ -279,6 +291,10 @@ impl Reactor {
         for name in &names {
             self.view.touch_node(name);
         }
+        let uids: Vec<LoopUid> = self.view.duties.keys().cloned().collect();
+        for uid in &uids {
+            self.view.touch_duty(uid);
+        }
     }
 
     /// Follows every change to its end: reconcile what was touched, then place what can be placed.
@@ -292,6 +308,7 @@ impl Reactor {
         for name in touched {
             self.reconcile_node(&name);
         }
+        self.reconcile_duties();
         loop {
             let touched = self.view.take_touched();
             if touched.is_empty() {
@@ -303,6 +320,7 @@ impl Reactor {
                 self.refresh(&key);
                 self.changed.insert(key);
             }
+            self.reconcile_duties();
         }
         if self.is_acting() && !self.full {
             self.place(now);
@@ -327,6 +345,13 @@ impl Reactor {
             let due = *at <= now;
             if due {
                 self.view.touch_node(name);
+            }
+            !due
+        });
+        self.duty_retries.retain(|uid, at| {
+            let due = *at <= now;
+            if due {
+                self.view.touch_duty(uid);
             }
             !due
         });

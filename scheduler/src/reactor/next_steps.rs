@@ -1,7 +1,7 @@
 //! What a user can do about a loop, for every reason it can be where it is.
 
 use flyball_core::ids::LoopKey;
-use flyball_core::status::{LoopStatus, Phase, Reason};
+use flyball_core::status::{LoopStatus, Phase, Reason, Unsealed};
 
 /// A command about a loop, as it is typed by whoever asked about `from`.
 pub(super) fn command(verb: &str, key: &LoopKey, from: &LoopKey) -> String {
@@ -10,6 +10,15 @@ pub(super) fn command(verb: &str, key: &LoopKey, from: &LoopKey) -> String {
     } else {
         format!("flyball {verb} {} -n {}", key.name, key.namespace)
     }
+}
+
+/// The way out if a journal can never be sealed.
+pub(super) fn abandon(run: &Unsealed) -> String {
+    format!(
+        "only if {} is gone for good and no process of that run can be alive: flyball seal abandon {} \
+         --reason \"…\"",
+        run.repository, run.loop_uid
+    )
 }
 
 /// The next step for the reason of a status.

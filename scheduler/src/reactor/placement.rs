@@ -16,7 +16,7 @@ use flyball_core::node::{NodeMark, Resources};
 use flyball_core::placement::{NodeView, Placement, place};
 use flyball_core::resource::{Blocker, ResourceSet};
 use flyball_core::status::Reason;
-use flyball_store::{Assign, ClaimRecord, Mutation};
+use flyball_store::{Assign, ClaimRecord, LoopRecord, Mutation};
 use jiff::Timestamp;
 
 use super::derived::QueueKey;
@@ -210,6 +210,7 @@ impl Reactor {
             attempt,
             lease: stream.lease,
             resources: entry.set.canonical(),
+            repository: repository_of(record),
             since: now,
         };
         let status = status::assigned(old, &claim, now);
@@ -295,6 +296,11 @@ impl Reactor {
         let key = self.view.derived.holders.get(&blocker.uid)?;
         Some((key.clone(), blocker.token))
     }
+}
+
+/// Where the loop's runs push to; empty if nowhere.
+fn repository_of(record: &LoopRecord) -> String {
+    record.spec.workspace.as_ref().map(|workspace| workspace.git.url.clone()).unwrap_or_default()
 }
 
 /// True when some node could take one more run; otherwise a pass has nothing to decide.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::event::Notice;
 use super::view::LoopEntry;
-use super::{CLOCK_SLACK, Reactor, reports, status};
+use super::{CLOCK_SLACK, Reactor, duties, reports, status};
 
 /// What should be written next for a loop.
 pub(super) enum Step {
@@ -43,6 +43,7 @@ impl Reactor {
         let facts = Facts {
             untold: self.is_untold_and_unwanted(key, entry),
             abandoned: self.is_abandoned(entry),
+            sealed: self.sealed_of(entry),
         };
         match next_step(key, entry, facts, now) {
             None => {}
@@ -51,8 +52,8 @@ impl Reactor {
             }
             Some(Step::Reports(folded)) => self.commit_reports(key, *folded, now),
             Some(Step::Unassign) => self.unassign(key, now),
-            Some(Step::Remove) => self.remove_loop(key),
-            Some(Step::Orphan) => self.remove_orphan(key),
+            Some(Step::Remove) => self.remove_loop(key, now),
+            Some(Step::Orphan) => self.remove_orphan(key, now),
         }
     }
 
@@ -81,20 +82,34 @@ impl Reactor {
         self.commit_loop(key, Mutation::PutStatus(put), Vec::new(), notices);
     }
 
-    fn remove_loop(&mut self, key: &LoopKey) {
+    /// What is still to be sealed of it becomes a record of its own in the same transaction.
+    fn remove_loop(&mut self, key: &LoopKey, now: Timestamp) {
         let Some(entry) = self.view.loops.get(key) else { return };
         let loop_revision = entry.record.mod_revision();
-        let remove = RemoveLoop { key: key.clone(), loop_revision };
+        let runs = entry.status.get().map(|status| {
+            let sealed = self.sealed_of(entry);
+            let is_sealed = |run: &Unsealed| {
+                sealed.iter().any(|(at, token)| *at == run.repository && run.token <= *token)
+            };
+            let runs = status.unsealed.iter().filter(|run| !is_sealed(run));
+            runs.cloned().collect::<Vec<Unsealed>>()
+        });
+        let duty = self.duty_left(key, &runs.unwrap_or_default(), now);
+        let remove = RemoveLoop { key: key.clone(), loop_revision, duty };
         self.commit_loop(key, Mutation::RemoveLoop(remove), Vec::new(), Vec::new());
     }
 
     /// A claim without its loop (somebody removed keys by hand, or re-created the loop under a
-    /// running one), or one that lost its lease and its owner. Its node is told to stop, then the claim goes.
-    fn remove_orphan(&mut self, key: &LoopKey) {
+    /// running one), or one that lost its lease and its owner. Its node is told to stop, then the claim
+    /// goes. Where no status can tell of its run, the seal duty takes the claim's place.
+    fn remove_orphan(&mut self, key: &LoopKey, now: Timestamp) {
         self.stop_orphan(key);
         let Some(entry) = self.view.loops.get(key) else { return };
         let revision = entry.claim.mod_revision();
-        let remove = RemoveOrphan { orphan: OrphanKey::Claim(key.clone()), revision };
+        let claim = entry.claim.stored().filter(|claim| entry.uid() != Some(&claim.value.uid));
+        let runs: Vec<Unsealed> = claim.and_then(duties::run_of_claim).into_iter().collect();
+        let duty = self.duty_left(key, &runs, now);
+        let remove = RemoveOrphan { orphan: OrphanKey::Claim(key.clone()), revision, duty };
         self.commit_loop(key, Mutation::RemoveOrphan(remove), Vec::new(), Vec::new());
     }
 }
@@ -105,11 +120,15 @@ struct Facts {
     untold: bool,
     /// Its claim lost its lease, and its incarnation has ended.
     abandoned: bool,
+    /// Its journals that nobody has to seal any more, and through which token.
+    sealed: Vec<(String, Token)>,
 }
 
 fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> Option<Step> {
     let Some(record) = entry.record.get() else {
-        return entry.claim.get().map(|_| Step::Orphan);
+        // Somebody removed the loop's keys by hand, and left its claim or its status.
+        let claimed = entry.claim.get().map(|_| Step::Orphan);
+        return claimed.or_else(|| entry.status.get().map(|_| Step::Remove));
     };
     let status = entry.status.get()?;
     if let Some(claim) = entry.claim.get() {
@@ -134,15 +153,12 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> 
         return Some(Step::Put { status, token: None, notice });
     }
     if status.phase.is_terminal() && is_over(record, status, now) {
-        if status.unsealed.is_empty() {
-            return Some(Step::Remove);
-        }
-        return sealed_step(entry, record, status, now).or_else(|| kept_step(status));
+        return Some(Step::Remove);
     }
     if !unwanted && let Some(step) = move_on_step(key, record, status, now) {
         return Some(step);
     }
-    sealed_step(entry, record, status, now)
+    sealed_step(&facts.sealed, record, status, now)
 }
 
 /// Running without a claim is lost. The claim of a loop whose release is under way or committed is
@@ -186,13 +202,6 @@ pub(super) fn unsealed_of(
     })
 }
 
-/// A loop with a journal to be sealed is kept, or the next owner of its resources would not know of
-/// the run that may still write there.
-fn kept_step(status: &LoopStatus) -> Option<Step> {
-    let next = status::kept(status);
-    (next != *status).then(|| Step::Put { status: Box::new(next), token: None, notice: None })
-}
-
 /// An ended loop is to be removed: a user said so, or its time has passed.
 fn is_over(record: &LoopRecord, status: &LoopStatus, now: Timestamp) -> bool {
     let over = record
@@ -230,12 +239,12 @@ fn is_due(status: &LoopStatus, now: Timestamp) -> bool {
 }
 
 fn sealed_step(
-    entry: &LoopEntry,
+    sealed: &[(String, Token)],
     record: &LoopRecord,
     status: &LoopStatus,
     now: Timestamp,
 ) -> Option<Step> {
-    let next = status::sealed(status, record, &entry.sealed, now);
+    let next = status::sealed(status, record, sealed, now);
     (next != *status).then(|| Step::Put { status: Box::new(next), token: None, notice: None })
 }
 

@@ -154,9 +154,13 @@ impl Reactor {
     fn note_sealed(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
         for (other, sealed) in std::mem::take(&mut entry.carried) {
+            let journal = (sealed.repository, sealed.token);
+            // Its loop may have been removed since, and its duty is a record of its own then.
+            self.note_duty_sealed(&sealed.loop_uid, &journal);
+            let Some(other) = other else { continue };
             let Some(entry) = self.view.loops.get_mut(&other) else { continue };
             let Some(status) = entry.status.get() else { continue };
-            entry.sealed.push((sealed.repository, sealed.token));
+            entry.sealed.push(journal);
             // What was written down already needs no memory.
             let listed = |(repository, token): &(String, Token)| {
                 let of = |run: &Unsealed| run.repository == *repository && run.token <= *token;

@@ -116,15 +116,6 @@ pub(super) fn respecified(old: &LoopStatus, record: &LoopRecord, now: Timestamp)
     after(old, &[LoopEvent::Respecified { generation: record.generation }], now)
 }
 
-/// To be removed, as soon as what its lost runs may still write to is sealed.
-pub(super) fn kept(old: &LoopStatus) -> LoopStatus {
-    const KEPT: &str = "kept until the journal of its lost run is sealed";
-    if old.message.ends_with(KEPT) {
-        return old.clone();
-    }
-    LoopStatus { message: format!("{}; {KEPT}", old.message), ..old.clone() }
-}
-
 /// The loop's own journal was sealed by another loop's run.
 pub(super) fn sealed(
     old: &LoopStatus,

@@ -87,7 +87,7 @@ impl Reactor {
         &self,
         key: &LoopKey,
         claim: &ClaimRecord,
-    ) -> (Vec<Unsealed>, Vec<(LoopKey, Unsealed)>) {
+    ) -> (Vec<Unsealed>, Vec<(Option<LoopKey>, Unsealed)>) {
         let set = super::derived::set_of_entries(&claim.resources);
         let (mut unsealed, mut carried) = (Vec::new(), Vec::new());
         for other in &self.view.derived.unsealed {
@@ -99,8 +99,14 @@ impl Reactor {
                 let blocked = super::derived::set_of_entries(&entry.resources);
                 if other == key || set.conflicts(&blocked) {
                     unsealed.push(entry.clone());
-                    carried.push((other.clone(), entry.clone()));
+                    carried.push((Some(other.clone()), entry.clone()));
                 }
+            }
+        }
+        if !planted::is(Bug::UnsealedIgnored) {
+            for entry in self.duties_over(&set) {
+                unsealed.push(entry.clone());
+                carried.push((None, entry.clone()));
             }
         }
         (unsealed, carried)

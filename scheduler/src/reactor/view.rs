@@ -7,6 +7,7 @@ use std::sync::Arc;
 use flyball_core::ids::{Incarnation, LoopKey, LoopUid, NodeName, Token};
 use flyball_core::node::{NodeFacts, NodeMark, NodeRecord};
 use flyball_core::resource::ResourceSet;
+use flyball_core::seal::SealDuty;
 use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
 use flyball_store::{LoopPart, Snapshot, Stored, loop_part};
@@ -42,8 +43,8 @@ pub(super) struct LoopEntry {
     pub(super) sent: Option<Sent>,
     /// The stop that was sent last, so that it is sent once per session.
     pub(super) stopping: Option<(SessionId, Token, StopReason)>,
-    /// Journals that the current run seals, by the loop that lists each.
-    pub(super) carried: Vec<(LoopKey, Unsealed)>,
+    /// Journals that the current run seals, by the loop that lists each, if it still exists.
+    pub(super) carried: Vec<(Option<LoopKey>, Unsealed)>,
     /// Own journals that another loop's run has sealed: the repository of each, and the token of the
     /// last run that is shut out. No more than the status lists.
     pub(super) sealed: Vec<(String, Token)>,
@@ -134,6 +135,16 @@ impl NodeEntry {
     }
 }
 
+/// What a life of a loop that is gone leaves to be sealed.
+#[derive(Debug, Default)]
+pub(super) struct DutyEntry {
+    pub(super) record: Slot<Arc<SealDuty>>,
+    pub(super) in_flight: Option<InFlight>,
+    /// What has been sealed of it: the repository, and the token of the last run that is shut out. No
+    /// more than it lists.
+    pub(super) sealed: Vec<(String, Token)>,
+}
+
 /// What the durable record of a node should say from now on.
 #[derive(Debug, Clone)]
 pub(super) struct NodeNews {
@@ -147,6 +158,7 @@ pub(super) struct NodeNews {
 pub(super) struct View {
     pub(super) loops: BTreeMap<LoopKey, LoopEntry>,
     pub(super) nodes: BTreeMap<NodeName, NodeEntry>,
+    pub(super) duties: BTreeMap<LoopUid, DutyEntry>,
     pub(super) leader: Slot<LeaderRecord>,
     /// The watch or a snapshot has delivered everything up to here.
     pub(super) revision: i64,
@@ -157,6 +169,7 @@ pub(super) struct View {
     /// What changed since the last call of `take_touched`.
     touched: BTreeSet<LoopKey>,
     touched_nodes: BTreeSet<NodeName>,
+    touched_duties: BTreeSet<LoopUid>,
 }
 
 impl View {
@@ -200,6 +213,14 @@ impl View {
                 if entry.session.apply(value, revision) {
                     self.touched_nodes.insert(name);
                 }
+            }
+            Change::Duty(uid, value) => {
+                // The loop, if it exists, may have been waiting for it.
+                if let Some(duty) = &value {
+                    self.touched.insert(super::duties::key_of(&duty.value));
+                }
+                self.duties.entry(uid.clone()).or_default().record.apply(value, revision);
+                self.touched_duties.insert(uid);
             }
             Change::Leader(value) => {
                 self.leader.apply(value, revision);
@@ -245,6 +266,14 @@ impl View {
             entry.session.reset(sessions.remove(name), revision);
             self.touched_nodes.insert(name.clone());
         }
+        let mut duties: BTreeMap<_, _> = snapshot.duties.into_iter().collect();
+        for uid in duties.keys() {
+            self.duties.entry(uid.clone()).or_default();
+        }
+        for (uid, entry) in &mut self.duties {
+            entry.record.reset(duties.remove(uid), revision);
+            self.touched_duties.insert(uid.clone());
+        }
         self.leader.reset(snapshot.leader, revision);
         let undecodable = snapshot.undecodable.iter();
         self.undecodable = undecodable.filter_map(|one| loop_part(&one.key)).collect();
@@ -278,6 +307,16 @@ impl View {
     /// Nodes that changed since the last call.
     pub(super) fn take_touched_nodes(&mut self) -> BTreeSet<NodeName> {
         std::mem::take(&mut self.touched_nodes)
+    }
+
+    /// Duties that changed since the last call.
+    pub(super) fn take_touched_duties(&mut self) -> BTreeSet<LoopUid> {
+        std::mem::take(&mut self.touched_duties)
+    }
+
+    /// Marks a duty for another look.
+    pub(super) fn touch_duty(&mut self, uid: &LoopUid) {
+        self.touched_duties.insert(uid.clone());
     }
 
     /// Marks a node for another look.

@@ -96,8 +96,11 @@ impl Committer {
     ) {
         let at = (STORE_FULL, "");
         self.findings.raise(Severity::Error, at, keeper::FULL.to_owned(), keeper::FULL_STEP);
-        let deletes = |mutation: &Mutation| {
-            matches!(mutation, Mutation::RemoveLoop(_) | Mutation::RemoveOrphan(_))
+        let deletes = |mutation: &Mutation| match mutation {
+            Mutation::RemoveLoop(remove) => remove.duty.is_none(),
+            Mutation::RemoveOrphan(remove) => remove.duty.is_none(),
+            Mutation::PutDuty(put) => put.duty.is_none(),
+            _ => false,
         };
         let open = |index: &usize| results[*index] == MutationResult::NotApplied;
         let indices: Vec<usize> =

@@ -10,6 +10,10 @@ use crate::git::{GitError, Journal, JournalError, LoopRefs, Owner, RunRepo};
 /// Pause before a journal that could not be reached is tried again, by whichever loop is placed then.
 const RETRY_MS: u64 = 2000;
 
+/// Pause before one that waits for a person is tried again: whoever mends the repository, or gives the
+/// seal up, need not come back to every loop that waits for it.
+const STUCK_RETRY_MS: u64 = 30_000;
+
 /// Seals the journals of runs that were never proven to have stopped: those of overlapping loops, and
 /// the loop's own in a repository that it has left since. Its journal in the present one is sealed by
 /// taking over.
@@ -33,7 +37,7 @@ pub(super) async fn seal_unsealed(run: &Run) -> Result<(), Halt> {
                 }
                 // Others keep appending: the next run reads again.
                 JournalError::Fenced { .. } => Halt::backoff(message, RETRY_MS),
-                _ => Halt::hold(message),
+                _ => Halt::backoff(message, STUCK_RETRY_MS),
             });
         }
     }

@@ -8,7 +8,10 @@ use super::words::{Kind, Verb};
 pub const BUILT_IN: [(&str, &str); 5] = [
     ("viewer", "read loops, claims, events, logs and nodes"),
     ("submitter", "viewer, and apply, cancel and delete loops"),
-    ("operator", "viewer, and cancel loops, mark nodes, diagnose, read the audit trail"),
+    (
+        "operator",
+        "viewer, and cancel loops, mark nodes, give up claims and seals, diagnose, read the audit trail",
+    ),
     ("admin", "everything but being a node"),
     ("node", "be a worker: its own session and runs only; comes with a node's identity"),
 ];
@@ -41,6 +44,7 @@ fn operator() -> Permissions {
     viewer()
         .with(Permissions::of(&[Verb::Cancel], &[Kind::Loops]))
         .with(Permissions::of(&[Verb::Mark], &[Kind::Nodes]))
+        .with(Permissions::of(&[Verb::Delete], &[Kind::Claims]))
         .with(Permissions::of(&[Verb::Diagnose], &[Kind::Schedulers]))
         .with(Permissions::of(&[Verb::List, Verb::Verify], &[Kind::Audit]))
 }

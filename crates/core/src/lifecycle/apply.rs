@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{IllegalTransition, LoopEvent, RUNS_LOST_MAX, is_node_fault, transition};
+use crate::seal::add_unsealed;
 use crate::status::{LoopStatus, Outcome, Phase, Progress, RECENT_MAX, Reason, Unsealed};
 
 /// Longest message in a status, bytes: one line for people, in a document of at most some tens of
@@ -49,7 +50,7 @@ pub fn apply(
         }
         LoopEvent::Ended { outcome, progress, unproven } => {
             take_progress(&mut next, progress);
-            add_unsealed(&mut next, unproven.as_ref());
+            leave_unsealed(&mut next, unproven.as_ref());
             if is_node_fault(outcome) {
                 lose_run(&mut next, &outcome.message, target);
             } else {
@@ -57,7 +58,7 @@ pub fn apply(
             }
         }
         LoopEvent::RunLost { unproven, message } => {
-            add_unsealed(&mut next, unproven.as_ref());
+            leave_unsealed(&mut next, unproven.as_ref());
             lose_run(&mut next, message, target);
         }
         LoopEvent::Blocked { reason, message } => explain(&mut next, *reason, message),
@@ -180,25 +181,9 @@ fn respecify(next: &mut LoopStatus, generation: u64) {
     explain(next, Reason::Submitted, &format!("generation {generation} of the spec starts over"));
 }
 
-fn add_unsealed(next: &mut LoopStatus, run: Option<&Unsealed>) {
-    let Some(run) = run else { return };
-    let same = |other: &&mut Unsealed| {
-        other.loop_uid == run.loop_uid && other.repository == run.repository
-    };
-    let full = next.unsealed.len() >= UNSEALED_MAX;
-    let fold = next
-        .unsealed
-        .iter_mut()
-        .filter(same)
-        .find(|other| full || other.resources == run.resources);
-    match fold {
-        Some(other) => {
-            other.token = other.token.max(run.token);
-            other.resources.extend(run.resources.iter().cloned());
-            other.resources.sort();
-            other.resources.dedup();
-        }
-        None => next.unsealed.push(run.clone()),
+fn leave_unsealed(next: &mut LoopStatus, run: Option<&Unsealed>) {
+    if let Some(run) = run {
+        add_unsealed(&mut next.unsealed, run);
     }
 }
 

@@ -9,7 +9,7 @@ use flyball_core::spec::Access;
 use flyball_core::status::LoopStatus;
 
 use super::mutation::{
-    Assign, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop, RemoveOrphan,
+    Assign, Mutation, OrphanKey, PutDuty, PutNode, PutStatus, Release, RemoveLoop, RemoveOrphan,
 };
 use super::plan::Cost;
 use crate::error::StoreError;
@@ -88,6 +88,7 @@ pub(super) fn build(mutation: &Mutation) -> Result<(Txn, Cost), StoreError> {
         Mutation::RemoveLoop(remove) => build_remove_loop(remove),
         Mutation::PutNode(put) => build_put_node(put),
         Mutation::RemoveOrphan(remove) => build_remove_orphan(remove),
+        Mutation::PutDuty(put) => build_put_duty(put),
     }
 }
 
@@ -157,13 +158,14 @@ fn build_release(release: &Release) -> Result<(Txn, Cost), StoreError> {
 }
 
 fn build_remove_loop(remove: &RemoveLoop) -> Result<(Txn, Cost), StoreError> {
-    let mut txn = Nested::new(2);
+    let mut txn = Nested::new(3);
     let spec_key = keys::spec(&remove.key);
     let claim_key = keys::claim(&remove.key);
     txn.unchanged_since(&spec_key, remove.loop_revision);
     txn.absent(&claim_key);
     txn.delete(spec_key);
     txn.delete(keys::status(&remove.key));
+    remove.duty.as_ref().map_or(Ok(()), |duty| put_duty(&mut txn, duty))?;
     txn.finish(|| format!("the removal of loop {}", remove.key))
 }
 
@@ -176,12 +178,30 @@ fn build_put_node(put: &PutNode) -> Result<(Txn, Cost), StoreError> {
 }
 
 fn build_remove_orphan(remove: &RemoveOrphan) -> Result<(Txn, Cost), StoreError> {
-    let mut txn = Nested::new(1);
+    let mut txn = Nested::new(2);
     let key = match &remove.orphan {
         OrphanKey::Owner(owner) => owner.encode(),
         OrphanKey::Claim(key) => keys::claim(key),
     };
     txn.unchanged_since(&key, remove.revision);
     txn.delete(key);
+    remove.duty.as_ref().map_or(Ok(()), |duty| put_duty(&mut txn, duty))?;
     txn.finish(|| "the removal of a leftover key".to_owned())
+}
+
+fn build_put_duty(put: &PutDuty) -> Result<(Txn, Cost), StoreError> {
+    let mut txn = Nested::new(1);
+    put_duty(&mut txn, put)?;
+    txn.finish(|| format!("the seal duty of {}", put.uid))
+}
+
+/// Writes the duty over the one at its revision, or deletes that.
+fn put_duty(txn: &mut Nested, put: &PutDuty) -> Result<(), StoreError> {
+    let key = keys::duty(&put.uid);
+    txn.unchanged_since(&key, put.revision);
+    match &put.duty {
+        Some(duty) => txn.put(key, values::encode_duty(duty)?, 0),
+        None => txn.delete(key),
+    }
+    Ok(())
 }

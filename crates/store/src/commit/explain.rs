@@ -9,7 +9,7 @@ use flyball_core::ids::{LoopKey, Token};
 use flyball_core::spec::Access;
 
 use super::Found;
-use super::mutation::{Assign, Mutation, OrphanKey};
+use super::mutation::{Assign, Mutation, OrphanKey, PutDuty};
 use super::plan::TXN_OPS_MAX;
 use crate::client::ranges;
 use crate::keys::{self, OwnerKey};
@@ -73,12 +73,17 @@ fn look_at(mutation: &Mutation, keys: &mut Vec<Vec<u8>>) {
         }
         Mutation::RemoveLoop(remove) => {
             keys.extend([keys::spec(&remove.key), keys::claim(&remove.key)]);
+            keys.extend(remove.duty.iter().map(|duty| keys::duty(&duty.uid)));
         }
         Mutation::PutNode(put) => keys.push(keys::node(&put.record.name)),
-        Mutation::RemoveOrphan(remove) => keys.push(match &remove.orphan {
-            OrphanKey::Owner(owner) => owner.encode(),
-            OrphanKey::Claim(key) => keys::claim(key),
-        }),
+        Mutation::RemoveOrphan(remove) => {
+            keys.push(match &remove.orphan {
+                OrphanKey::Owner(owner) => owner.encode(),
+                OrphanKey::Claim(key) => keys::claim(key),
+            });
+            keys.extend(remove.duty.iter().map(|duty| keys::duty(&duty.uid)));
+        }
+        Mutation::PutDuty(put) => keys.push(keys::duty(&put.uid)),
     }
 }
 
@@ -97,20 +102,26 @@ fn explain(mutation: &Mutation, found: &[Option<PbKeyValue>]) -> Option<Found> {
             status_moved(release.status_revision, status.as_ref())
                 .or_else(|| claim_gone(release.token, claim.as_ref()))
         }
-        (Mutation::RemoveLoop(remove), [spec, claim]) => {
+        (Mutation::RemoveLoop(remove), [spec, claim, duty @ ..]) => {
             let (expected, found) = (remove.loop_revision, mod_revision(spec.as_ref()));
             if found != expected {
                 return Some(Found::LoopMoved { expected, found });
             }
-            claim.as_ref().map(|kv| claimed(&remove.key, kv))
+            let claimed = claim.as_ref().map(|kv| claimed(&remove.key, kv));
+            claimed.or_else(|| duty_moved(remove.duty.as_ref(), duty))
         }
         (Mutation::PutNode(put), [node]) => Some(Found::NodeMoved {
             expected: put.node_revision,
             found: mod_revision(node.as_ref()),
         }),
-        (Mutation::RemoveOrphan(_), [orphan]) => {
-            Some(Found::OrphanMoved { found: mod_revision(orphan.as_ref()) })
+        (Mutation::RemoveOrphan(remove), [orphan, duty @ ..]) => {
+            let found = mod_revision(orphan.as_ref());
+            if found != remove.revision {
+                return Some(Found::OrphanMoved { found });
+            }
+            duty_moved(remove.duty.as_ref(), duty)
         }
+        (Mutation::PutDuty(put), found) => duty_moved(Some(put), found),
         _ => None,
     }
 }
@@ -145,6 +156,11 @@ fn explain_assign(
             lease: kv.lease,
         })
     })
+}
+
+fn duty_moved(put: Option<&PutDuty>, found: &[Option<PbKeyValue>]) -> Option<Found> {
+    let (expected, found) = (put?.revision, mod_revision(found.first()?.as_ref()));
+    (found != expected).then_some(Found::DutyMoved { expected, found })
 }
 
 fn mod_revision(kv: Option<&PbKeyValue>) -> i64 {

@@ -65,6 +65,13 @@ pub enum Found {
         /// Revision there now; 0 if it is gone.
         found: i64,
     },
+    /// The seal duty is not at the revision the mutation was decided on.
+    DutyMoved {
+        /// Revision it was decided on.
+        expected: i64,
+        /// Revision there now; 0 if there is none.
+        found: i64,
+    },
     /// Something stood in the way that cannot be read: the store failed just then, or its history
     /// is compacted already.
     Unexplained,
@@ -106,6 +113,9 @@ impl fmt::Display for Found {
             }
             Self::OrphanMoved { found: 0 } => f.write_str("the key is gone"),
             Self::OrphanMoved { found } => write!(f, "the key has changed at revision {found}"),
+            Self::DutyMoved { expected, found } => {
+                write!(f, "the seal duty is at revision {found}, not {expected}")
+            }
             Self::Unexplained => f.write_str("what stood in the way cannot be read"),
         }
     }

@@ -19,7 +19,7 @@ use crate::values::{LeaderRecord, Stored};
 
 pub use found::Found;
 pub use mutation::{
-    Assign, Mutation, OrphanKey, PutNode, PutStatus, Release, RemoveLoop, RemoveOrphan,
+    Assign, Mutation, OrphanKey, PutDuty, PutNode, PutStatus, Release, RemoveLoop, RemoveOrphan,
 };
 pub use resolve::Resolution;
 

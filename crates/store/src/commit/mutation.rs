@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, LoopUid, Token};
 use flyball_core::node::NodeRecord;
+use flyball_core::seal::SealDuty;
 use flyball_core::spec::Access;
 use flyball_core::status::LoopStatus;
 
@@ -26,6 +27,8 @@ pub enum Mutation {
     PutNode(PutNode),
     /// Deletes a leftover key.
     RemoveOrphan(RemoveOrphan),
+    /// Writes or ends a seal duty.
+    PutDuty(PutDuty),
 }
 
 /// Gives a loop's whole resource set to a node. Refused unless desired and observed state are at
@@ -80,14 +83,27 @@ pub struct Release {
     pub owners: Vec<(Access, String)>,
 }
 
-/// Deletes a loop's desired and observed state. Refused unless the desired state is at its
-/// revision and the loop has no claim.
+/// Deletes a loop's desired and observed state, and leaves its seal duty. Refused unless the desired
+/// state is at its revision and the loop has no claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveLoop {
     /// The loop.
     pub key: LoopKey,
     /// Revision of its desired state.
     pub loop_revision: i64,
+    /// What it leaves to be sealed.
+    pub duty: Option<PutDuty>,
+}
+
+/// Writes a seal duty, or deletes it once nothing is left of it. Refused unless it is at its revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutDuty {
+    /// The life of the loop.
+    pub uid: LoopUid,
+    /// The duty after it; none deletes it.
+    pub duty: Option<Arc<SealDuty>>,
+    /// Revision of the duty before it; 0 if there was none.
+    pub revision: i64,
 }
 
 /// Writes a node's record. Refused unless it is at its revision.
@@ -107,6 +123,8 @@ pub struct RemoveOrphan {
     pub orphan: OrphanKey,
     /// Its revision as seen.
     pub revision: i64,
+    /// What the run of a claim leaves to be sealed.
+    pub duty: Option<PutDuty>,
 }
 
 /// A key that can be left over.
@@ -126,7 +144,7 @@ impl Mutation {
             Self::PutStatus(put) => Some(&put.key),
             Self::Release(release) => Some(&release.key),
             Self::RemoveLoop(remove) => Some(&remove.key),
-            Self::PutNode(_) | Self::RemoveOrphan(_) => None,
+            Self::PutNode(_) | Self::RemoveOrphan(_) | Self::PutDuty(_) => None,
         }
     }
 }

@@ -55,7 +55,10 @@ impl Store {
             Mutation::Release(release) => {
                 (&release.key, &release.status, release.status_revision, None)
             }
-            Mutation::RemoveLoop(_) | Mutation::PutNode(_) | Mutation::RemoveOrphan(_) => {
+            Mutation::RemoveLoop(_)
+            | Mutation::PutNode(_)
+            | Mutation::RemoveOrphan(_)
+            | Mutation::PutDuty(_) => {
                 return Ok(Resolution::CommitAgain);
             }
         };

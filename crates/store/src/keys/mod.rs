@@ -3,6 +3,7 @@
 
 mod access;
 mod claims;
+mod duties;
 mod events;
 mod loops;
 mod nodes;
@@ -14,10 +15,11 @@ mod singletons;
 mod tests;
 
 use flyball_core::access::BindingKey;
-use flyball_core::ids::{LoopKey, NodeName};
+use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
 pub(crate) use claims::claim;
+pub(crate) use duties::duty;
 pub use events::EventKey;
 pub(crate) use events::{event, events_of};
 pub(crate) use loops::{spec, status};
@@ -53,6 +55,7 @@ pub(crate) enum Key {
     Status(LoopKey),
     Claim(LoopKey),
     Owner(OwnerKey),
+    Duty(LoopUid),
     Event(EventKey),
     Role(String),
     Binding(BindingKey),
@@ -99,6 +102,7 @@ impl Key {
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
+            Some(("unsealed", rest)) => duties::decode(rest),
             Some(("events", rest)) => events::decode(rest).map(Self::Event),
             Some(_) => None,
         }

@@ -38,6 +38,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         loop_key().prop_map(|k| (Key::Status(k.clone()), status(&k))),
         loop_key().prop_map(|k| (Key::Claim(k.clone()), claim(&k))),
         owner_key().prop_map(|k| (Key::Owner(k.clone()), k.encode())),
+        odd_text().prop_map(|u| (Key::Duty(u.clone().into()), duty(&u.into()))),
         event_key().prop_map(|k| (Key::Event(k.clone()), event(&k))),
         odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
@@ -63,6 +64,7 @@ proptest! {
         let again = match Key::decode(&bytes) {
             Key::Installation => INSTALLATION.as_bytes().to_vec(),
             Key::Leader => LEADER.as_bytes().to_vec(),
+            Key::Duty(u) => duty(&u),
             Key::Node(n) => node(&n),
             Key::Session(n) => session(&n),
             Key::Spec(k) => spec(&k),

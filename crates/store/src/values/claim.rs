@@ -25,6 +25,9 @@ pub struct ClaimRecord {
     pub lease: i64,
     /// Canonical entries of the set.
     pub resources: Vec<String>,
+    /// URL of the repository that its run pushes to; empty for loops without one. Whoever removes a
+    /// claim whose loop is gone needs it to say what is to be sealed.
+    pub repository: String,
     /// When it was made; for display only.
     pub since: Timestamp,
 }
@@ -47,6 +50,8 @@ struct ClaimEnvelope {
     resources: Vec<String>,
     #[prost(sint64, tag = "8")]
     since_ns: i64,
+    #[prost(string, tag = "9")]
+    repository: String,
 }
 
 impl ClaimRecord {
@@ -60,6 +65,7 @@ impl ClaimRecord {
             lease: self.lease,
             resources: self.resources.clone(),
             since_ns: to_nanos(self.since),
+            repository: self.repository.clone(),
         }
         .encode_to_vec()
     }
@@ -75,6 +81,7 @@ impl ClaimRecord {
             attempt: AttemptId(envelope.attempt),
             lease: envelope.lease,
             resources: envelope.resources,
+            repository: envelope.repository,
             since: from_nanos(envelope.since_ns),
         })
     }

@@ -13,6 +13,7 @@ mod session;
 mod unknown;
 
 use flyball_core::node::NodeRecord;
+use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 use prost::Message;
 
@@ -106,6 +107,16 @@ pub(crate) fn encode_node(node: &NodeRecord) -> Result<Vec<u8>, StoreError> {
 
 /// Reads a node's record.
 pub(crate) fn decode_node(bytes: &[u8]) -> Result<NodeRecord, DecodeError> {
+    document::decode(bytes)
+}
+
+/// The value of a seal duty's key.
+pub(crate) fn encode_duty(duty: &SealDuty) -> Result<Vec<u8>, StoreError> {
+    document::encode(duty, "a seal duty")
+}
+
+/// Reads a seal duty.
+pub(crate) fn decode_duty(bytes: &[u8]) -> Result<SealDuty, DecodeError> {
     document::decode(bytes)
 }
 

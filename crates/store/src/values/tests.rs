@@ -47,6 +47,7 @@ fn claims_sessions_owners_leaders_and_events_round_trip() {
         attempt: "a".into(),
         lease: 77,
         resources: vec!["git:x/y".to_owned()],
+        repository: "https://x/y".to_owned(),
         since: jiff::Timestamp::UNIX_EPOCH,
     };
     assert_eq!(ClaimRecord::decode(key.clone(), &claim.encode()), Ok(claim));

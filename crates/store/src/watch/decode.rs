@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use etcd_client::proto::{PbEvent, PbKeyValue};
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
-use flyball_core::ids::{LoopKey, NodeName};
+use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::node::NodeRecord;
+use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 
 use crate::keys::{self, EventKey, Key, OwnerKey};
@@ -30,6 +31,8 @@ pub enum Change {
     Claim(LoopKey, Option<Stored<ClaimRecord>>),
     /// An owner key.
     Owner(OwnerKey, Option<Stored<OwnerRecord>>),
+    /// What a loop that is gone leaves to be sealed.
+    Duty(LoopUid, Option<Stored<Arc<SealDuty>>>),
     /// The leader's key.
     Leader(Option<Stored<LeaderRecord>>),
     /// A role.
@@ -62,6 +65,7 @@ impl Change {
             Self::Session(name, _) => keys::session(name),
             Self::Claim(key, _) => keys::claim(key),
             Self::Owner(key, _) => key.encode(),
+            Self::Duty(uid, _) => keys::duty(uid),
             Self::Leader(_) => keys::LEADER.into(),
             Self::Role(name, _) => keys::role(name),
             Self::Binding(key, _) => keys::binding(key),
@@ -87,6 +91,7 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Session(name) => Change::Session(name, None),
         Key::Claim(key) => Change::Claim(key, None),
         Key::Owner(key) => Change::Owner(key, None),
+        Key::Duty(uid) => Change::Duty(uid, None),
         Key::Leader => Change::Leader(None),
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
@@ -138,6 +143,9 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
             Change::Claim(key, Some(stored(kv, record)))
         }
         Key::Owner(key) => Change::Owner(key, Some(stored(kv, OwnerRecord::decode(value)?))),
+        Key::Duty(uid) => {
+            Change::Duty(uid, Some(stored(kv, Arc::new(values::decode_duty(value)?))))
+        }
         Key::Leader => Change::Leader(Some(stored(kv, LeaderRecord::decode(value)?))),
         Key::Role(name) => {
             Change::Role(name, Some(stored(kv, Arc::new(values::decode_access(value)?))))
