@@ -3,6 +3,7 @@
 
 pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
+use flyball_proto::v1::access_client::AccessClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
@@ -30,6 +31,8 @@ pub struct Clients {
     pub events: EventsClient<Connection>,
     /// Output of agents and checks.
     pub logs: LogsClient<Connection>,
+    /// Roles and bindings.
+    pub access: AccessClient<Connection>,
     /// The server itself.
     pub server: ServerClient<Connection>,
 }
@@ -87,6 +90,8 @@ impl Clients {
             nodes: nodes.max_decoding_message_size(ANSWER_BYTES_MAX),
             events: EventsClient::new(connection.clone()),
             logs: LogsClient::new(connection.clone()),
+            access: AccessClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             server: ServerClient::new(connection),
         }
     }

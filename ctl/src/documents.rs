@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use flyball_core::access::{KIND_BINDING, KIND_ROLE, parse_binding, parse_role};
 use flyball_core::manifest::{self, MANIFEST_BYTES_MAX, parse_manifest};
 use flyball_core::spec::Manifest;
 use serde_json::Value;
@@ -14,6 +15,45 @@ use crate::locate::{self, Place, Places};
 /// Largest file that is read: YAML with comments may be larger than its JSON, and one file may hold
 /// a team's loops.
 const FILE_BYTES_MAX: u64 = 16 * MANIFEST_BYTES_MAX as u64;
+
+/// Everything that the files declare.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Documents {
+    /// The loops, in their order.
+    pub(crate) loops: Vec<Document>,
+    /// Roles and role bindings, in their order.
+    pub(crate) access: Vec<AccessDocument>,
+}
+
+/// A role or a role binding.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessDocument {
+    /// Which of the two.
+    pub(crate) kind: AccessKind,
+    /// Where a binding holds; `None`: everywhere.
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    /// As it was written: this is what is sent.
+    pub(crate) json: Value,
+    pub(crate) source: String,
+}
+
+/// A kind of document about who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessKind {
+    Role,
+    Binding,
+}
+
+impl AccessKind {
+    /// As in `role/x`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::Binding => "rolebinding",
+        }
+    }
+}
 
 /// One manifest with where it came from.
 #[derive(Debug, Clone)]
@@ -30,7 +70,7 @@ pub(crate) struct Document {
 ///
 /// # Errors
 /// Everything that is wrong with any of them, one field error per fault.
-pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Vec<Document>, Failure> {
+pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Documents, Failure> {
     let mut reading = Reading::default();
     for file in files {
         let name = if is_stdin(file) { "stdin".to_owned() } else { file.display().to_string() };
@@ -74,7 +114,7 @@ fn read_text(file: &Path, name: &str) -> Result<String, Failure> {
 /// What has been read so far: manifests that are right, and faults of those that are not.
 #[derive(Default)]
 struct Reading {
-    documents: Vec<Document>,
+    documents: Documents,
     faults: Vec<Field>,
 }
 
@@ -125,20 +165,41 @@ impl Reading {
         if let Err(text) = fill_namespace(&mut json, namespace) {
             self.fault(origin.place("metadata.namespace"), "metadata.namespace", text);
         }
-        match parse_manifest(&json) {
-            Ok(manifest) => {
-                if let Some(first) = self.named_alike(&manifest) {
-                    let text = format!("the same loop is in {first} too");
-                    return self.fault(origin.place("metadata.name"), "metadata.name", text);
+        let source = origin.source.clone();
+        let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let parsed = match kind {
+            KIND_ROLE => parse_role(&json).map(|(manifest, _)| {
+                let (kind, name) = (AccessKind::Role, manifest.metadata.name);
+                self.documents.access.push(AccessDocument {
+                    kind,
+                    namespace: None,
+                    name,
+                    json,
+                    source,
+                });
+            }),
+            KIND_BINDING => parse_binding(&json).map(|(manifest, _)| {
+                let (kind, metadata) = (AccessKind::Binding, manifest.metadata);
+                let (namespace, name) = (metadata.namespace, metadata.name);
+                self.documents.access.push(AccessDocument { kind, namespace, name, json, source });
+            }),
+            _ => match parse_manifest(&json) {
+                Ok(manifest) => {
+                    if let Some(first) = self.named_alike(&manifest) {
+                        let text = format!("the same loop is in {first} too");
+                        return self.fault(origin.place("metadata.name"), "metadata.name", text);
+                    }
+                    self.documents.loops.push(Document { json, manifest, source });
+                    Ok(())
                 }
-                self.documents.push(Document { json, manifest, source: origin.source.clone() });
-            }
-            Err(mut errors) => {
-                // In the order of the text, which is how people go through them.
-                errors.sort_by_key(|error| origin.find(&error.path));
-                for error in errors {
-                    self.fault(origin.place(&error.path), &error.path, error.detail());
-                }
+                Err(errors) => Err(errors),
+            },
+        };
+        if let Err(mut errors) = parsed {
+            // In the order of the text, which is how people go through them.
+            errors.sort_by_key(|error| origin.find(&error.path));
+            for error in errors {
+                self.fault(origin.place(&error.path), &error.path, error.detail());
             }
         }
     }
@@ -149,7 +210,7 @@ impl Reading {
             (manifest.metadata.namespace.clone(), manifest.metadata.name.clone())
         };
         let alike = |document: &&Document| name(&document.manifest) == name(manifest);
-        self.documents.iter().find(alike).map(|document| document.source.clone())
+        self.documents.loops.iter().find(alike).map(|document| document.source.clone())
     }
 
     fn fault(&mut self, source: String, field: &str, description: String) {
@@ -189,6 +250,10 @@ fn yaml_error(error: &serde_saphyr::Error) -> (String, String) {
 
 /// A namespace given on the command line goes into a manifest that has none, as with kubectl.
 fn fill_namespace(json: &mut Value, namespace: Option<&str>) -> Result<(), String> {
+    let everywhere = json.pointer("/spec/allNamespaces").and_then(Value::as_bool) == Some(true);
+    if everywhere || json.get("kind").and_then(Value::as_str) == Some(KIND_ROLE) {
+        return Ok(());
+    }
     let (Some(namespace), Some(metadata)) = (namespace, json.get_mut("metadata")) else {
         return Ok(());
     };

@@ -128,6 +128,8 @@ impl From<Status> for Failure {
                 "nothing was changed; make room in etcd and try again: docs/troubleshooting.md, StoreFull",
             ),
             "unavailable" => failure.hint("is a scheduler running? start one with: flyball up"),
+            "not-allowed" => failure
+                .hint("what you may do: flyball auth whoami, flyball auth can-i VERB KIND [-n NS]"),
             "unsupported" => failure.hint("compare the versions: flyball version"),
             _ => failure,
         }

@@ -306,7 +306,7 @@ fn mistakes_in_the_command_line_exit_with_2() {
     exit 2
     --- stderr
     error: there is no kind "pods"
-    hint: kinds are: loops, nodes, claims, iterations
+    hint: kinds are: loops, nodes, claims, iterations, roles, rolebindings
     "#);
     insta::assert_snapshot!(transcript(&["wait", "x", "--for", "phase=walking"], ""), @"
     exit 2

@@ -1,4 +1,4 @@
-//! `flyball apply`: creates or updates loops from manifests.
+//! `flyball apply`: creates or updates loops, roles and role bindings from manifests.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use flyball_core::status::{Phase, Reason};
 use flyball_proto::v1::{ApplyRequest, ApplyResponse, WatchLoopsRequest};
 
+use super::access;
 use super::context::Context;
 use crate::client::Clients;
 use crate::documents::{self, Document};
@@ -36,7 +37,14 @@ impl Apply {
         let clients = context.clients().await?;
         let mut first_failure = None;
         let mut applied = Vec::new();
-        for document in documents {
+        for document in &documents.access {
+            match access::apply(context, &clients, document, self.dry_run).await {
+                Ok(()) => {}
+                Err(failure) if first_failure.is_none() => first_failure = Some(failure),
+                Err(failure) => drop(context.out.failure(&failure)),
+            }
+        }
+        for document in documents.loops {
             match self.apply(context, &clients, &document).await {
                 Ok(answer) => {
                     self.show(context, &document, &answer)?;

@@ -32,7 +32,7 @@ impl Describe {
         match target.noun {
             Noun::Loops => describe_loop(context, name).await,
             Noun::Nodes => describe_node(context, name).await,
-            Noun::Claims | Noun::Iterations => {
+            Noun::Claims | Noun::Iterations | Noun::Roles | Noun::RoleBindings => {
                 Err(Failure::usage("only loops and nodes can be described").hint(FORMS))
             }
         }

@@ -1,6 +1,8 @@
 //! The client's verbs: one file per verb, and the little they share.
 
+mod access;
 mod apply;
+mod auth;
 mod cancel;
 mod completion;
 mod context;
@@ -30,12 +32,12 @@ use crate::{Exit, Failure, Outcome, trace};
 /// A verb of the client.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
-    /// Create or update loops from manifests.
+    /// Create or update loops, roles and role bindings from manifests.
     #[command(
         after_help = "Examples:\n  flyball apply -f flyball.yaml\n  flyball apply -f flyball.yaml --wait"
     )]
     Apply(apply::Apply),
-    /// Show loops, nodes, claims or iterations.
+    /// Show loops, nodes, claims, iterations, roles or role bindings.
     #[command(
         after_help = "Examples:\n  flyball get loops -w\n  flyball get loops -l team=a -o json\n  flyball get iterations fix-tests"
     )]
@@ -59,7 +61,7 @@ pub enum Verb {
     /// End loops; what they have accepted so far stays.
     #[command(after_help = "Example:\n  flyball cancel fix-tests --reason \"not needed any more\"")]
     Cancel(cancel::Cancel),
-    /// Delete loops; one that is live is cancelled first.
+    /// Delete loops, roles or role bindings; a loop that is live is cancelled first.
     Delete(delete::Delete),
     /// Let a node take no new runs; those it has go on.
     Cordon(mark::Cordon),
@@ -73,6 +75,8 @@ pub enum Verb {
         after_help = "Examples:\n  flyball seal list -A\n  flyball seal abandon 0b5e… --reason \"the repository was deleted, node-3 is scrapped\""
     )]
     Seal(seal::Seal),
+    /// Say who the scheduler takes you for, and what you may do.
+    Auth(auth::Auth),
     /// Look for what is wrong: schedulers, store, leases, nodes; or this host.
     #[command(
         after_help = "Examples:\n  flyball doctor\n  flyball doctor --local\n\nExit code 1 if something is an error."
@@ -154,6 +158,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Uncordon(verb) => verb.run(context).await,
         Verb::Drain(verb) => verb.run(context).await,
         Verb::Seal(verb) => verb.run(context).await,
+        Verb::Auth(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)

@@ -10,7 +10,7 @@ use crate::{Exit, Failure, Outcome, view};
 /// Arguments of `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct Schema {
-    /// Path of a field, e.g. loop.spec.checks [default: loop].
+    /// Path of a field, e.g. loop.spec.checks, role.spec or rolebinding.spec.subjects [default: loop].
     #[arg(value_name = "FIELD")]
     path: Option<String>,
 }
@@ -18,6 +18,13 @@ pub struct Schema {
 impl Schema {
     pub(super) fn run(self, out: &mut Out) -> Outcome {
         let structured = out.format().is_structured();
+        // A kind alone is its whole schema for programs, and its fields for people.
+        if let Some(whole) =
+            self.path.as_deref().filter(|_| structured).and_then(manifest::schema_of)
+        {
+            out.document(&whole)?;
+            return Ok(Exit::Ok);
+        }
         let Some(path) = self.path.as_deref().or_else(|| (!structured).then_some("loop")) else {
             out.document(&manifest::schema())?;
             return Ok(Exit::Ok);

@@ -11,6 +11,8 @@ pub(super) enum Noun {
     Nodes,
     Claims,
     Iterations,
+    Roles,
+    RoleBindings,
 }
 
 impl Noun {
@@ -21,8 +23,10 @@ impl Noun {
             "node" | "nodes" | "no" => Ok(Self::Nodes),
             "claim" | "claims" | "cl" => Ok(Self::Claims),
             "iteration" | "iterations" | "it" => Ok(Self::Iterations),
+            "role" | "roles" => Ok(Self::Roles),
+            "rolebinding" | "rolebindings" | "rb" => Ok(Self::RoleBindings),
             _ => Err(Failure::usage(format!("there is no kind {text:?}"))
-                .hint("kinds are: loops, nodes, claims, iterations")),
+                .hint("kinds are: loops, nodes, claims, iterations, roles, rolebindings")),
         }
     }
 }
@@ -39,7 +43,9 @@ impl Target {
     /// Reads `KIND [NAME…]` or `KIND/NAME…`; all of one kind.
     pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
         let Some(first) = words.first() else {
-            return Err(Failure::usage("say what: loops, nodes, claims or iterations"));
+            return Err(Failure::usage(
+                "say what: loops, nodes, claims, iterations, roles or rolebindings",
+            ));
         };
         let Some((kind, _)) = first.split_once('/') else {
             let names = words[1..].iter().map(|name| valid(name)).collect::<Result<_, _>>()?;

@@ -21,7 +21,17 @@ pub struct Validate {
 impl Validate {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> Outcome {
         let documents = documents::read(&self.files, global.namespace.as_deref())?;
-        for document in documents {
+        for document in documents.access {
+            let what = format!("{}/{}", document.kind.word(), document.name);
+            match out.format() {
+                Format::Json | Format::Yaml => out.document(&document.json)?,
+                Format::Name => out.line(what)?,
+                Format::Table | Format::Wide => {
+                    out.line(format!("{}: {what} is valid", document.source))?;
+                }
+            }
+        }
+        for document in documents.loops {
             document.warnings().iter().for_each(|warning| out.note(warning));
             let name = &document.manifest.metadata.name;
             match out.format() {

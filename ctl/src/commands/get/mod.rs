@@ -1,5 +1,6 @@
-//! `flyball get`: shows loops, nodes, claims or iterations.
+//! `flyball get`: shows loops, nodes, claims, iterations, roles or role bindings.
 
+mod access;
 mod claims;
 mod iterations;
 mod loops;
@@ -21,8 +22,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// What: loops, nodes, claims or iterations, with names: `loops x y` or `loop/x`. Iterations
-    /// need the name of a loop.
+    /// What: loops, nodes, claims, iterations, roles or rolebindings, with names: `loops x y` or
+    /// `loop/x`. Iterations need the name of a loop.
     #[arg(value_name = "KIND [NAME]", required = true)]
     what: Vec<String>,
     /// Go on and show every change.
@@ -47,6 +48,8 @@ impl Get {
             Noun::Nodes => nodes::run(&self, target.names, context).await,
             Noun::Claims => claims::run(&self, target.names, context).await,
             Noun::Iterations => iterations::run(&self, target.names, context).await,
+            Noun::Roles => access::roles(&self, target.names, context).await,
+            Noun::RoleBindings => access::bindings(&self, target.names, context).await,
         }
     }
 }
