@@ -61,6 +61,9 @@ pub(crate) fn status(status: &LoopStatus) -> String {
     if status.runs_lost > 0 {
         line.push_str(&format!(" lost={}", status.runs_lost));
     }
+    if status.start_faults > 0 {
+        line.push_str(&format!(" faults={}", status.start_faults));
+    }
     if status.progress.accepted > 0 {
         line.push_str(&format!(" accepted={}", status.progress.accepted));
     }

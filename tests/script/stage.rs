@@ -359,6 +359,7 @@ impl Stage {
         };
         let progress = Progress {
             accepted: u32::try_from(command.number("accepted").unwrap_or(0)).unwrap(),
+            iterations: u32::try_from(command.number("iterations").unwrap_or(0)).unwrap(),
             ..Progress::default()
         };
         let body = if command.verb == "update" {

@@ -34,6 +34,17 @@ pub struct NodeView {
     pub mark: NodeMark,
     /// Whether it has a session.
     pub online: bool,
+    /// It failed to start runs, and is left alone for a while.
+    pub resting: Option<Resting>,
+}
+
+/// A node that failed to start runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resting {
+    /// How many in a row.
+    pub faults: u32,
+    /// For how many seconds more it gets none.
+    pub seconds: u64,
 }
 
 /// What placement decided.
@@ -119,6 +130,9 @@ fn misfits(spec: &LoopSpec, node: &NodeView) -> Vec<Misfit> {
     }
     if !node.online {
         misfits.push(Misfit::Offline);
+    }
+    if let Some(resting) = &node.resting {
+        misfits.push(Misfit::Resting(resting.clone()));
     }
     match node.mark {
         NodeMark::Schedulable => {}

@@ -73,6 +73,8 @@ pub enum Reason {
     NeverFits,
     /// Pending: its run was lost with its node.
     RunLost,
+    /// Pending: its node could not start its processes; tried again after a pause.
+    CannotStart,
     /// Pending: its node is drained; it goes elsewhere.
     Drained,
     /// Parked: an effect waits for approval.
@@ -264,6 +266,8 @@ pub struct LoopStatus {
     pub runs: u32,
     /// Runs lost since the last accepted iteration.
     pub runs_lost: u32,
+    /// Starts in a row that failed by a fault of the node, see [`crate::lifecycle::START_FAULTS_MAX`].
+    pub start_faults: u32,
     /// Journals that must be sealed before anyone works on overlapping resources.
     pub unsealed: Vec<Unsealed>,
     /// Named conditions.

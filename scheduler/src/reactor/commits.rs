@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use flyball_core::ids::{AttemptId, LoopKey, LoopUid, NodeName, Token};
-use flyball_core::status::LoopStatus;
+use flyball_core::lifecycle::loop_pause;
+use flyball_core::status::{LoopStatus, Reason};
 use flyball_store::{
     Assign, Change, Found, Mutation, OrphanKey, PutDuty, PutNode, PutStatus, Release, RemoveLoop,
     RemoveOrphan, Stored,
@@ -88,7 +89,7 @@ impl Reactor {
         let Some(in_flight) = self.take_in_flight(&subject, commit) else { return };
         match result {
             CommitResult::Committed { revision } => {
-                self.on_done(&subject, in_flight, revision);
+                self.on_done(&subject, in_flight, revision, now);
             }
             CommitResult::Refused { found } => {
                 tracing::debug!(?subject, %found, "commit refused; planned again");
@@ -128,11 +129,16 @@ impl Reactor {
     }
 
     /// Durable: the view takes it from here, the watch will repeat it.
-    fn on_done(&mut self, subject: &Subject, in_flight: InFlight, revision: i64) {
+    fn on_done(&mut self, subject: &Subject, in_flight: InFlight, revision: i64, now: Timestamp) {
         if let (Subject::Loop(key), Mutation::Release(release)) = (subject, &in_flight.mutation)
             && let Some(entry) = self.view.loops.get_mut(key)
         {
             entry.released = Some(release.token);
+            self.rests.on_end(&release.status, now);
+            if release.status.reason == Reason::CannotStart {
+                let pause = loop_pause(release.status.start_faults);
+                entry.retry_at = now.checked_add(pause).ok();
+            }
         }
         if revision > self.view.revision {
             for change in changes_of(in_flight.mutation, revision, &self.view) {

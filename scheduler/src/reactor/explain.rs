@@ -159,8 +159,12 @@ impl Reactor {
                 super::PASSED_OVER_MAX
             ));
         }
-        if status.reason == Reason::RunLost {
+        if matches!(status.reason, Reason::RunLost | Reason::CannotStart) {
             told.findings.push(status.message.clone());
+        }
+        if let Some(at) = entry.retry_at.filter(|_| status.reason == Reason::CannotStart) {
+            let left = at.duration_since(now).as_secs().max(0);
+            told.headline = format!("waits {left} s before it is started again");
         }
     }
 

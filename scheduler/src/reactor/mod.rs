@@ -24,6 +24,7 @@ mod placement;
 mod query;
 mod reconcile;
 mod reports;
+mod resting;
 mod sessions;
 mod slot;
 mod status;
@@ -90,6 +91,8 @@ pub struct Reactor {
     node_retries: BTreeMap<NodeName, Timestamp>,
     /// Seal duties whose last commit was not done: not before this time.
     duty_retries: BTreeMap<LoopUid, Timestamp>,
+    /// Nodes that failed to start runs.
+    rests: resting::Rests,
     /// The earliest deadline of a drain that has not been acted on.
     next_drain: Option<Timestamp>,
     /// Loops that became placeable since the last placement pass.
@@ -120,6 +123,7 @@ impl Reactor {
             latest: Timestamp::MIN,
             node_retries: BTreeMap::new(),
             duty_retries: BTreeMap::new(),
+            rests: resting::Rests::default(),
             next_drain: None,
             woken: BTreeSet::new(),
             wake_all: false,
@@ -162,13 +166,9 @@ impl Reactor {
     /// The next moment at which a [`Event::Tick`] would have something to do.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.view.derived.timers.first().map(|(at, _)| *at);
-        let retries = self.node_retries.values().chain(self.duty_retries.values());
-        timer
-            .into_iter()
-            .chain(retries.min().copied())
-            .chain(self.next_drain)
-            .min()
-            .filter(|_| self.is_acting())
+        let retries = self.node_retries.values().chain(self.duty_retries.values()).copied();
+        let all = timer.into_iter().chain(retries).chain(self.next_drain);
+        all.chain(self.rests.wake_at()).min().filter(|_| self.is_acting())
     }
 
     /// True when this scheduler holds the leader key.
@@ -209,6 +209,7 @@ impl Reactor {
         self.commits.clear();
         self.node_retries.clear();
         self.forget_duty_work();
+        self.rests.clear();
         self.woken.clear();
         self.close_all_sessions();
         for (key, entry) in &mut self.view.loops {
@@ -275,6 +276,7 @@ impl Reactor {
     fn on_clock_set_back(&mut self) {
         self.node_retries.clear();
         self.duty_retries.clear();
+        self.rests.clear();
         for entry in self.view.loops.values_mut() {
             entry.retry_at = None;
         }
@@ -355,6 +357,7 @@ impl Reactor {
             }
             !due
         });
+        self.wake_all |= self.rests.fire(now);
         if self.next_drain.is_some_and(|at| at <= now) {
             self.end_drains(now);
         }

@@ -40,6 +40,7 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::RunLost => format!(
             "nothing has to be done: it goes on from its checkpoint; what became of the node: {nodes}"
         ),
+        Reason::CannotStart => of_node_fault(nodes),
         Reason::Drained => {
             format!(
                 "nothing has to be done if another node has room; else uncordon a node: {nodes}"
@@ -92,6 +93,13 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
     }
 }
 
+fn of_node_fault(nodes: &str) -> String {
+    format!(
+        "it is tried again after a pause, on another node if one has room; what ails the node: \
+         flyball doctor --local there, and {nodes}"
+    )
+}
+
 /// Where nothing is in the way.
 fn of_phase(key: &LoopKey, phase: Phase) -> String {
     let about = |verb: &str| command(verb, key, key);
@@ -112,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    const REASONS: [Reason; 26] = [
+    const REASONS: [Reason; 27] = [
         Reason::None,
         Reason::Submitted,
         Reason::ResourcesOwned,
@@ -120,6 +128,7 @@ mod tests {
         Reason::NoNode,
         Reason::NeverFits,
         Reason::RunLost,
+        Reason::CannotStart,
         Reason::Drained,
         Reason::Approval,
         Reason::Budget,

@@ -176,7 +176,8 @@ impl Reactor {
         };
         let is_closed = |node: &NodeName| closed_by(node).is_some();
         let avoid = entry.status.get().and_then(|status| {
-            let left = matches!(status.reason, Reason::RunLost | Reason::Drained);
+            let left =
+                matches!(status.reason, Reason::RunLost | Reason::CannotStart | Reason::Drained);
             status.node.as_ref().filter(|_| left)
         });
         match place(&record.spec, nodes, avoid) {
@@ -239,6 +240,7 @@ impl Reactor {
         let empty = nodes.iter().map(|node| NodeView {
             used: Resources::default(),
             slots_used: 0,
+            resting: None,
             ..node.clone()
         });
         empty
@@ -286,6 +288,7 @@ impl Reactor {
                 slots_used,
                 mark: entry.record.get().map(|record| record.mark).unwrap_or_default(),
                 online: entry.stream.is_some() && entry.adopted && !entry.leaving,
+                resting: self.rests.of(name, self.latest),
             });
         }
         views

@@ -127,6 +127,13 @@ impl Reactor {
         let count = count.min(entry.reports.len());
         let reports: Vec<Report> = entry.reports.drain(..count).collect();
         let Some(old) = entry.status.get().cloned() else { return };
+        // Whatever it was that the node started: it starts things.
+        let grown = last.progress.as_ref().is_some_and(|p| p.iterations > old.progress.iterations);
+        let judged =
+            matches!(&last.body, ReportBody::Ended { outcome, .. } if verdict(outcome.phase));
+        if let Some(node) = old.node.as_ref().filter(|_| grown || judged) {
+            self.wake_all |= self.rests.on_started(node);
+        }
         let mut notices: Vec<Notice> = events
             .into_iter()
             .map(|message| reconcile::notice(key, "Progress", &message, &old))

@@ -21,12 +21,15 @@ pub(super) enum Halt {
 }
 
 impl Halt {
-    /// A fault of this node: the loop goes elsewhere, it does not fail.
+    /// A fault of this node that keeps it from starting what the loop needs: the loop is tried again after
+    /// a pause, elsewhere if it can be, and does not fail.
     pub(super) fn node_fault(message: &str) -> Self {
-        Self::End(Self::fault(message))
+        tracing::error!("node fault: {message}");
+        let message = format!("the node failed: {message}");
+        Self::End(outcome(Phase::Pending, Reason::CannotStart, message))
     }
 
-    /// The outcome of a fault of this node.
+    /// The outcome of a fault in the middle, which the work itself may have caused: a lost run.
     pub(super) fn fault(message: &str) -> Outcome {
         tracing::error!("node fault: {message}");
         outcome(Phase::Pending, Reason::RunLost, format!("the node failed: {message}"))

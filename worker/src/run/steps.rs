@@ -56,6 +56,9 @@ impl Run {
                 wait.await
             }
         };
+        if let ExitKind::NoRoom(why) = &end.exit {
+            return Err(Halt::node_fault(&format!("it has no room for a process: {why}")));
+        }
         // Without the guard's word nobody knows whether the step is gone, also when it was to go.
         if end.exit == ExitKind::GuardLost {
             return Err(self.cut_off(&end.detail).await);

@@ -96,7 +96,9 @@ impl Governor {
     pub fn judge(&mut self, trial: &Trial<'_>, jitter: f64) -> Judgement {
         match trial.agent {
             ExitKind::CouldNotStart(why) => return agent_cannot_start(why),
-            ExitKind::Killed | ExitKind::GuardLost => return self.judge_nothing(trial, jitter),
+            ExitKind::Killed | ExitKind::GuardLost | ExitKind::NoRoom(_) => {
+                return self.judge_nothing(trial, jitter);
+            }
             ExitKind::Exited(_) | ExitKind::Signaled(_) | ExitKind::TimedOut => {}
         }
         let ruling = self.rule(trial);

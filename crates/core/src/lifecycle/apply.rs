@@ -2,7 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{IllegalTransition, LoopEvent, RUNS_LOST_MAX, is_node_fault, transition};
+use super::{
+    IllegalTransition, LoopEvent, RUNS_LOST_MAX, START_FAULTS_MAX, is_node_fault, is_start_fault,
+    transition,
+};
 use crate::seal::add_unsealed;
 use crate::status::{LoopStatus, Outcome, Phase, Progress, RECENT_MAX, Reason, Unsealed};
 
@@ -51,7 +54,9 @@ pub fn apply(
         LoopEvent::Ended { outcome, progress, unproven } => {
             take_progress(&mut next, progress);
             leave_unsealed(&mut next, unproven.as_ref());
-            if is_node_fault(outcome) {
+            if is_start_fault(outcome) {
+                fail_start(&mut next, &outcome.message, target);
+            } else if is_node_fault(outcome) {
                 lose_run(&mut next, &outcome.message, target);
             } else {
                 end_run(&mut next, outcome, now);
@@ -66,6 +71,7 @@ pub fn apply(
         LoopEvent::Resumed { message } => {
             // Somebody looked at it: the next losses are counted anew.
             next.runs_lost = 0;
+            next.start_faults = 0;
             explain(&mut next, Reason::None, message);
         }
         LoopEvent::Held { message } => hold(&mut next, message),
@@ -120,12 +126,17 @@ fn take_progress(next: &mut LoopStatus, progress: &Progress) {
     if progress.accepted > next.progress.accepted {
         next.runs_lost = 0;
     }
+    // Its processes were started.
+    if progress.iterations > next.progress.iterations {
+        next.start_faults = 0;
+    }
     next.progress = progress.clone();
     let surplus = next.progress.recent.len().saturating_sub(RECENT_MAX);
     next.progress.recent.drain(..surplus);
 }
 
 fn end_run(next: &mut LoopStatus, outcome: &Outcome, now: Timestamp) {
+    next.start_faults = 0;
     explain(next, outcome.reason, &outcome.message);
     let lines = outcome.evidence.iter().take(EVIDENCE_LINES_MAX);
     next.evidence = lines.map(|line| clip(line, MESSAGE_BYTES_MAX)).collect();
@@ -133,6 +144,20 @@ fn end_run(next: &mut LoopStatus, outcome: &Outcome, now: Timestamp) {
         let pause = i64::try_from(outcome.retry_after_ms).unwrap_or(i64::MAX);
         let until = now.checked_add(SignedDuration::from_millis(pause));
         next.parked_until = Some(until.unwrap_or(Timestamp::MAX));
+    }
+}
+
+fn fail_start(next: &mut LoopStatus, message: &str, target: Phase) {
+    next.start_faults = next.start_faults.saturating_add(1);
+    let faults = next.start_faults;
+    if target == Phase::Parked {
+        let message = format!(
+            "{faults} starts in a row failed (limit {START_FAULTS_MAX}); the last: {message}"
+        );
+        explain(next, Reason::RunsLost, &message);
+    } else {
+        let message = format!("{message} (failed start {faults} of {START_FAULTS_MAX})");
+        explain(next, Reason::CannotStart, &message);
     }
 }
 
@@ -177,6 +202,7 @@ fn respecify(next: &mut LoopStatus, generation: u64) {
     next.progress = Progress::default();
     next.evidence.clear();
     next.runs_lost = 0;
+    next.start_faults = 0;
     next.started_at = None;
     explain(next, Reason::Submitted, &format!("generation {generation} of the spec starts over"));
 }

@@ -5,10 +5,12 @@
 //! the new status. Events that arrive twice do no harm: a repeated one is a legal move to where the
 //! loop already is, or an [`IllegalTransition`], never a second count.
 //!
-//! Three rules shape the table:
+//! Four rules shape the table:
 //! - A fault of ours or of a node is never a loop's `Failed`. A lost run sends the loop back to
 //!   `Pending`; after [`RUNS_LOST_MAX`] of them without an accepted iteration it is parked, as the
 //!   work itself may be what kills its nodes.
+//! - A run that its node cannot start is none that was lost: the loop waits and is tried again, some
+//!   times in a row ([`START_FAULTS_MAX`]), before it is parked.
 //! - A loop that a node owns leaves its phase only by its worker's word or by the loss of its claim.
 //!   `CancelRequested`, `Held` and `Respecified` leave it where it is and only say what is going on;
 //!   the worker is told and ends the run, and then the event is applied again.
@@ -17,6 +19,7 @@
 //!   runs stay on record, as they are facts about processes and not about the spec.
 
 mod apply;
+mod faults;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,8 @@ use crate::ids::{AttemptId, Incarnation, LoopUid, NodeName, Token};
 use crate::status::{LoopStatus, Outcome, Phase, Progress, Reason, Unsealed};
 
 pub use apply::{EVIDENCE_LINES_MAX, MESSAGE_BYTES_MAX, UNSEALED_MAX, apply};
+
+pub use faults::{START_FAULTS_MAX, is_start_fault, loop_pause, node_pause};
 
 /// Runs lost without an accepted iteration until the loop is parked. Two can be bad luck (a node
 /// dies, the next is drained the hard way); with the third on end the work itself is suspect, and
@@ -275,11 +280,11 @@ pub fn transition(status: &LoopStatus, event: &LoopEvent) -> Result<Phase, Illeg
                 let Outcome { phase, reason, .. } = outcome;
                 return Err(illegal(format!("{reason:?} is no reason for {phase}")));
             }
-            if is_node_fault(outcome) && status.runs_lost.saturating_add(1) >= RUNS_LOST_MAX {
-                Phase::Parked
-            } else {
-                outcome.phase
-            }
+            let starts = status.start_faults.saturating_add(1);
+            let lost = status.runs_lost.saturating_add(1);
+            let too_often = (is_start_fault(outcome) && starts >= START_FAULTS_MAX)
+                || (is_node_fault(outcome) && lost >= RUNS_LOST_MAX);
+            if too_often { Phase::Parked } else { outcome.phase }
         }
         LoopEvent::RunLost { .. } if status.runs_lost.saturating_add(1) >= RUNS_LOST_MAX => {
             Phase::Parked
@@ -318,6 +323,7 @@ pub fn reason_fits(phase: Phase, reason: Reason) -> bool {
                 | R::NoNode
                 | R::NeverFits
                 | R::RunLost
+                | R::CannotStart
                 | R::Drained
         ),
         Phase::Assigned | Phase::Running | Phase::Converged => reason == R::None,

@@ -244,6 +244,42 @@ fn lost_runs_go_back_and_the_third_on_end_is_parked() {
 }
 
 #[test]
+fn a_run_that_its_node_cannot_start_is_no_lost_run_and_the_eighth_on_end_is_parked() {
+    let fault = || ended(Phase::Pending, Reason::CannotStart);
+    let mut events = vec![];
+    for count in 1..START_FAULTS_MAX {
+        events.extend([assigned("node-1"), LoopEvent::Started, fault()]);
+        let status = run(&events);
+        assert_eq!((status.phase, status.reason), (Phase::Pending, Reason::CannotStart));
+        assert_eq!((status.runs_lost, status.start_faults), (0, count));
+        assert!(status.message.contains(&format!("start {count} of 8")), "{}", status.message);
+    }
+    // An iteration that comes to its end shows that the node starts processes, kept or not.
+    let mut better = events.clone();
+    let progressed = LoopEvent::Progressed(progress(4, 1));
+    better.extend([assigned("node-1"), progressed.clone(), progressed]);
+    assert_eq!(run(&better).start_faults, 0);
+    // So does any other end.
+    let mut better = events.clone();
+    better.extend([assigned("node-1"), ended(Phase::Pending, Reason::Drained)]);
+    assert_eq!(run(&better).start_faults, 0);
+    // A lost run says nothing of it.
+    let mut lost_one = events.clone();
+    lost_one.extend([assigned("node-1"), lost(9)]);
+    assert_eq!(run(&lost_one).start_faults, START_FAULTS_MAX - 1);
+
+    events.extend([assigned("node-1"), fault()]);
+    let status = run(&events);
+    assert_eq!((status.phase, status.reason), (Phase::Parked, Reason::RunsLost));
+    assert!(status.message.starts_with("8 starts in a row failed (limit 8)"), "{}", status.message);
+    events.push(LoopEvent::Resumed { message: "by ann".to_owned() });
+    assert_eq!(run(&events).start_faults, 0);
+    events.pop();
+    events.push(LoopEvent::Respecified { generation: 2 });
+    assert_eq!(run(&events).start_faults, 0);
+}
+
+#[test]
 fn an_accepted_iteration_resets_the_count_of_lost_runs() {
     let accepted = LoopEvent::Progressed(progress(1, 1));
     let same = LoopEvent::Progressed(progress(2, 1));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Resting;
 use super::amounts::Countable;
 use crate::ids::NodeName;
 
@@ -35,6 +36,8 @@ pub enum Misfit {
     },
     /// The node has no session.
     Offline,
+    /// It failed to start runs, and gets none for a while.
+    Resting(Resting),
     /// An operator keeps new runs off the node.
     Cordoned,
     /// An operator takes all runs off the node.
@@ -57,7 +60,7 @@ impl Misfit {
             Self::Label { .. } => true,
             Self::Short { need, capacity, .. } => need > capacity,
             Self::NoSlot { slots } => *slots == 0,
-            Self::Offline | Self::Cordoned | Self::Draining => false,
+            Self::Offline | Self::Resting(_) | Self::Cordoned | Self::Draining => false,
         }
     }
 
@@ -93,6 +96,10 @@ impl fmt::Display for Misfit {
             Self::NoSlot { slots: 0 } => f.write_str("has no slots"),
             Self::NoSlot { slots } => write!(f, "is full ({slots} of {slots} slots used)"),
             Self::Offline => f.write_str("is offline"),
+            Self::Resting(Resting { faults, seconds }) => {
+                let runs = if *faults == 1 { "a run" } else { &format!("{faults} runs in a row") };
+                write!(f, "could not start {runs}, and is avoided for {seconds} s more")
+            }
             Self::Cordoned => f.write_str("is cordoned"),
             Self::Draining => f.write_str("is draining"),
         }
@@ -118,7 +125,8 @@ impl NodeReason {
             Misfit::Offline => 1,
             Misfit::Draining => 2,
             Misfit::Cordoned => 3,
-            Misfit::Label { .. } | Misfit::Short { .. } | Misfit::NoSlot { .. } => 4,
+            Misfit::Resting(_) => 4,
+            Misfit::Label { .. } | Misfit::Short { .. } | Misfit::NoSlot { .. } => 5,
         })
     }
 }
@@ -187,6 +195,7 @@ fn same_kind(one: &Misfit, two: &Misfit) -> bool {
             a == b && one.is_permanent() == two.is_permanent()
         }
         (Misfit::NoSlot { .. }, Misfit::NoSlot { .. }) => one.is_permanent() == two.is_permanent(),
+        (Misfit::Resting(_), Misfit::Resting(_)) => true,
         _ => one == two,
     }
 }
@@ -218,6 +227,7 @@ impl Group<'_> {
             Misfit::NoSlot { slots: 0 } => "have no slots".to_owned(),
             Misfit::NoSlot { .. } => "are full (no free slot)".to_owned(),
             Misfit::Offline => "are offline".to_owned(),
+            Misfit::Resting(_) => "could not start runs and are avoided for a while".to_owned(),
             Misfit::Cordoned => "are cordoned".to_owned(),
             Misfit::Draining => "are draining".to_owned(),
         };

@@ -180,6 +180,7 @@ fn cluster() -> impl Strategy<Value = Vec<NodeView>> {
                 slots_used,
                 mark,
                 online,
+                resting: None,
             })
             .collect()
     })
@@ -239,4 +240,27 @@ proptest! {
         turned.reverse();
         prop_assert_eq!(place(&spec, &turned, Some(&avoid)), decision);
     }
+}
+
+#[test]
+fn a_node_that_failed_starts_is_left_alone_and_says_so() {
+    let resting = |faults, seconds| Some(Resting { faults, seconds });
+    let tired = |name: &str, resting| NodeView {
+        name: NodeName::from(name),
+        slots: 2,
+        online: true,
+        resting,
+        ..NodeView::default()
+    };
+    let spec = LoopSpec::default();
+    let nodes = [tired("n1", resting(1, 2)), tired("n2", None)];
+    assert!(matches!(place(&spec, &nodes, None), Placement::On { node, .. } if node.0 == "n2"));
+    let Placement::Wait { summary, reasons } = place(&spec, &nodes[..1], None) else { panic!() };
+    assert_eq!(summary, "0 of 1 node fits: 1 could not start a run, and is avoided for 2 s more");
+    assert_eq!(reasons[0].to_string(), "n1 could not start a run, and is avoided for 2 s more");
+    let nodes = [tired("n1", resting(1, 2)), tired("n2", resting(3, 9))];
+    let Placement::Wait { summary, reasons } = place(&spec, &nodes, None) else { panic!() };
+    assert_eq!(summary, "0 of 2 nodes fit: 2 could not start runs and are avoided for a while");
+    let second = "n2 could not start 3 runs in a row, and is avoided for 9 s more";
+    assert_eq!(reasons[1].to_string(), second);
 }

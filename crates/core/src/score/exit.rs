@@ -18,6 +18,8 @@ pub enum ExitKind {
     Killed,
     /// Never ran; with what the system said.
     CouldNotStart(String),
+    /// Never ran: the host had no room for a process; with what the system said.
+    NoRoom(String),
     /// The guard that was its parent is gone, and so is how it ended.
     GuardLost,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for ExitKind {
             Self::TimedOut => f.write_str("timeout"),
             Self::Killed => f.write_str("killed"),
             Self::CouldNotStart(why) => write!(f, "{COULD_NOT_START}: {why}"),
+            Self::NoRoom(why) => write!(f, "no room for it: {why}"),
             Self::GuardLost => f.write_str("guard lost"),
         }
     }

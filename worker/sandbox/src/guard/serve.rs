@@ -70,8 +70,10 @@ impl Guard {
             Some(index) => index,
             None => {
                 let forked = Init::fork(&self.around, &self.page, self.cgroups.as_mut(), false);
-                let init =
-                    forked.map_err(|errno| lost(format!("cannot fork: {}", errno.desc())))?;
+                // Nothing of the step exists, so nothing of it can be lost.
+                let no_room =
+                    |errno: nix::errno::Errno| ExitKind::NoRoom(format!("fork: {}", errno.desc()));
+                let init = forked.map_err(|errno| Report::bare(no_room(errno), ""))?;
                 self.inits.push(init);
                 self.inits.len() - 1
             }

@@ -82,11 +82,27 @@ fn classify(name: &str, error: &io::Error) -> Report {
     let short = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
     let of_host = error.raw_os_error().is_some_and(|raw| short.contains(&Errno::from_raw(raw)));
     match of_host {
-        true => Report::bare(ExitKind::GuardLost, format!("cannot start {name} now: {error}")),
+        true => Report::bare(ExitKind::NoRoom(format!("{name}: {error}")), ""),
         false => could_not(format!("{name}: {error}")),
     }
 }
 
 fn could_not(why: impl Into<String>) -> Report {
     Report::bare(ExitKind::CouldNotStart(why.into()), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_room_is_told_apart_from_a_command_that_cannot_run() {
+        let end = |errno: Errno| classify("tool", &io::Error::from_raw_os_error(errno as i32)).exit;
+        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE] {
+            assert!(matches!(end(errno), ExitKind::NoRoom(why) if why.starts_with("tool: ")));
+        }
+        for errno in [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC] {
+            assert!(matches!(end(errno), ExitKind::CouldNotStart(_)));
+        }
+    }
 }
