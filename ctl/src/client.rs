@@ -4,6 +4,7 @@
 pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
 use flyball_proto::v1::access_client::AccessClient;
+use flyball_proto::v1::audit_client::AuditClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
@@ -33,6 +34,8 @@ pub struct Clients {
     pub logs: LogsClient<Connection>,
     /// Roles and bindings.
     pub access: AccessClient<Connection>,
+    /// Who did what.
+    pub audit: AuditClient<Connection>,
     /// The server itself.
     pub server: ServerClient<Connection>,
 }
@@ -92,6 +95,7 @@ impl Clients {
             logs: LogsClient::new(connection.clone()),
             access: AccessClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
+            audit: AuditClient::new(connection.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             server: ServerClient::new(connection),
         }
     }

@@ -25,6 +25,10 @@ pub(crate) const STORE_BEHIND_STEP: &str = "restore the store with raised revisi
      --mark-compacted), or raise its revision past that; then restart the schedulers";
 /// A node worked for another installation before.
 pub(crate) const OTHER_INSTALLATION: &str = "OtherInstallation";
+/// The audit trail cannot be written at present.
+pub(crate) const AUDIT_BEHIND: &str = "AuditBehind";
+/// Entries of the audit trail are lost.
+pub(crate) const AUDIT_INCOMPLETE: &str = "AuditIncomplete";
 /// Keys and values that cannot be read.
 pub(crate) const UNREADABLE_KEY: &str = "UnreadableKey";
 /// Keys that lost their lease.

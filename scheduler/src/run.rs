@@ -17,6 +17,7 @@ use crate::config::{Bound, Config, RunError};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::listen::Listener;
+use crate::shell::auditor::Auditor;
 use crate::shell::committer::Committer;
 use crate::shell::events::{self, Emitter};
 use crate::shell::feeder::Feeder;
@@ -156,6 +157,9 @@ async fn build(
     let (core_task, core) =
         Core::new(commits, lists, outboxes.clone(), emitter, stop.clone(), ambient);
 
+    let (auditor, audit_queue) =
+        Auditor::new(findings.clone(), config.ambient.clone(), config.id.clone());
+    tasks.spawn(audit_queue.run(store.clone()));
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));
     tasks.spawn(submitter::run(store.clone(), core.clone(), submit_queue));
@@ -201,6 +205,7 @@ async fn build(
         sessions,
         doctor: Arc::new(doctor(config)),
         policies,
+        auditor,
     };
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })

@@ -6,16 +6,19 @@ mod support;
 
 use std::time::Duration;
 
+use flyball_core::access::AuditEntry;
 use flyball_proto::v1::access_client::AccessClient;
+use flyball_proto::v1::audit_client::AuditClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::nodes_client::NodesClient;
 use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
     ApplyAccessRequest, ApplyRequest, CanIRequest, CancelLoopRequest, DeleteBindingRequest,
-    DeleteRoleRequest, GetLoopRequest, HeartbeatRequest, ListBindingsRequest, ListEventsRequest,
-    ListLoopsRequest, ListNodesRequest, ListRolesRequest, MarkNodeRequest, NodeMark, NodeMessage,
-    ReportGoneRequest, RunEnded, SchedulerMessage, WhoAmIRequest, node_message, scheduler_message,
+    DeleteRoleRequest, GetLoopRequest, HeartbeatRequest, ListAuditRequest, ListBindingsRequest,
+    ListEventsRequest, ListLoopsRequest, ListNodesRequest, ListRolesRequest, MarkNodeRequest,
+    NodeMark, NodeMessage, ReportGoneRequest, RunEnded, SchedulerMessage, VerifyAuditRequest,
+    WhoAmIRequest, node_message, scheduler_message,
 };
 use serde_json::{Value, json};
 use support::{As, Callers, PATIENCE, manifest, register};
@@ -338,4 +341,51 @@ async fn assigned(
         }
     };
     tokio::time::timeout(PATIENCE, read).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_trail_tells_who_did_what_and_shows_when_it_was_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut callers = Callers::start(dir.path()).await;
+    callers.add(|_| {}).await;
+    bind(&callers, &binding("subs", Some("a"), "submitter", &["user:ada"])).await;
+    let mut ada = LoopsClient::new(callers.caller_at(1, "user:ada").await);
+    until(Code::Ok, async || code(submit(&mut ada, "a", "x").await)).await;
+    for _ in 0..20 {
+        assert_eq!(code(submit(&mut ada, "b", "y").await), Code::PermissionDenied);
+    }
+    let mut owner = AuditClient::new(callers.caller("owner").await);
+    let list = async |client: &mut AuditClient<As>, request| {
+        let answer = client.list(request).await.unwrap().into_inner();
+        let entries = answer.entries_json.iter();
+        entries.map(|json| serde_json::from_slice(json).unwrap()).collect::<Vec<AuditEntry>>()
+    };
+    // An answer goes out when its entry is written: nothing to wait for.
+    let all = list(&mut owner, ListAuditRequest::default()).await;
+    let bound = &all[0];
+    assert_eq!(
+        (bound.who.as_str(), bound.verb.as_str(), bound.kind.as_str()),
+        ("owner", "apply", "rolebindings")
+    );
+    assert_eq!((bound.namespace.as_str(), bound.name.as_str(), bound.number), ("a", "subs", 1));
+    assert!(bound.from.starts_with("unix uid ") && bound.scheduler == "s0", "{bound:?}");
+    let of = |result: &str| ListAuditRequest {
+        result: result.to_owned(),
+        who: "user:ada".to_owned(),
+        ..Default::default()
+    };
+    let done = list(&mut owner, of("ok")).await;
+    assert_eq!((done.len(), done[0].name.as_str(), done[0].scheduler.as_str()), (1, "x", "s1"));
+    let refused =
+        list(&mut owner, ListAuditRequest { namespace: "b".to_owned(), ..of("refused") }).await;
+    assert_eq!(refused.len(), 1, "the other 19 are counted: {refused:?}");
+    assert!(refused[0].reason.contains("no rolebinding gives it"));
+    let mut not_hers = AuditClient::new(callers.caller("user:ada").await);
+    assert_eq!(code(not_hers.list(ListAuditRequest::default()).await), Code::PermissionDenied);
+
+    let verified = owner.verify(VerifyAuditRequest { entry: 1 }).await.unwrap().into_inner();
+    assert!(
+        verified.holds && verified.last >= 3 && !verified.entry_hash.is_empty(),
+        "{verified:?}"
+    );
 }

@@ -1,5 +1,6 @@
 //! The store's behaviour on the servers it is used with: the embedded one and a real etcd.
 
+mod audit;
 mod batches;
 mod commit;
 mod events;

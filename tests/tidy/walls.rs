@@ -56,6 +56,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("turmoil", &[SUITES]),
     ("regex", &["flyball-core", SUITES]),
     ("schemars", &["flyball-core"]),
+    ("sha2", &["flyball-core"]),
     ("strsim", &["flyball-core"]),
     ("todc-utils", &[SUITES]),
 ];
@@ -69,6 +70,7 @@ const CORE_MAY_USE: &[&str] = &[
     "schemars",
     "serde",
     "serde_json",
+    "sha2",
     "strsim",
     "thiserror",
 ];

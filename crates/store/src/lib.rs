@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod access;
+mod audit;
 mod client;
 mod commit;
 mod duties;
@@ -23,6 +24,7 @@ mod store;
 mod values;
 mod watch;
 
+pub use audit::{AUDIT_BATCH_MAX, Verified};
 pub use client::KeepAlive;
 pub use commit::{
     Assign, Commit, CommitError, Found, Mutation, MutationResult, OrphanKey, PutDuty, PutNode,

@@ -71,10 +71,12 @@ impl Store {
     /// Otherwise those of the transport.
     pub async fn snapshot(&self, min_revision: i64) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot::default();
-        // Everything but the events, which are many and nobody's state.
-        let before = (keys::PREFIX.as_bytes().to_vec(), keys::EVENTS.as_bytes().to_vec());
+        // Everything but the audit trail and the events, which are many and nobody's state.
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let before = (bytes(keys::PREFIX), bytes(keys::AUDIT));
+        let between = (keys::behind(keys::AUDIT), bytes(keys::EVENTS));
         let after = (keys::behind(keys::EVENTS), keys::behind(keys::PREFIX));
-        for (start, end) in [before, after] {
+        for (start, end) in [before, between, after] {
             self.read_range(&mut snapshot, start, end, min_revision).await?;
         }
         Ok(snapshot)

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod auth;
 mod cancel;
 mod completion;
@@ -77,6 +78,11 @@ pub enum Verb {
     Seal(seal::Seal),
     /// Say who the scheduler takes you for, and what you may do.
     Auth(auth::Auth),
+    /// Show who changed what, or was refused to.
+    #[command(
+        after_help = "Examples:\n  flyball audit --since 2h --result refused\n  flyball audit --who user:ada -n team -f\n  flyball audit verify"
+    )]
+    Audit(audit::Audit),
     /// Look for what is wrong: schedulers, store, leases, nodes; or this host.
     #[command(
         after_help = "Examples:\n  flyball doctor\n  flyball doctor --local\n\nExit code 1 if something is an error."
@@ -159,6 +165,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Drain(verb) => verb.run(context).await,
         Verb::Seal(verb) => verb.run(context).await,
         Verb::Auth(verb) => verb.run(context).await,
+        Verb::Audit(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use flyball_core::access::Denied;
+use flyball_core::access::{AuditEntry, Denied, Scope, Verb};
 use flyball_core::identity::Identity;
+use flyball_core::ids::NAME_BYTES_MAX;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -16,9 +17,10 @@ use tower::Service;
 
 use super::peek::first_message;
 use super::policies::Policies;
-use super::table::{Method, method};
-use super::target::Target;
+use super::table::{Method, Trail, method};
+use super::target::{Target, origin};
 use crate::api::error::status;
+use crate::shell::auditor::Auditor;
 
 /// Longest wait for a request's first message: clients send it right away.
 const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(10);
@@ -27,6 +29,7 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     pub(crate) policies: Policies,
+    pub(crate) auditor: Auditor,
 }
 
 /// Services that can be reached through the guard and in no other way.
@@ -97,34 +100,100 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         let (guard, bytes_max) = (self.guard.clone(), self.bytes_max);
         Box::pin(async move {
-            match guard.admit(request, bytes_max).await {
-                Ok(request) => inner.call(request).await,
-                Err(refusal) => Ok(refusal.into_http()),
+            let (parts, body) = request.into_parts();
+            let (call, admitted) = guard.admit(&parts, body, bytes_max).await;
+            let answer = match admitted {
+                Ok(body) => inner.call(http::Request::from_parts(parts, body)).await?,
+                Err(refusal) => refusal.into_http(),
+            };
+            let status = Status::from_header_map(answer.headers());
+            if let Some(call) = call {
+                guard.audit(&call, status).await;
             }
+            Ok(answer)
         })
     }
 }
 
+/// A call as far as it is known.
+struct Call {
+    who: Identity,
+    from: String,
+    trace: String,
+    method: &'static Method,
+    target: Target,
+}
+
 impl Guard {
+    /// The body to pass on, or what to answer instead.
     async fn admit(
         &self,
-        request: http::Request<Body>,
+        parts: &http::request::Parts,
+        body: Body,
         bytes_max: usize,
-    ) -> Result<http::Request<Body>, Status> {
-        let (parts, body) = request.into_parts();
+    ) -> (Option<Call>, Result<Body, Status>) {
         let Some(who) = parts.extensions.get::<Identity>().cloned() else {
-            return Err(unknown_caller());
+            return (None, Err(unknown_caller()));
         };
         let Some(method) = method(parts.uri.path()) else {
-            return Err(Status::unimplemented("there is no such method"));
+            return (None, Err(Status::unimplemented("there is no such method")));
         };
         let read = tokio::time::timeout(FIRST_MESSAGE_MAX, first_message(body, bytes_max)).await;
         let late = |_| Status::deadline_exceeded("the request's first message did not come");
-        let peeked = read.map_err(late)??;
-        let target = target(method, &peeked.message)?;
+        let peeked = match read.map_err(late).flatten() {
+            Ok(peeked) => peeked,
+            Err(status) => return (None, Err(status)),
+        };
+        let target = match target(method, &peeked.message) {
+            Ok(target) => target,
+            Err(status) => return (None, Err(status)),
+        };
         let decision = self.policies.now().decide(&who, method.verb, method.kind, &target.scope);
-        decision.map_err(|denied| refusal(&denied))?;
-        Ok(http::Request::from_parts(parts, peeked.body))
+        let admitted = decision.map(|_| peeked.body).map_err(|denied| refusal(&denied));
+        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let trace =
+            trace.filter(|text| flyball_telemetry::is_traceparent(text)).unwrap_or_default();
+        let (from, trace) = (origin(&parts.extensions), trace.to_owned());
+        (Some(Call { who, from, trace, method, target }), admitted)
+    }
+
+    /// Writes down what a call was and what became of it. A refused heartbeat is an attempt to act as
+    /// another node, so it is told too.
+    async fn audit(&self, call: &Call, status: Option<Status>) {
+        let code = status.as_ref().map_or(Code::Ok, Status::code);
+        let told = match call.method.trail {
+            Trail::No => call.method.verb == Verb::Heartbeat && code == Code::PermissionDenied,
+            Trail::Before | Trail::Beside => true,
+        };
+        if !told {
+            return;
+        }
+        let namespace = match &call.target.scope {
+            Scope::Namespace(namespace) => namespace.clone(),
+            _ => String::new(),
+        };
+        let entry = AuditEntry {
+            who: call.who.to_string(),
+            from: call.from.clone(),
+            verb: call.method.verb.to_string(),
+            kind: call.method.kind.to_string(),
+            namespace,
+            // Names are the caller's own words until they have been checked.
+            name: call.target.name.chars().take(NAME_BYTES_MAX).collect(),
+            result: format!("{code:?}"),
+            trace: call.trace.clone(),
+            ..AuditEntry::default()
+        };
+        let reason = match &status {
+            Some(status) => status.message(),
+            None if call.target.dry_run => "dry run: nothing was changed",
+            None => "",
+        };
+        let entry = entry.because(reason);
+        match call.method.trail {
+            Trail::Before => self.auditor.record(entry).await,
+            Trail::Beside | Trail::No => self.auditor.note(entry),
+        }
     }
 }
 
@@ -149,11 +218,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bytes::Bytes;
-    use flyball_core::access::Scope;
     use http_body_util::Full;
 
     use super::super::table::METHODS;
     use super::*;
+    use crate::findings::Findings;
 
     /// Counts who gets through.
     #[derive(Clone, Default)]
@@ -181,7 +250,9 @@ mod tests {
     /// Calls a method with an empty message; whether it got through, and what was answered.
     async fn call(path: &str, who: Option<Identity>) -> (bool, Code) {
         let behind = Behind::default();
-        let guard = Guard { policies: Policies::default() };
+        let ambient = crate::config::ambient();
+        let (auditor, _) = Auditor::new(Findings::default(), ambient, "s".to_owned());
+        let guard = Guard { policies: Policies::default(), auditor };
         let mut service = Guarded { guard, inner: behind.clone(), bytes_max: 100 };
         let body = Body::new(Full::new(Bytes::from_static(&[0; 5])));
         let mut request = http::Request::builder().uri(path).body(body).unwrap();

@@ -24,7 +24,6 @@ pub(super) struct Method {
     pub(super) kind: Kind,
     /// What it acts on, from its first message.
     pub(super) target: fn(&[u8]) -> Result<Target, Unreadable>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the audit trail comes next"))]
     pub(super) trail: Trail,
 }
 
@@ -67,6 +66,8 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Access/ListBindings": List RoleBindings, target::list_bindings, No;
     "/flyball.v1.Access/ApplyBinding": Apply RoleBindings, target::apply_binding, Before;
     "/flyball.v1.Access/DeleteBinding": Delete RoleBindings, target::delete_binding, Before;
+    "/flyball.v1.Audit/List": List Audit, target::list_audit, No;
+    "/flyball.v1.Audit/Verify": Verify Audit, target::all_namespaces, No;
     "/flyball.v1.Server/Info": Get Schedulers, target::open, No;
     "/flyball.v1.Server/Diagnose": Diagnose Schedulers, target::installation, No;
     "/grpc.health.v1.Health/Check": Get Schedulers, target::open, No;

@@ -14,6 +14,8 @@ pub(super) struct Target {
     pub(super) scope: Scope,
     /// Name of the object, or empty.
     pub(super) name: String,
+    /// Nothing is to be changed.
+    pub(super) dry_run: bool,
 }
 
 /// A first message that cannot be read: nobody can say what the call acts on.
@@ -30,7 +32,7 @@ fn read<M: Message + Default>(bytes: &[u8]) -> Result<M, Unreadable> {
 /// One object in a namespace; handlers take an empty one for the default.
 fn one(namespace: String, name: String) -> Target {
     let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE.to_owned() } else { namespace };
-    Target { scope: Scope::Namespace(namespace), name }
+    Target { scope: Scope::Namespace(namespace), name, dry_run: false }
 }
 
 /// All of a namespace; handlers take an empty one for all.
@@ -39,15 +41,15 @@ fn all(namespace: String) -> Target {
         "" => Scope::AllNamespaces,
         _ => Scope::Namespace(namespace),
     };
-    Target { scope, name: String::new() }
+    Target { scope, name: String::new(), dry_run: false }
 }
 
 fn as_node(name: String) -> Target {
-    Target { scope: Scope::AsNode(NodeName(name.clone())), name }
+    Target { scope: Scope::AsNode(NodeName(name.clone())), name, dry_run: false }
 }
 
 fn of_installation(name: String) -> Target {
-    Target { scope: Scope::Installation, name }
+    Target { scope: Scope::Installation, name, dry_run: false }
 }
 
 /// The metadata of a manifest, read as a whole first: with a key given twice the last one counts, as
@@ -60,17 +62,25 @@ fn metadata(manifest: &[u8]) -> Result<(Option<String>, String), Unreadable> {
 }
 
 pub(super) fn open(_: &[u8]) -> Found {
-    Ok(Target { scope: Scope::Open, name: String::new() })
+    Ok(Target { scope: Scope::Open, name: String::new(), dry_run: false })
 }
 
 pub(super) fn installation(_: &[u8]) -> Found {
     Ok(of_installation(String::new()))
 }
 
+pub(super) fn all_namespaces(_: &[u8]) -> Found {
+    Ok(all(String::new()))
+}
+
+pub(super) fn list_audit(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListAuditRequest>(bytes)?.namespace))
+}
+
 pub(super) fn apply_loop(bytes: &[u8]) -> Found {
     let request: v1::ApplyRequest = read(bytes)?;
     let (namespace, name) = metadata(&request.manifest_json)?;
-    Ok(one(namespace.unwrap_or_default(), name))
+    Ok(Target { dry_run: request.dry_run, ..one(namespace.unwrap_or_default(), name) })
 }
 
 pub(super) fn get_loop(bytes: &[u8]) -> Found {
@@ -144,7 +154,8 @@ pub(super) fn read_logs(bytes: &[u8]) -> Found {
 
 pub(super) fn apply_role(bytes: &[u8]) -> Found {
     let request: v1::ApplyAccessRequest = read(bytes)?;
-    Ok(of_installation(metadata(&request.manifest_json)?.1))
+    let name = metadata(&request.manifest_json)?.1;
+    Ok(Target { dry_run: request.dry_run, ..of_installation(name) })
 }
 
 pub(super) fn delete_role(bytes: &[u8]) -> Found {
@@ -163,16 +174,16 @@ pub(super) fn apply_binding(bytes: &[u8]) -> Found {
     let (namespace, name) = metadata(&request.manifest_json)?;
     match json.pointer("/spec/allNamespaces") {
         None | Some(Value::Bool(false) | Value::Null) => {
-            Ok(one(namespace.unwrap_or_default(), name))
+            Ok(Target { dry_run: request.dry_run, ..one(namespace.unwrap_or_default(), name) })
         }
-        Some(_) => Ok(Target { scope: Scope::AllNamespaces, name }),
+        Some(_) => Ok(Target { dry_run: request.dry_run, name, ..all(String::new()) }),
     }
 }
 
 pub(super) fn delete_binding(bytes: &[u8]) -> Found {
     let request: v1::DeleteBindingRequest = read(bytes)?;
     match request.all_namespaces {
-        true => Ok(Target { scope: Scope::AllNamespaces, name: request.name }),
+        true => Ok(Target { name: request.name, ..all(String::new()) }),
         false => Ok(one(request.namespace, request.name)),
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod documents;
 pub(crate) mod error;
 mod events;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 use flyball_proto::v1::access_server::AccessServer;
+use flyball_proto::v1::audit_server::AuditServer;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
@@ -40,6 +42,7 @@ use crate::access::{Guard, GuardedRoutes, Policies};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::shell::Handle;
+use crate::shell::auditor::Auditor;
 use crate::shell::known::Sessions;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::Submitter;
@@ -68,6 +71,8 @@ pub(crate) struct Api {
     pub(crate) doctor: Arc<Doctor>,
     /// Who may do what.
     pub(crate) policies: Policies,
+    /// Who did what.
+    pub(crate) auditor: Auditor,
 }
 
 /// What does not change while the process lives.
@@ -97,13 +102,15 @@ pub(crate) async fn routes(api: Api) -> Routes {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<LoopsServer<Api>>().await;
     let limit = REQUEST_BYTES_MAX;
-    GuardedRoutes::new(Guard { policies: api.policies.clone() })
+    let guard = Guard { policies: api.policies.clone(), auditor: api.auditor.clone() };
+    GuardedRoutes::new(guard)
         .with(health, limit)
         .with(LoopsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(NodesServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(EventsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(LogsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(AuditServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),

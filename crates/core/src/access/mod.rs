@@ -1,6 +1,7 @@
 //! Who may do what: verbs on kinds, roles that collect them, bindings that give a role to callers in
 //! a namespace or everywhere, and the decision, which always says why.
 
+mod audit;
 mod builtin;
 mod decision;
 mod manifest;
@@ -10,6 +11,7 @@ mod role;
 mod tests;
 mod words;
 
+pub use self::audit::{AuditEntry, BEFORE_ALL, Broken, ChainHead, ChainWalk, entry_hash};
 pub use self::builtin::{BUILT_IN, built_in};
 pub use self::decision::{By, Decision, Denied, Scope};
 pub use self::manifest::{

@@ -2,6 +2,7 @@
 //! decodes strictly: a key that no version of this code would write is [`Key::Foreign`].
 
 mod access;
+mod audit;
 mod claims;
 mod duties;
 mod events;
@@ -18,6 +19,7 @@ use flyball_core::access::BindingKey;
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
+pub(crate) use audit::{AUDIT, AUDIT_HEAD, audit};
 pub(crate) use claims::claim;
 pub(crate) use duties::duty;
 pub use events::EventKey;
@@ -59,6 +61,8 @@ pub(crate) enum Key {
     Event(EventKey),
     Role(String),
     Binding(BindingKey),
+    Audit(u64),
+    AuditHead,
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -100,6 +104,7 @@ impl Key {
             Some(("loops", rest)) => loops::decode(rest),
             Some(("claims", rest)) => claims::decode(rest),
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
+            Some(("audit", rest)) => audit::decode(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

@@ -12,6 +12,7 @@ pub(super) fn decode(rest: &str) -> Option<Key> {
     match rest {
         "installation" => Some(Key::Installation),
         "leader" => Some(Key::Leader),
+        "audit-head" => Some(Key::AuditHead),
         _ => None,
     }
 }

@@ -41,6 +41,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         odd_text().prop_map(|u| (Key::Duty(u.clone().into()), duty(&u.into()))),
         event_key().prop_map(|k| (Key::Event(k.clone()), event(&k))),
         odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
+        any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
 }
@@ -72,6 +73,8 @@ proptest! {
             Key::Claim(k) => claim(&k),
             Key::Owner(k) => k.encode(),
             Key::Event(k) => event(&k),
+            Key::Audit(n) => audit(n),
+            Key::AuditHead => AUDIT_HEAD.into(),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
             Key::Foreign => return Ok(()),

@@ -135,6 +135,21 @@ pub(crate) fn decode_access<M: serde::de::DeserializeOwned>(
     document::decode(bytes)
 }
 
+/// Any other document of the core.
+pub(crate) fn encode_document<T: serde::Serialize>(
+    document: &T,
+    what: &str,
+) -> Result<Vec<u8>, StoreError> {
+    document::encode(document, what)
+}
+
+/// Reads any other document of the core.
+pub(crate) fn decode_document<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
+    document::decode(bytes)
+}
+
 /// A timestamp as nanoseconds since 1970, kept within what 64 bits hold (the years 1678 to 2262).
 fn to_nanos(at: jiff::Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(if at.as_nanosecond() < 0 {

@@ -96,7 +96,7 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
         Key::Foreign => Change::ForeignGone { key: text(key) },
-        Key::Installation | Key::Event(_) => return None,
+        Key::Installation | Key::Event(_) | Key::Audit(_) | Key::AuditHead => return None,
     })
 }
 
@@ -104,7 +104,8 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
 pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
     let key = Key::decode(&kv.key);
     let is_event = matches!(key, Key::Event(_));
-    if key == Key::Installation {
+    // The audit trail is nobody's state; whoever wants it reads it.
+    if matches!(key, Key::Installation | Key::Audit(_) | Key::AuditHead) {
         return None;
     }
     match decode_value(key, &kv) {
@@ -154,7 +155,7 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
             Change::Binding(key, Some(stored(kv, Arc::new(values::decode_access(value)?))))
         }
         Key::Event(key) => decode_event_value(key, kv)?,
-        Key::Installation | Key::Foreign => {
+        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));
         }
     })
