@@ -157,9 +157,7 @@ async fn build(
     let (core_task, core) =
         Core::new(commits, lists, outboxes.clone(), emitter, stop.clone(), ambient);
 
-    let (auditor, audit_queue) =
-        Auditor::new(findings.clone(), config.ambient.clone(), config.id.clone());
-    tasks.spawn(audit_queue.run(store.clone()));
+    let auditor = auditor(config, &store, &findings, tasks);
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));
     tasks.spawn(submitter::run(store.clone(), core.clone(), submit_queue));
@@ -209,6 +207,19 @@ async fn build(
     };
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })
+}
+
+/// The audit trail's writer, running.
+fn auditor(
+    config: &Config,
+    store: &Store,
+    findings: &Findings,
+    tasks: &mut JoinSet<()>,
+) -> Auditor {
+    let (ambient, id) = (config.ambient.clone(), config.id.clone());
+    let (auditor, queue) = Auditor::new(findings.clone(), ambient, id);
+    tasks.spawn(queue.run(store.clone()));
+    auditor
 }
 
 fn leader_record(config: &Config, addresses: &[String]) -> LeaderRecord {
