@@ -12,8 +12,11 @@ use crate::roles::Role;
 /// What `flyball help` says of flags that the help of each verb leaves out, and where to go on.
 const AFTER_HELP: &str = "\
 Options of every command, beside -n and -o:
-  --addr <ADDRESS>     Address of the scheduler: unix:///path or http://host:port; by default the
-                       socket of `flyball up` [env: FLYBALL_ADDR]
+  --addr <ADDRESS>     Address of the scheduler: unix:///path, https://host:port, or
+                       http://127.0.0.1:port; by default the socket of `flyball up`
+                       [env: FLYBALL_ADDR]
+  --identity <DIR>     Directory with ca.pem, cert.pem and key.pem, for https://
+                       [env: FLYBALL_IDENTITY]
   --token-file <FILE>  File with the scheduler's token [env: FLYBALL_TOKEN_FILE]; the token itself
                        may be in FLYBALL_TOKEN
   --no-headers         Tables without their header line
@@ -42,11 +45,16 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Address of the scheduler: unix:///path or http://host:port [default: the socket of
-    /// `flyball up`].
+    /// Address of the scheduler: unix:///path, https://host:port or http://127.0.0.1:port [default:
+    /// the socket of `flyball up`].
     #[arg(long, global = true, env = "FLYBALL_ADDR", value_name = "ADDRESS")]
     #[arg(hide_short_help = true, hide_long_help = true)]
     pub addr: Option<Address>,
+
+    /// Directory with ca.pem, cert.pem and key.pem, to reach a scheduler over https:// with.
+    #[arg(long, global = true, env = "FLYBALL_IDENTITY", value_name = "DIR")]
+    #[arg(hide_short_help = true, hide_long_help = true)]
+    pub identity: Option<PathBuf>,
 
     /// File that holds the scheduler's token. The token itself may be in FLYBALL_TOKEN.
     #[arg(long, global = true, env = "FLYBALL_TOKEN_FILE", value_name = "FILE")]
@@ -116,7 +124,7 @@ mod tests {
         let command = Cli::command();
         let hidden = command.get_arguments().filter(|one| one.is_hide_long_help_set());
         let hidden: Vec<_> = hidden.filter_map(clap::Arg::get_long).collect();
-        assert_eq!(hidden, ["addr", "token-file", "no-headers"]);
+        assert_eq!(hidden, ["addr", "identity", "token-file", "no-headers"]);
         assert!(hidden.iter().all(|long| AFTER_HELP.contains(&format!("--{long}"))));
     }
 

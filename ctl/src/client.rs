@@ -59,20 +59,13 @@ pub enum ConnectError {
         /// What the operating system said.
         cause: String,
     },
-    /// The token has characters that no header may carry; trying again does not help.
-    #[error("the token is not usable: it must be printable ASCII")]
-    InvalidToken,
 }
 
 /// Connects to a scheduler.
 ///
 /// # Errors
-/// [`ConnectError`] when nobody answers in time or the token cannot be sent.
-pub async fn connect(address: &Address, token: Option<&str>) -> Result<Clients, ConnectError> {
-    let credential = match token {
-        Some(token) => Credential::bearer(token).map_err(|_| ConnectError::InvalidToken)?,
-        None => Credential::none(),
-    };
+/// [`ConnectError`] when nobody answers in time.
+pub async fn connect(address: &Address, credential: Credential) -> Result<Clients, ConnectError> {
     let connection = transport::connect(address, credential).await.map_err(|error| {
         let (root, address) = (root_cause(&error), address.clone());
         let cause = root.to_string();

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// Environment variable that names the data directory.
 pub const DATA_DIR_VARIABLE: &str = "FLYBALL_DATA_DIR";
 
+/// Where `flyball node join` puts an identity, in a node's data directory.
+pub const IDENTITY: &str = "identity";
+
 /// The data directory: `$FLYBALL_DATA_DIR`, else `$XDG_DATA_HOME/flyball`, else
 /// `~/.local/share/flyball`. `None` when none of these variables is set.
 pub fn data_dir() -> Option<PathBuf> {

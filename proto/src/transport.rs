@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use flyball_pki::{LiveIdentity, Peer, PinnedRoot};
 use hyper_util::rt::TokioIo;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -17,13 +19,17 @@ use tonic::{Request, Status};
 pub enum Address {
     /// A Unix socket: `unix:///run/flyball/scheduler.sock` or a bare absolute path.
     Unix(PathBuf),
-    /// TCP without TLS, for loopback and trusted networks: `http://127.0.0.1:7420`.
+    /// TCP without TLS, for this machine's loopback: `http://127.0.0.1:7420`.
     Http(String),
+    /// TCP with TLS, both sides with certificates: `https://scheduler-1:7420`.
+    Https(String),
 }
 
 /// An address that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not an address: use unix:///path/to/scheduler.sock or http://host:port")]
+#[error(
+    "{found:?} is not an address: use unix:///path/to/scheduler.sock, https://host:port or http://127.0.0.1:port"
+)]
 pub struct InvalidAddress {
     /// What was given.
     pub found: String,
@@ -39,12 +45,26 @@ impl FromStr for Address {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(invalid()) };
         }
-        let host = text.strip_prefix("http://").ok_or_else(invalid)?.trim_end_matches('/');
+        let (scheme, host) = text.split_once("://").ok_or_else(invalid)?;
+        let host = host.trim_end_matches('/');
         let (name, port) = host.rsplit_once(':').ok_or_else(invalid)?;
         if name.is_empty() || port.parse::<u16>().is_err() || host.contains(['/', '@']) {
             return Err(invalid());
         }
-        Ok(Self::Http(format!("http://{host}")))
+        match scheme {
+            "http" => Ok(Self::Http(format!("http://{host}"))),
+            "https" => Ok(Self::Https(format!("https://{host}"))),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl Address {
+    /// Host and port of a TCP address.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        let (Self::Http(url) | Self::Https(url)) = self else { return None };
+        let (host, port) = url.split_once("://")?.1.rsplit_once(':')?;
+        Some((host, port.parse().ok()?))
     }
 }
 
@@ -52,14 +72,17 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Http(url) => f.write_str(url),
+            Self::Http(url) | Self::Https(url) => f.write_str(url),
         }
     }
 }
 
-/// A bearer token, put into every request.
+/// What a client shows of itself: a bearer token, put into every request, and an identity for TLS.
 #[derive(Clone, Default)]
-pub struct Credential(Option<MetadataValue<Ascii>>);
+pub struct Credential {
+    bearer: Option<MetadataValue<Ascii>>,
+    identity: Option<Arc<LiveIdentity>>,
+}
 
 /// A token that cannot be sent in a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,9 +90,20 @@ pub struct Credential(Option<MetadataValue<Ascii>>);
 pub struct InvalidToken;
 
 impl Credential {
-    /// No token: for Unix sockets, where the directory's permissions decide.
+    /// Nothing: for Unix sockets, where the directory's permissions decide.
     pub const fn none() -> Self {
-        Self(None)
+        Self { bearer: None, identity: None }
+    }
+
+    /// The same with an identity for TLS.
+    #[must_use]
+    pub fn with_identity(self, identity: Option<Arc<LiveIdentity>>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// The identity for TLS.
+    pub fn identity(&self) -> Option<&Arc<LiveIdentity>> {
+        self.identity.as_ref()
     }
 
     /// A bearer token; white space around it is dropped.
@@ -83,24 +117,26 @@ impl Credential {
         let mut value: MetadataValue<Ascii> =
             format!("Bearer {}", token.trim()).parse().map_err(|_| InvalidToken)?;
         value.set_sensitive(true);
-        Ok(Self(Some(value)))
+        Ok(Self { bearer: Some(value), identity: None })
     }
 
     /// The token itself, for a process of ours that has to show it too.
     pub fn token(&self) -> Option<&str> {
-        self.0.as_ref()?.to_str().ok()?.strip_prefix("Bearer ")
+        self.bearer.as_ref()?.to_str().ok()?.strip_prefix("Bearer ")
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Credential(***)" } else { "Credential(none)" })
+        let bearer = self.bearer.as_ref().map(|_| "***");
+        let identity = self.identity.as_ref().map(|identity| identity.dir());
+        f.debug_struct("Credential").field("bearer", &bearer).field("identity", &identity).finish()
     }
 }
 
 impl Interceptor for Credential {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
+        if let Some(value) = &self.bearer {
             request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
@@ -123,6 +159,7 @@ pub async fn connect(
 ) -> Result<Connection, tonic::transport::Error> {
     let channel = match address {
         Address::Http(url) => endpoint(Endpoint::from_shared(url.clone())?).connect().await?,
+        Address::Https(_) => encrypted(address, credential.identity.clone()).await?,
         Address::Unix(path) => {
             let path = path.clone();
             let dial = tower::service_fn(move |_| {
@@ -137,6 +174,64 @@ pub async fn connect(
         }
     };
     Ok(InterceptedService::new(channel, credential))
+}
+
+/// A channel over TLS. Each connection that it makes shows the identity as it is at that time.
+async fn encrypted(
+    address: &Address,
+    identity: Option<Arc<LiveIdentity>>,
+) -> Result<Channel, tonic::transport::Error> {
+    over_tls(address, move |host, port| {
+        let identity = identity.clone();
+        async move {
+            let Some(identity) = identity else {
+                let why = "an https:// address needs an identity to show: --identity DIR";
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+            };
+            flyball_pki::connect((&host, port), &identity, Peer::Scheduler).await
+        }
+    })
+    .await
+}
+
+/// A channel to a scheduler for whoever has no identity yet. Nothing secret may go over one without a
+/// pinned authority: it only serves to ask which authority there is.
+///
+/// # Errors
+/// The transport's error, e.g. that the other side is not of the pinned authority.
+pub async fn connect_to_join(
+    address: &Address,
+    root: Option<PinnedRoot>,
+) -> Result<Channel, tonic::transport::Error> {
+    over_tls(address, move |host, port| {
+        let root = root.clone();
+        async move {
+            match root {
+                Some(root) => flyball_pki::connect_trusting((&host, port), &root).await,
+                None => flyball_pki::connect_unverified((&host, port)).await,
+            }
+        }
+    })
+    .await
+}
+
+async fn over_tls<S, F>(
+    address: &Address,
+    dial: impl Fn(String, u16) -> F + Clone + Send + 'static,
+) -> Result<Channel, tonic::transport::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = std::io::Result<S>> + Send + 'static,
+{
+    let (host, port) = address.host_and_port().unwrap_or_default();
+    let host = host.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let dialled = dial(host.clone(), port);
+        async move { Ok::<_, std::io::Error>(TokioIo::new(dialled.await?)) }
+    });
+    // Plain to the library, because the connector encrypts.
+    let plain = address.to_string().replacen("https://", "http://", 1);
+    endpoint(Endpoint::from_shared(plain)?).connect_with_connector(connector).await
 }
 
 /// After so long without a word the other side is asked, and has as long again to answer: a worker
@@ -158,7 +253,9 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for text in ["unix:///run/x.sock", "http://127.0.0.1:7420", "http://[::1]:80"] {
+        let texts =
+            ["unix:///run/x.sock", "http://127.0.0.1:7420", "http://[::1]:80", "https://h:1"];
+        for text in texts {
             assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(text.to_owned()));
         }
     }
@@ -170,7 +267,8 @@ mod tests {
             "unix://relative",
             "http://host",
             "http://:80",
-            "https://x:1",
+            "https://x",
+            "ftp://x:1",
             "x:1",
             "http://a@b:1",
         ] {

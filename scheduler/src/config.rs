@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_core::ambient::Ambient;
+use flyball_pki::LiveIdentity;
 
 /// Where the state lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum StoreChoice {
     /// An etcd server inside this process, over a file in this directory.
     Embedded {
@@ -22,11 +24,13 @@ pub enum StoreChoice {
     Etcd {
         /// Its endpoints, e.g. `http://127.0.0.1:2379`.
         endpoints: Vec<String>,
+        /// What etcd is shown at `https://` endpoints.
+        identity: Option<Arc<LiveIdentity>>,
     },
 }
 
 /// Where a scheduler listens.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Listen {
     /// A socket of this user, in a directory of this user alone.
     Unix(PathBuf),
@@ -37,6 +41,13 @@ pub enum Listen {
         /// Bearer token; never empty.
         token: String,
     },
+    /// A TCP port with TLS: every caller must show a certificate, and is who that says.
+    Tls {
+        /// Address to bind; port 0 takes a free one.
+        addr: SocketAddr,
+        /// What the scheduler shows; a scheduler's identity.
+        identity: Arc<LiveIdentity>,
+    },
 }
 
 impl std::fmt::Debug for Listen {
@@ -44,6 +55,7 @@ impl std::fmt::Debug for Listen {
         match self {
             Self::Unix(path) => f.debug_tuple("Unix").field(path).finish(),
             Self::Tcp { addr, .. } => f.debug_struct("Tcp").field("addr", addr).finish(),
+            Self::Tls { addr, .. } => f.debug_struct("Tls").field("addr", addr).finish(),
         }
     }
 }

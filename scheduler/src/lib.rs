@@ -13,6 +13,7 @@ mod renewals;
 mod run;
 mod shell;
 mod stores;
+mod tls;
 
 pub use config::{Bound, Config, Listen, RunError, StoreChoice, ambient};
 pub use run::{run, run_over};

@@ -1,23 +1,28 @@
-//! Listeners: a socket of this user alone, or TCP behind a bearer token. Nothing listens without
-//! one of the two.
+//! Listeners: a socket of this user alone, TCP behind a bearer token, or TLS with certificates on both
+//! sides. Nothing listens without one of the three.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
+use flyball_core::identity::Identity;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::{Request, Status};
 
+use crate::access::AsOwner;
 use crate::config::{Listen, RunError};
+use crate::tls::Tls;
 
 /// Bound and not serving yet.
 pub(crate) enum Listener {
     Unix { listener: UnixListener, address: String },
     Tcp { listener: TcpListener, address: String, token: Token },
+    Tls { listener: TcpListener, address: String, tls: Tls },
 }
 
 impl Listener {
@@ -32,10 +37,22 @@ impl Listener {
             }
             Listen::Tcp { addr, token } => {
                 let token = Token::new(token)?;
-                let failed = |source| RunError::Listen { address: addr.to_string(), source };
-                let listener = TcpListener::bind(addr).await.map_err(failed)?;
-                let bound = listener.local_addr().map_err(failed)?;
+                let (listener, bound) = bind_tcp(*addr).await?;
                 Ok(Self::Tcp { listener, address: format!("http://{bound}"), token })
+            }
+            Listen::Tls { addr, identity } => {
+                let who =
+                    identity.identity().map_err(|error| RunError::Config(error.to_string()))?;
+                if !matches!(who, Identity::Scheduler(_)) {
+                    let why = format!(
+                        "{} is {who}, and only a scheduler may serve",
+                        identity.dir().display()
+                    );
+                    return Err(RunError::Config(why));
+                }
+                let (listener, bound) = bind_tcp(*addr).await?;
+                let tls = Tls::new(identity.clone(), false);
+                Ok(Self::Tls { listener, address: format!("https://{bound}"), tls })
             }
         }
     }
@@ -43,7 +60,9 @@ impl Listener {
     /// The address as clients write it.
     pub(crate) fn address(&self) -> &str {
         match self {
-            Self::Unix { address, .. } | Self::Tcp { address, .. } => address,
+            Self::Unix { address, .. } | Self::Tcp { address, .. } | Self::Tls { address, .. } => {
+                address
+            }
         }
     }
 
@@ -56,7 +75,11 @@ impl Listener {
         let served = match self {
             Self::Unix { listener, .. } => {
                 let incoming = UnixListenerStream::new(listener);
-                server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await
+                server()
+                    .layer(AsOwner)
+                    .add_routes(routes)
+                    .serve_with_incoming_shutdown(incoming, stop)
+                    .await
             }
             Self::Tcp { listener, token, .. } => {
                 let incoming = TcpListenerStream::new(listener).map(|stream| {
@@ -64,7 +87,13 @@ impl Listener {
                     stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
                 });
                 let check = InterceptorLayer::new(move |request| token.check(request));
-                let server = server().layer(check).add_routes(routes);
+                let server = server().layer(check).layer(AsOwner).add_routes(routes);
+                server.serve_with_incoming_shutdown(incoming, stop).await
+            }
+            Self::Tls { listener, tls, .. } => {
+                let incoming = ReceiverStream::new(tls.clone().incoming(listener));
+                let name = InterceptorLayer::new(move |request| tls.name(request));
+                let server = server().layer(name).add_routes(routes);
                 server.serve_with_incoming_shutdown(incoming, stop).await
             }
         };
@@ -78,6 +107,13 @@ fn server() -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(interval))
         .http2_keepalive_timeout(Some(interval / 2))
+}
+
+async fn bind_tcp(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |source| RunError::Listen { address: addr.to_string(), source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Binds in a directory that only this user can enter, and replaces a socket that nobody listens

@@ -61,8 +61,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let store = (opened.store.clone(), opened.name.clone());
     let built = Box::pin(build(&config, &addresses, store, &stop, &mut tasks)).await?;
-    let routes = api::routes(built.api).await.into_axum_router().layer(AsOwner);
-    let routes = tonic::service::Routes::from(routes);
+    let routes = api::routes(built.api).await;
     let mut servers = JoinSet::new();
     for listener in listeners {
         servers.spawn(listener.serve(routes.clone(), stop.clone().cancelled_owned()));

@@ -52,8 +52,8 @@ impl Opened {
 /// Opens or connects.
 pub(crate) async fn open(choice: &StoreChoice) -> Result<Opened, RunError> {
     match choice {
-        StoreChoice::Etcd { endpoints } => {
-            let store = Store::connect(endpoints).await?;
+        StoreChoice::Etcd { endpoints, identity } => {
+            let store = Store::connect_as(endpoints, identity.clone()).await?;
             let version = version(&store, &endpoints.join(", ")).await?;
             crate::diagnose::warn_of_version(&version);
             Ok(Opened { store, name: format!("etcd {version}"), server: None })

@@ -23,7 +23,7 @@ async fn shared_store() -> (Server, StoreChoice) {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let serving = tonic::transport::Server::builder().add_routes(server.routes());
     tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
-    (server, StoreChoice::Etcd { endpoints: vec![endpoint] })
+    (server, StoreChoice::Etcd { endpoints: vec![endpoint], identity: None })
 }
 
 async fn leads(scheduler: &Scheduler) -> bool {

@@ -10,4 +10,5 @@ mod lost_answers;
 mod sessions;
 mod setup;
 mod snapshot;
+mod tls;
 mod watch;

@@ -4,9 +4,12 @@
 
 use std::future::Future;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use flyball_pki::LiveIdentity;
 use flyball_proto::transport::{self, Address, Credential};
 use flyball_proto::v1::ReportGoneRequest;
 use flyball_proto::v1::sessions_client::SessionsClient;
@@ -31,6 +34,9 @@ const NOTE_BYTES_MAX: u64 = 64 * 1024;
 struct Note {
     schedulers: Vec<String>,
     token: Option<String>,
+    /// Directory of the identity to show; absolute.
+    #[serde(default)]
+    identity: Option<PathBuf>,
     node: String,
     incarnation: String,
     lease: i64,
@@ -55,6 +61,7 @@ pub(crate) fn provide(life: &Life, guard: &Guard, grant: &Grant) {
     let note = Note {
         schedulers: config.schedulers.iter().map(ToString::to_string).collect(),
         token: config.credential.token().map(str::to_owned),
+        identity: config.credential.identity().map(|identity| identity.dir().to_owned()),
         node: config.node.to_string(),
         incarnation: life.id.to_string(),
         lease: grant.lease,
@@ -124,6 +131,10 @@ async fn deliver(note: Note) -> Told {
         None => Ok(Credential::none()),
     };
     let Ok(credential) = credential else { return Told::GaveUp("a spoilt token".to_owned()) };
+    let credential = match note.identity.as_deref().map(LiveIdentity::open).transpose() {
+        Ok(identity) => credential.with_identity(identity.map(Arc::new)),
+        Err(error) => return Told::GaveUp(error.to_string()),
+    };
     let schedulers: Vec<Address> =
         note.schedulers.iter().filter_map(|address| address.parse().ok()).collect();
     let request =

@@ -55,6 +55,8 @@ struct Heart<'a> {
     /// Which of the schedulers is used; moves on when one does not answer.
     at: usize,
     connection: Option<SessionsClient<Connection>>,
+    /// The reading of the node's identity that the connection was made with.
+    shown: u64,
 }
 
 impl<'a> Heart<'a> {
@@ -68,6 +70,7 @@ impl<'a> Heart<'a> {
             tries: 0,
             at: 0,
             connection: None,
+            shown: 0,
         }
     }
 
@@ -120,7 +123,10 @@ impl<'a> Heart<'a> {
 
     async fn ask_once(&mut self) -> Answer {
         let config = &self.life.config;
-        if self.connection.is_none() {
+        // A renewed certificate is shown before the old one ends, not after an answer was missed.
+        let newest = config.credential.identity().map_or(0, |one| one.current().generation);
+        if self.connection.is_none() || newest != self.shown {
+            self.shown = newest;
             let address = &config.schedulers[self.at % config.schedulers.len()];
             match self.life.ground.connect(address, config.credential.clone()).await {
                 Ok(connection) => self.connection = Some(SessionsClient::new(connection)),

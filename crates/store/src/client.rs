@@ -2,6 +2,7 @@
 //! request was applied.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::{
@@ -12,6 +13,7 @@ use etcd_client::{
     Channel, Client, ClusterClient, ConnectOptions, Error as EtcdError, GetOptions, KvClient,
     LeaseClient, MaintenanceClient, Txn, WatchClient,
 };
+use flyball_pki::LiveIdentity;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Endpoint;
@@ -19,6 +21,7 @@ use tonic_prost::ProstCodec;
 
 use crate::error::StoreError;
 use crate::store::StoreOptions;
+use crate::tls;
 
 /// Longest answer that is decoded. A page of a snapshot is the largest one: [`PAGE_KEYS`] values
 /// of ordinary size, or at the very worst etcd's 1.5 MiB each.
@@ -56,6 +59,8 @@ pub(crate) struct Etcd {
     /// For keep-alives, which must not queue behind pages of a snapshot.
     lease_channel: Channel,
     timeout: Duration,
+    /// What other members are shown when they are asked.
+    identity: Option<Arc<LiveIdentity>>,
 }
 
 impl Etcd {
@@ -77,14 +82,21 @@ impl Etcd {
             lease: leases.lease_client(),
             lease_channel,
             timeout: options.request_timeout,
+            identity: None,
         })
     }
 
     /// Clients of the given endpoints, connected when first used.
     pub(crate) async fn connect(
         endpoints: &[String],
+        identity: Option<Arc<LiveIdentity>>,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
+        if endpoints.iter().any(|url| tls::is_encrypted(url)) {
+            let encrypted = tls::Encrypted::new(endpoints, identity.clone())?;
+            let made = Self::new(encrypted.channel()?, encrypted.channel()?, options).await?;
+            return Ok(Self { identity, ..made });
+        }
         let endpoints = endpoints.iter().map(|url| endpoint(url)).collect::<Result<Vec<_>, _>>()?;
         let connect = || match &endpoints[..] {
             [] => Err(StoreError::Refused { why: "no endpoint is given".to_owned() }),
@@ -182,6 +194,10 @@ impl Etcd {
         }
     }
 
+    pub(crate) fn identity(&self) -> Option<Arc<LiveIdentity>> {
+        self.identity.clone()
+    }
+
     pub(crate) fn watch_client(&self) -> WatchClient {
         self.watch.clone()
     }
@@ -242,11 +258,7 @@ fn lost_or(status: tonic::Status) -> Result<KeepAlive, StoreError> {
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, StoreError> {
-    if url.starts_with("https://") {
-        let why = format!("{url}: TLS to etcd is not built in; use http:// on a trusted network");
-        return Err(StoreError::Refused { why });
-    }
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, StoreError> {
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let endpoint = Endpoint::from_shared(full)
         .map_err(|error| StoreError::Refused { why: format!("{url}: {error}") })?;

@@ -1,9 +1,11 @@
 //! Looking at the store for its operator: members and their state, and how long leases and writes
 //! take now. Nothing here is state of Flyball, and nothing decides by it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::{PutOptions, Txn, TxnOp};
+use flyball_pki::LiveIdentity;
 
 use crate::client::{Etcd, KeepAlive};
 use crate::error::StoreError;
@@ -94,8 +96,9 @@ impl Store {
         for (at, member) in answer.members().iter().take(MEMBERS_MAX).enumerate() {
             let urls = member.client_urls().to_vec();
             let (id, name) = (member.id(), member.name().to_owned());
+            let identity = self.etcd.identity();
             asked.spawn(async move {
-                let status = if urls.is_empty() { None } else { Some(ask(&urls).await) };
+                let status = if urls.is_empty() { None } else { Some(ask(&urls, identity).await) };
                 (at, Member { id, name, urls, status })
             });
         }
@@ -142,10 +145,13 @@ impl Store {
     }
 }
 
-async fn ask(urls: &[String]) -> Result<StoreStatus, StoreError> {
+async fn ask(
+    urls: &[String],
+    identity: Option<Arc<LiveIdentity>>,
+) -> Result<StoreStatus, StoreError> {
     let options = StoreOptions { request_timeout: MEMBER_TIMEOUT, ..StoreOptions::default() };
     // One address is enough, and a connection of one's own says which member answered.
-    let etcd = Etcd::connect(&urls[..1], &options).await?;
+    let etcd = Etcd::connect(&urls[..1], identity, &options).await?;
     status_of(&etcd).await
 }
 

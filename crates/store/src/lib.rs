@@ -21,6 +21,7 @@ mod nodes;
 mod sessions;
 mod snapshot;
 mod store;
+mod tls;
 mod values;
 mod watch;
 

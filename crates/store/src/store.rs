@@ -6,6 +6,7 @@ use std::time::Duration;
 use etcd_client::{Channel, Compare, CompareOp, GetOptions, Txn, TxnOp};
 use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
+use flyball_pki::LiveIdentity;
 
 use crate::client::{Etcd, ranges};
 use crate::error::StoreError;
@@ -86,7 +87,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] for an endpoint that is no address.
     pub async fn connect(endpoints: &[String]) -> Result<Self, StoreError> {
-        let etcd = Etcd::connect(endpoints, &StoreOptions::default()).await?;
+        Self::connect_as(endpoints, None).await
+    }
+
+    /// Like [`Store::connect`]; `https://host:port` endpoints are shown this identity, as its files are
+    /// when a connection is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] also for endpoints of both kinds, and for encrypted ones without identity.
+    pub async fn connect_as(
+        endpoints: &[String],
+        identity: Option<Arc<LiveIdentity>>,
+    ) -> Result<Self, StoreError> {
+        let etcd = Etcd::connect(endpoints, identity, &StoreOptions::default()).await?;
         Ok(Self { etcd, events: Arc::default(), ambient: ambient() })
     }
 

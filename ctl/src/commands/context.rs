@@ -1,6 +1,10 @@
 //! What every verb that talks to a scheduler needs: flags, output, connection.
 
+use std::sync::Arc;
+
 use flyball_core::spec::DEFAULT_NAMESPACE;
+use flyball_pki::LiveIdentity;
+use flyball_proto::transport::Credential;
 use jiff::Timestamp;
 
 use crate::args::Global;
@@ -57,14 +61,13 @@ impl<'a> Context<'a> {
 
     /// Connects to this scheduler.
     pub(super) async fn clients_at(&self, address: &Address) -> Result<Clients, Failure> {
-        let token = self.token()?;
-        client::connect(address, token.as_deref()).await.map_err(|error| self.unreachable(&error))
+        let credential = self.credential()?;
+        client::connect(address, credential).await.map_err(|error| self.unreachable(&error))
     }
 
     fn unreachable(&self, error: &ConnectError) -> Failure {
         let failure = Failure::new("unreachable", error.to_string());
         match error {
-            ConnectError::InvalidToken => failure.exit(Exit::Auth),
             ConnectError::Denied { .. } => Failure { code: "not-allowed", ..failure }
                 .exit(Exit::Auth)
                 .hint("run this as the user whose scheduler it is: its socket is theirs alone")
@@ -76,6 +79,19 @@ impl<'a> Context<'a> {
                 .hint("start a control plane on this machine: flyball up")
                 .hint("or name the one to use: --addr ADDRESS, or FLYBALL_ADDR"),
         }
+    }
+
+    /// What is shown to the scheduler: the token and the identity asked for.
+    pub(super) fn credential(&self) -> Result<Credential, Failure> {
+        let unusable = |why: String| Failure::new("unauthenticated", why).exit(Exit::Auth);
+        let credential = match self.token()? {
+            Some(token) => Credential::bearer(&token)
+                .map_err(|error| unusable(format!("the token is not usable: {error}")))?,
+            None => Credential::none(),
+        };
+        let identity = self.global.identity.as_deref().map(LiveIdentity::open).transpose();
+        let identity = identity.map_err(|error| unusable(error.to_string()))?;
+        Ok(credential.with_identity(identity.map(Arc::new)))
     }
 
     /// The token from the flag's file, else from the environment.

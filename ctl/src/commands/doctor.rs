@@ -132,6 +132,7 @@ fn connected(address: &Address, info: &InfoResponse, took: Duration) -> Finding 
     let proof = match address {
         Address::Unix(_) => "the socket is open to this user",
         Address::Http(_) => "the token is accepted",
+        Address::Https(_) => "both sides have shown their certificates",
     };
     let tenths = took.as_micros() / 100;
     let answers = format!("answers in {}.{} ms, {proof}", tenths / 10, tenths % 10);

@@ -18,6 +18,7 @@ mod get;
 mod init;
 mod logs;
 mod mark;
+mod pki;
 mod schema;
 mod seal;
 mod target;
@@ -83,6 +84,8 @@ pub enum Verb {
         after_help = "Examples:\n  flyball audit --since 2h --result refused\n  flyball audit --who user:ada -n team -f\n  flyball audit verify"
     )]
     Audit(audit::Audit),
+    /// Make and replace certificates, for installations without an authority of their own.
+    Pki(pki::Pki),
     /// Look for what is wrong: schedulers, store, leases, nodes; or this host.
     #[command(
         after_help = "Examples:\n  flyball doctor\n  flyball doctor --local\n\nExit code 1 if something is an error."
@@ -166,6 +169,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Seal(verb) => verb.run(context).await,
         Verb::Auth(verb) => verb.run(context).await,
         Verb::Audit(verb) => verb.run(context).await,
+        Verb::Pki(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)

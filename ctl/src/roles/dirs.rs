@@ -1,8 +1,10 @@
 //! Directories and token files that only their user can read.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
+use flyball_pki::LiveIdentity;
 
 use crate::paths;
 
@@ -36,6 +38,15 @@ pub(super) fn private_dir(dir: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make {} private", dir.display()))?;
     }
     Ok(())
+}
+
+/// Opens an identity.
+pub(super) fn identity(dir: Option<PathBuf>) -> anyhow::Result<Option<Arc<LiveIdentity>>> {
+    let Some(dir) = dir else { return Ok(None) };
+    // Other processes of the role may have to find it from elsewhere.
+    let dir = dir.canonicalize().with_context(|| format!("--identity {}", dir.display()))?;
+    let identity = LiveIdentity::open(&dir).context("--identity")?;
+    Ok(Some(Arc::new(identity)))
 }
 
 /// Shortest token, in characters: 16 of base64 are 96 bits, beyond any guessing over a network.

@@ -33,6 +33,8 @@ pub(super) struct Plan {
     /// Further addresses for the scheduler to listen on, with the token file they require.
     pub(super) listen: Vec<Address>,
     pub(super) token_file: Option<PathBuf>,
+    /// What the scheduler shows on https:// addresses.
+    pub(super) identity: Option<PathBuf>,
 }
 
 /// The running processes.
@@ -67,6 +69,7 @@ impl Plan {
         }
         args.extend(self.listen.iter().map(|address| format!("--listen={address}")));
         args.extend(self.token_file.iter().map(|f| format!("--token-file={}", f.display())));
+        args.extend(self.identity.iter().map(|dir| format!("--identity={}", dir.display())));
         ChildSpec { name: "scheduler".to_owned(), args }
     }
 

@@ -64,7 +64,6 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new("runtime", format!("cannot start threads: {error}")))?;
-    let json = matches!(global.output, Format::Json);
     let ended = runtime.block_on(async {
         let telemetry = start_telemetry(&role)?;
         if !planted.is_empty() {
@@ -72,7 +71,7 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
             tracing::warn!("a build for tests, with planted bugs: {}", names.join(", "));
         }
         // On the heap: it holds the state of the largest role.
-        let ended = Box::pin(play(role, json, out)).await;
+        let ended = Box::pin(play(role, global, out)).await;
         telemetry.shutdown().await;
         ended
     });
@@ -86,12 +85,12 @@ fn ttl() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(TTL_SECONDS_MIN..=TTL_SECONDS_MAX)
 }
 
-async fn play(role: Role, json: bool, _out: &mut Out) -> anyhow::Result<()> {
+async fn play(role: Role, global: &Global, _out: &mut Out) -> anyhow::Result<()> {
     match role {
-        Role::Up(args) => up::run(args).await,
-        Role::Demo(args) => demo::run(args, json).await,
-        Role::Scheduler(args) => scheduler::run(args).await,
-        Role::Worker(args) => worker::run(args).await,
+        Role::Up(args) => up::run(args, global.identity.clone()).await,
+        Role::Demo(args) => demo::run(args, matches!(global.output, Format::Json)).await,
+        Role::Scheduler(args) => scheduler::run(args, global.identity.clone()).await,
+        Role::Worker(args) => worker::run(args, global.identity.clone()).await,
         Role::Guard | Role::ReportGone => Ok(()),
     }
 }

@@ -1,10 +1,13 @@
 //! `flyball scheduler`: the control plane's API and leader, on its own store or on etcd.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use flyball_pki::LiveIdentity;
 use flyball_proto::transport::Address;
 use flyball_scheduler::{Config, Listen, StoreChoice};
 
@@ -17,15 +20,22 @@ pub struct SchedulerArgs {
     /// Endpoints of an etcd cluster; without it the scheduler brings its own store
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd: Vec<String>,
+    /// Directory with ca.pem, cert.pem and key.pem to show to etcd at https:// endpoints
+    #[arg(long, value_name = "DIR", requires = "etcd")]
+    etcd_identity: Option<PathBuf>,
     /// Where the embedded store and the default socket are
     #[arg(long, value_name = "DIR", env = "FLYBALL_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Serve the embedded store to `etcdctl` too, on this Unix socket of yours alone
     #[arg(long, value_name = "PATH", env = "FLYBALL_STORE_SOCKET")]
     store_socket: Option<PathBuf>,
-    /// Addresses to listen on: unix:///path or http://host:port (TCP requires --token-file)
+    /// Addresses to listen on: unix:///path, https://address:port (requires --identity), or
+    /// http://127.0.0.1:port (requires --token-file)
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
+    /// Listen without TLS beyond this machine too: whoever can read the network can read the token
+    #[arg(long)]
+    allow_unencrypted: bool,
     /// File with the token that TCP clients must show
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -48,9 +58,9 @@ pub struct SchedulerArgs {
 }
 
 /// Runs the scheduler until it is asked to end.
-pub(super) async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = signals::shutdown(args.until_stdin_closes);
-    let config = config(args)?;
+    let config = config(args, identity)?;
     flyball_scheduler::run(config, shutdown, |bound| {
         tracing::info!(addresses = bound.addresses.join(", "), "listening");
     })
@@ -58,7 +68,7 @@ pub(super) async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
     .context("scheduler")
 }
 
-fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
+fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Config> {
     let token = args.token_file.as_deref().map(dirs::read_token).transpose()?;
     let mut addresses = args.listen;
     let mut data_dir = None;
@@ -73,9 +83,14 @@ fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
         Some(dir) if args.etcd.is_empty() => {
             StoreChoice::Embedded { dir: dir.join("store"), socket: args.store_socket }
         }
-        _ => StoreChoice::Etcd { endpoints: args.etcd },
+        _ => StoreChoice::Etcd {
+            endpoints: args.etcd,
+            identity: dirs::identity(args.etcd_identity).context("--etcd-identity")?,
+        },
     };
-    let listen = addresses.iter().map(|address| listen(address, token.as_deref()));
+    let identity = dirs::identity(identity)?;
+    let listening = Listening { token, identity, allow_unencrypted: args.allow_unencrypted };
+    let listen = addresses.iter().map(|address| listening.on(address));
     Ok(Config {
         store,
         listen: listen.collect::<anyhow::Result<_>>()?,
@@ -87,18 +102,44 @@ fn config(args: SchedulerArgs) -> anyhow::Result<Config> {
     })
 }
 
-fn listen(address: &Address, token: Option<&str>) -> anyhow::Result<Listen> {
-    match address {
-        Address::Unix(path) => Ok(Listen::Unix(path.clone())),
-        Address::Http(url) => {
-            let token = token.with_context(|| {
-                format!("listening on {url} requires --token-file: nothing listens without it")
-            })?;
-            let addr = url.trim_start_matches("http://");
-            let addr = addr.parse().with_context(|| {
-                format!("--listen {url}: give an IP address and a port, e.g. http://127.0.0.1:7420")
-            })?;
-            Ok(Listen::Tcp { addr, token: token.to_owned() })
+/// What listeners prove themselves with and ask for.
+struct Listening {
+    token: Option<String>,
+    identity: Option<Arc<LiveIdentity>>,
+    allow_unencrypted: bool,
+}
+
+impl Listening {
+    fn on(&self, address: &Address) -> anyhow::Result<Listen> {
+        let addr = || -> anyhow::Result<SocketAddr> {
+            let text = address.to_string();
+            let addr = text.split_once("://").map_or("", |(_, addr)| addr).parse();
+            addr.with_context(|| {
+                format!("--listen {text}: give an IP address and a port, e.g. https://0.0.0.0:7420")
+            })
+        };
+        match address {
+            Address::Unix(path) => Ok(Listen::Unix(path.clone())),
+            Address::Https(url) => {
+                let identity = self.identity.clone().with_context(|| {
+                    format!("listening on {url} requires --identity, a scheduler's: flyball pki issue --scheduler")
+                })?;
+                Ok(Listen::Tls { addr: addr()?, identity })
+            }
+            Address::Http(url) => {
+                let token = self.token.clone().with_context(|| {
+                    format!("listening on {url} requires --token-file: nothing listens without it")
+                })?;
+                let addr = addr()?;
+                anyhow::ensure!(
+                    addr.ip().is_loopback() || self.allow_unencrypted,
+                    "--listen {url} is not encrypted, and {} is not this machine's loopback: whoever can read \
+                     the network could read the token. Use https:// with --identity, or name the exception: \
+                     --allow-unencrypted",
+                    addr.ip()
+                );
+                Ok(Listen::Tcp { addr, token })
+            }
         }
     }
 }

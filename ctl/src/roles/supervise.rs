@@ -40,6 +40,8 @@ impl Role {
         let mut child = Command::new(program)
             .args(&spec.args)
             .arg("--until-stdin-closes")
+            // What it shows is said in its arguments; this one is for whoever calls the scheduler.
+            .env_remove("FLYBALL_IDENTITY")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file)

@@ -28,7 +28,8 @@ pub struct UpArgs {
     /// Use this etcd cluster instead of the embedded store
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd: Vec<String>,
-    /// Listen here too, e.g. http://127.0.0.1:7420 (TCP requires --token-file)
+    /// Listen here too: http://127.0.0.1:7420 (requires --token-file), or https://0.0.0.0:7420
+    /// (requires --identity)
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Address>,
     /// File with the token that TCP clients must show
@@ -43,7 +44,7 @@ pub struct UpArgs {
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until a signal; children that end are started again.
-pub(super) async fn run(args: UpArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: UpArgs, identity: Option<PathBuf>) -> anyhow::Result<()> {
     let plan = Plan {
         data_dir: dirs::data_dir(args.data_dir)?,
         workers: args.workers,
@@ -52,6 +53,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<()> {
         etcd: args.etcd,
         listen: args.listen,
         token_file: args.token_file,
+        identity,
     };
     let mut fleet = Fleet::start(plan).await?;
     announce(&fleet)?;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use flyball_core::identity::Identity;
 use flyball_core::ids::{NodeName, check_name};
 use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_core::node::{NodeFacts, Resources};
 use flyball_core::quantity::{ByteSize, CpuMillis};
+use flyball_pki::LiveIdentity;
 use flyball_proto::transport::{Address, Credential};
 use flyball_worker as worker;
 
@@ -19,13 +21,13 @@ use crate::paths;
 /// Options of `flyball worker`.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {
-    /// Schedulers to register with: unix:///path or http://host:port
+    /// Schedulers to register with: unix:///path, https://host:port or http://127.0.0.1:port
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     scheduler: Vec<Address>,
     /// File with the token to show to schedulers on TCP
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Name of this node; the host name if absent
+    /// Name of this node; if absent, that of its certificate, else the host name
     #[arg(long)]
     node: Option<String>,
     /// Where the node keeps clones, output and its lock
@@ -68,13 +70,17 @@ pub struct WorkerArgs {
 }
 
 /// Runs the worker until it is asked to end.
-pub(super) async fn run(args: WorkerArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<()> {
     let shutdown = signals::shutdown(args.until_stdin_closes);
-    worker::run(config(args)?, shutdown).await.context("worker")
+    worker::run(config(args, identity)?, shutdown).await.context("worker")
 }
 
-fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
-    let node = args.node.map_or_else(host_name, Ok)?;
+fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker::Config> {
+    // What `flyball node join` left in the data directory.
+    let joined = args.data_dir.as_ref().map(|dir| dir.join(paths::IDENTITY));
+    let identity = identity.or_else(|| joined.filter(|dir| dir.exists()));
+    let identity = dirs::identity(identity)?;
+    let node = node_name(args.node, identity.as_deref())?;
     check_name(&node).context("--node")?;
     let data_dir = match args.data_dir {
         Some(dir) => dirs::data_dir(Some(dir))?,
@@ -93,9 +99,14 @@ fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
             if let Some(address) = tcp {
                 anyhow::bail!("reaching {address} requires --token-file: nothing answers without");
             }
+            let tls = schedulers.iter().find(|address| matches!(address, Address::Https(_)));
+            if let (Some(address), None) = (tls, &identity) {
+                anyhow::bail!("reaching {address} requires --identity; get one: flyball node join");
+            }
             Credential::none()
         }
     };
+    let credential = credential.with_identity(identity);
     let capacity = Resources {
         cpu: args.cpu.unwrap_or_else(|| CpuMillis(all_cpus().0 / u64::from(args.share))),
         memory: args.memory.unwrap_or_else(|| ByteSize(all_memory().0 / u64::from(args.share))),
@@ -124,6 +135,19 @@ fn config(args: WorkerArgs) -> anyhow::Result<worker::Config> {
         pass_env,
         ref_prefix: args.ref_prefix,
     })
+}
+
+/// The name asked for, which has to be that of the certificate if there is one.
+fn node_name(asked: Option<String>, identity: Option<&LiveIdentity>) -> anyhow::Result<String> {
+    let Some(identity) = identity else { return asked.map_or_else(host_name, Ok) };
+    let (who, dir) = (identity.identity()?, identity.dir().display());
+    let Identity::Node(own) = who else {
+        anyhow::bail!("--identity {dir} is {who}, and only a node may be a worker");
+    };
+    if let Some(asked) = asked.filter(|asked| *asked != own.0) {
+        anyhow::bail!("--node {asked}, but the certificate in {dir} is of node {own}");
+    }
+    Ok(own.0)
 }
 
 /// The default, or less where it would eat more than an eighth of a short lease.

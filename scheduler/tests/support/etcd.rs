@@ -27,7 +27,10 @@ impl TestStore {
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("default={peer}")]);
         let etcd = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { choice: StoreChoice::Etcd { endpoints: vec![client] }, etcd: Some(etcd) }
+        Self {
+            choice: StoreChoice::Etcd { endpoints: vec![client], identity: None },
+            etcd: Some(etcd),
+        }
     }
 }
 

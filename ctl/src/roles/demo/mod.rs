@@ -72,6 +72,7 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         etcd: args.etcd,
         listen: Vec::new(),
         token_file: None,
+        identity: None,
     };
     // A shared etcd may hold other loops, also of other demos.
     let namespace = match plan.etcd.as_slice() {

@@ -1,0 +1,47 @@
+//! The accepting side of TLS.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::facts::{Facts, facts_of_der};
+use crate::live::LiveIdentity;
+
+/// Longest time that a peer may take to prove who it is.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// The accepting side of an encrypted connection.
+pub type ServerStream = TlsStream<TcpStream>;
+
+/// An encrypted connection.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The stream.
+    pub stream: ServerStream,
+    /// The peer's certificate, of an authority that we trust; `None` for a stranger.
+    pub peer: Option<Facts>,
+}
+
+/// Accepts a connection. A peer without a certificate is let in only where strangers may ask something,
+/// e.g. to join; one with a certificate of another authority never.
+///
+/// # Errors
+/// Whatever the peer does wrong; it concerns nobody else.
+pub async fn accept(
+    tcp: TcpStream,
+    identity: &LiveIdentity,
+    strangers: bool,
+) -> io::Result<Accepted> {
+    let loaded = identity.current();
+    let config =
+        if strangers { loaded.server_for_strangers.clone() } else { loaded.server.clone() };
+    let handshake = TlsAcceptor::from(config).accept(tcp);
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time");
+    let stream = tokio::time::timeout(HANDSHAKE_MAX, handshake).await.map_err(late)??;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = shown.map(|der| facts_of_der(der)).transpose().map_err(io::Error::other)?;
+    Ok(Accepted { stream, peer })
+}

@@ -1,0 +1,80 @@
+//! `flyball pki`: an authority of one's own, for those who have none, and what it issues.
+
+mod authority;
+mod issue;
+mod show;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use flyball_pki::PkiError;
+
+use super::context::Context;
+use crate::{Failure, Outcome, paths};
+
+/// Where the authority for etcd is, in the directory of the one for Flyball.
+const ETCD: &str = "etcd";
+
+/// Arguments of `pki`.
+#[derive(Debug, Clone, Args)]
+pub struct Pki {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Make two authorities: one for Flyball, and one for etcd, to which no worker's certificate opens.
+    #[command(after_help = "Example:\n  flyball pki init --dir /etc/flyball/pki")]
+    Init(authority::Init),
+    /// Issue a certificate with its key, as a directory for --identity or --etcd-identity.
+    #[command(
+        after_help = "Examples:\n  flyball pki issue --scheduler s1 --host s1.example,10.0.0.1 --out /etc/flyball/identity\n  flyball pki issue --user ada --out ~/.config/flyball/identity\n  flyball pki issue --etcd e1 --host 10.0.0.5 --out /etc/etcd/pki\n  flyball pki issue --etcd-client scheduler --out /etc/flyball/etcd-identity"
+    )]
+    Issue(issue::Issue),
+    /// Replace an authority: first a new one beside the old, then, with --retire, without it.
+    #[command(
+        after_help = "Examples:\n  flyball pki rotate\n  flyball pki rotate --retire\n  flyball pki rotate --etcd"
+    )]
+    Rotate(authority::Rotate),
+    /// Show what certificates say: files, or directories of identities and authorities.
+    #[command(after_help = "Example:\n  flyball pki show /etc/flyball/identity")]
+    Show(show::Show),
+}
+
+/// Where the authorities are.
+#[derive(Debug, Clone, Args)]
+struct Place {
+    /// Directory of the authorities [default: pki in the data directory].
+    #[arg(long, value_name = "DIR", env = "FLYBALL_PKI_DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn dir(&self) -> Result<PathBuf, Failure> {
+        let default = || paths::data_dir().map(|dir| dir.join("pki"));
+        let none = || Failure::usage("no directory is given: --dir, or FLYBALL_PKI_DIR");
+        self.dir.clone().or_else(default).ok_or_else(none)
+    }
+
+    /// The authority for Flyball, or that for etcd.
+    fn authority(&self, etcd: bool) -> Result<PathBuf, Failure> {
+        let dir = self.dir()?;
+        Ok(if etcd { dir.join(ETCD) } else { dir })
+    }
+}
+
+impl Pki {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
+        match self.command {
+            Command::Init(verb) => verb.run(context),
+            Command::Issue(verb) => verb.run(context),
+            Command::Rotate(verb) => verb.run(context),
+            Command::Show(verb) => verb.run(context),
+        }
+    }
+}
+
+fn failed(error: PkiError) -> Failure {
+    Failure::new("pki", error.to_string())
+}
