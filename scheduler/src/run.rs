@@ -152,10 +152,8 @@ async fn build(
     let (outboxes, findings) = (Outboxes::default(), Findings::default());
     let (sessions, policies) = (Sessions::default(), Policies::default());
     let leader_moved = Arc::new(Notify::new());
-    let ambient = config.ambient.clone();
-    let (core_task, core) =
-        Core::new(commits, lists, outboxes.clone(), emitter, stop.clone(), ambient);
-
+    let (stopped, ambient) = (stop.clone(), config.ambient.clone());
+    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter, stopped, ambient);
     let auditor = auditor(config, &store, &findings, tasks);
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));
