@@ -220,13 +220,19 @@ fn a_node_that_cannot_work_does_not_hold_its_loops() {
     block("n1").unwrap();
     assert!(cluster.cli(&["cordon", "n2"]).status.success());
     cluster.apply(&manifest("waits", &scratch(json!("touch x"), json!("test -e x"))));
-    // Not its fault, so it never fails; but it does not go round for ever either.
-    parked(&cluster, "waits", Reason::RunsLost, "the node failed");
+    // Not its fault, so it neither fails nor counts as lost; it waits, longer each time, and says why.
+    let status = cluster.wait("waits", "tried again", BOUND, |status| status.start_faults >= 2);
+    assert_eq!((status.phase.is_terminal(), status.runs_lost), (false, 0), "{status:#?}");
+    cluster.until("explain says why", BOUND, |cluster| {
+        let told = cluster.cli(&["explain", "waits"]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        (told.contains("n1 could not start") && told.contains("avoided for")).then_some(())
+    });
     assert!(cluster.cli(&["uncordon", "n2"]).status.success());
     for name in ["one", "two", "three"] {
         cluster.apply(&manifest(name, &scratch(json!("touch x"), json!("test -e x"))));
     }
-    for name in ["one", "two", "three"] {
+    for name in ["waits", "one", "two", "three"] {
         let status = ended(&cluster, name, Phase::Converged, Reason::None);
         assert_eq!(status.node.unwrap().as_str(), "n2");
     }

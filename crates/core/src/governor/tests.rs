@@ -568,3 +568,10 @@ fn a_memory_that_cannot_be_read_counts_as_none() {
         governor.on_repository_reached();
     }
 }
+
+#[test]
+fn stalled_iterations_are_told_as_remembered() {
+    let mut memory = Governor::restore(&spec(), &Value::Null).memory();
+    memory["stalled"] = 4.into();
+    assert_eq!(Governor::restore(&spec(), &memory).stalled(), 4);
+}

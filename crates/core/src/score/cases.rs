@@ -186,3 +186,35 @@ fn from_hex<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u64, String>,
         .collect::<Option<_>>()
         .ok_or_else(|| serde::de::Error::custom("not a list of case hashes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_start_up_to_a_characters_edge_and_ends_in_its_hash() {
+        let exact = "n".repeat(CASE_NAME_BYTES_MAX);
+        assert_eq!(shown_name(&exact), exact);
+        let start = CASE_NAME_BYTES_MAX - 20;
+        for pad in 0..4 {
+            // Four bytes each, so that the cut falls into the middle of one for most of the pads.
+            let name = "n".repeat(pad) + &"\u{1F980}".repeat(CASE_NAME_BYTES_MAX);
+            let shown = shown_name(&name);
+            let (kept, hash) = shown.split_once('…').unwrap();
+            assert!(kept.len() <= start && kept.len() + 4 > start, "{pad}: {}", kept.len());
+            assert!(name.starts_with(kept));
+            assert_eq!(hash, format!("{:016x}", fnv1a(name.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn exactly_as_many_cases_are_remembered_as_are_allowed() {
+        let mut seen = Seen::default();
+        let hashes = 0..CASES_MAX as u64 - 1;
+        seen.cases = hashes.map(|hash| (hash, String::new())).collect();
+        let passed = ["one", "two", "three"].map(str::to_owned);
+        let cases = Cases { passed: passed.into_iter().collect(), ..Cases::default() };
+        seen.update(&cases);
+        assert_eq!(seen.cases.len(), CASES_MAX);
+    }
+}

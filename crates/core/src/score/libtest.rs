@@ -256,3 +256,30 @@ fn strip_colours(line: &str) -> Cow<'_, str> {
     }
     Cow::Owned(plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_a_word_with_a_time_or_a_remark_and_no_sentence() {
+        for text in ["ok", " ok", "ok <0.003s>", "FAILED (time limit exceeded)"] {
+            assert!(verdict(text).is_some(), "{text}");
+        }
+        for text in ["ok then", "ok, then", "FAILED to open x", "FAILED, again"] {
+            assert!(verdict(text).is_none(), "{text}");
+        }
+        for text in ["ignored", "ignored, needs a network", "ignored <0.000s>"] {
+            assert!(matches!(verdict(text), Some(Verdict::Ignored)), "{text}");
+        }
+        assert!(verdict("ignored it all").is_none());
+    }
+
+    #[test]
+    fn a_running_line_has_a_number() {
+        assert!(is_running_line("running 3 tests") && is_running_line("running 1 test"));
+        for line in ["running  tests", "running some tests", "running 3x tests", "running 3"] {
+            assert!(!is_running_line(line), "{line}");
+        }
+    }
+}

@@ -273,6 +273,34 @@ fn an_invalid_expression_is_named_and_never_passes() {
 }
 
 #[test]
+fn the_names_of_failing_checks() {
+    let check = |name: &str, passed: bool| CheckResult {
+        name: name.to_owned(),
+        passed,
+        ..CheckResult::default()
+    };
+    assert_eq!(failing(&[check("a", true), check("b", false), check("c", false)]), ["b", "c"]);
+}
+
+#[test]
+fn an_end_is_conclusive_if_the_command_brought_it_about() {
+    for exit in
+        [ExitKind::Exited(0), ExitKind::Exited(3), ExitKind::Signaled(9), ExitKind::TimedOut]
+    {
+        assert!(exit.is_conclusive(), "{exit}");
+    }
+    let why = || "why".to_owned();
+    for exit in [
+        ExitKind::Killed,
+        ExitKind::GuardLost,
+        ExitKind::CouldNotStart(why()),
+        ExitKind::NoRoom(why()),
+    ] {
+        assert!(!exit.is_conclusive(), "{exit}");
+    }
+}
+
+#[test]
 fn distances_add_up() {
     let results = [once(&check(None), &BAD, ""), once(&libtest(), &OK, "test a ... ok")];
     assert_eq!(distance(&results), Distance::ONE);

@@ -199,3 +199,16 @@ fn blockers_name_both_entries_and_the_token() {
     index.insert(LoopUid::from("u1"), Token(9), &one("gpu:n/0"));
     assert!(index.is_free(&one("git:example.org/r/src/a")), "replaced, not added to");
 }
+
+#[test]
+fn every_branch_that_is_looked_at_is_counted() {
+    let set = |entry: &str| ResourceSet::from_canonical(&[entry]).unwrap();
+    let mut index = ClaimIndex::new();
+    for (id, entry) in [(1, "x:a/b/c"), (2, "x:a/b/d"), (3, "x:e")] {
+        index.insert(id, Token(1), &set(entry));
+    }
+    // The root, a, b and c.
+    assert_eq!(index.search(&set("x:a/b/c"), 9).1, 4);
+    // The root, and everything below it: a, b, c, d and e.
+    assert_eq!(index.search(&set("x:**"), 9).1, 6);
+}
