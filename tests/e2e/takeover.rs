@@ -11,9 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{
-    FINISH_ONE, ended, finish_list, healthy, list, manifest, parked, processes, scratch,
-};
+use crate::support::{FINISH_ONE, ended, finish_list, healthy, list, manifest, processes, scratch};
 
 /// Longest wait for anything here.
 const BOUND: Duration = Duration::from_secs(40);

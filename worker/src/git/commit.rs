@@ -3,6 +3,7 @@
 use flyball_core::resource::PinSet;
 
 use super::error::GitError;
+use super::objects::Object;
 use super::oid::Oid;
 use super::repo::RunRepo;
 use super::runner::{IDENTITY_EMAIL, IDENTITY_NAME};
@@ -47,10 +48,11 @@ impl RunRepo {
     /// # Errors
     /// `Local` if there is no such commit.
     pub async fn tree_of(&self, commit: &Oid) -> Result<Oid, GitError> {
-        self.call(["rev-parse", "--verify", "--quiet"])
-            .arg(format!("{commit}^{{tree}}"))
-            .oid()
-            .await
+        let object = self.object(commit).await?;
+        let tree = object.as_ref().and_then(Object::commit).map(|commit| commit.tree);
+        let is_tree = object.is_some_and(|object| object.kind == "tree");
+        let tree = tree.or_else(|| is_tree.then(|| commit.clone()));
+        tree.ok_or_else(|| GitError::local("cat-file", format!("{commit} is not a commit here")))
     }
 
     /// The first of these objects that is not a commit here; `None` if all are.
@@ -58,11 +60,12 @@ impl RunRepo {
     /// # Errors
     /// `Local`.
     pub async fn missing_commit(&self, commits: &[&Oid]) -> Result<Option<Oid>, GitError> {
-        let list: String = commits.iter().map(|commit| format!("{commit}\n")).collect();
-        let output = self.call(["cat-file", "--batch-check"]).stdin(list).ok().await?.text();
-        let mut kinds = output.lines().map(|line| line.split(' ').nth(1));
-        let missing = commits.iter().find(|_| kinds.next().flatten() != Some("commit"));
-        Ok(missing.map(|commit| (*commit).clone()))
+        for commit in commits {
+            if self.object(commit).await?.is_none_or(|object| object.kind != "commit") {
+                return Ok(Some((*commit).clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// True if `ancestor` is `commit` or one of its ancestors.

@@ -12,6 +12,7 @@ use flyball_core::record::{JournalEntry, JournalRecord, RECORD_VERSION};
 
 use super::error::{GitError, JournalError};
 use super::journal_ref::LoopRefs;
+use super::objects::Object;
 use super::oid::Oid;
 use super::push::{Pushed, RefUpdate};
 use super::repo::RunRepo;
@@ -82,6 +83,62 @@ impl Journal {
         let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
         journal.read().await?;
         Ok(journal)
+    }
+
+    /// Reads only the newest record at a tip that was fetched: all that a seal needs. The rest is to be read
+    /// with [`Journal::history`], e.g. while the seal is on its way, and added with [`Journal::add`].
+    ///
+    /// # Errors
+    /// As [`Journal::at`].
+    pub async fn at_last(
+        repo: &RunRepo,
+        refs: &LoopRefs,
+        tip: Option<Oid>,
+    ) -> Result<Self, JournalError> {
+        let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
+        if let Some(tip) = &journal.tip {
+            let found = repo.object(tip).await?;
+            let commit = found.as_ref().and_then(Object::commit).ok_or_else(|| {
+                GitError::local("read journal", format!("{tip} is not a commit here"))
+            })?;
+            let (_, body) = commit.message.split_once("\n\n").unwrap_or_default();
+            journal.records.push(parse(tip.as_str(), body, tip)?);
+        }
+        Ok(journal)
+    }
+
+    /// The newest records of the chain that ends in this commit, newest first.
+    ///
+    /// # Errors
+    /// As [`Journal::at`].
+    pub async fn history(repo: &RunRepo, tip: &Oid) -> Result<Vec<JournalRecord>, JournalError> {
+        let count = format!("-n{RECORDS_MAX}");
+        let options = [
+            "log",
+            "--first-parent",
+            "-z",
+            "--encoding=UTF-8",
+            &count,
+            "--format=%H%n%b",
+            tip.as_str(),
+        ];
+        let call = repo.call(options).stdout_bytes_max(RECORDS_BYTES_MAX);
+        let text = call.ok().await?.text();
+        let entries = text.split('\0').filter(|entry| !entry.trim().is_empty());
+        entries
+            .map(|entry| {
+                let (commit, body) = entry.trim_start().split_once('\n').unwrap_or((entry, ""));
+                parse(commit, body, tip)
+            })
+            .collect()
+    }
+
+    /// Adds older records to what is known: those of [`Journal::history`] at the tip that this was read
+    /// at. What is known already stays; after a seal that had to read again nothing is missing.
+    pub fn add(&mut self, history: Vec<JournalRecord>) {
+        let oldest = self.records.last().map_or(u64::MAX, |record| record.sequence);
+        self.records.extend(history.into_iter().filter(|record| record.sequence < oldest));
+        self.records.truncate(RECORDS_MAX);
     }
 
     /// The newest commit of the chain.
@@ -276,29 +333,19 @@ impl Journal {
 
     /// Reads the newest records of the chain.
     async fn read(&mut self) -> Result<(), JournalError> {
-        let Some(tip) = &self.tip else { return Ok(()) };
-        let count = format!("-n{RECORDS_MAX}");
-        let options = [
-            "log",
-            "--first-parent",
-            "-z",
-            "--encoding=UTF-8",
-            &count,
-            "--format=%H%n%b",
-            tip.as_str(),
-        ];
-        let call = self.repo.call(options).stdout_bytes_max(RECORDS_BYTES_MAX);
-        let text = call.ok().await?.text();
-        for entry in text.split('\0').filter(|entry| !entry.trim().is_empty()) {
-            let (commit, body) = entry.trim_start().split_once('\n').unwrap_or((entry, ""));
-            let record = serde_json::from_str(body).map_err(|error| JournalError::Corrupt {
-                commit: commit.trim().parse().unwrap_or_else(|_| tip.clone()),
-                message: error.to_string(),
-            })?;
-            self.records.push(record);
+        if let Some(tip) = &self.tip {
+            self.records = Self::history(&self.repo, tip).await?;
         }
         Ok(())
     }
+}
+
+/// A record from the body of its commit.
+fn parse(commit: &str, body: &str, tip: &Oid) -> Result<JournalRecord, JournalError> {
+    serde_json::from_str(body).map_err(|error| JournalError::Corrupt {
+        commit: commit.trim().parse().unwrap_or_else(|_| tip.clone()),
+        message: error.to_string(),
+    })
 }
 
 /// The checkpoint that a record vouches for.

@@ -46,6 +46,7 @@ mod files;
 mod final_clone;
 mod journal;
 mod journal_ref;
+mod objects;
 mod oid;
 mod push;
 mod rebase;

@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::Cache;
 use super::error::{GitError, checkout_failure};
 use super::files::{Kind, blocking, init_git_dir, remove_any, restore_config};
+use super::objects::{Object, Objects};
 use super::oid::Oid;
 use super::push::Doubt;
 use super::runner::{Call, Git};
@@ -41,6 +43,9 @@ pub enum Leftovers {
     Remove,
 }
 
+/// Worktrees that are as some tree or commit says already, and were not touched since.
+type Ahead = Arc<Mutex<Vec<(Place, Oid)>>>;
+
 /// The private repository of one run.
 #[derive(Debug, Clone)]
 pub struct RunRepo {
@@ -50,6 +55,9 @@ pub struct RunRepo {
     url: String,
     cache: Cache,
     doubt: Doubt,
+    objects: Objects,
+    /// What worktrees were made ahead of their use, see [`RunRepo::checkout_ahead`].
+    ahead: Ahead,
 }
 
 impl RunRepo {
@@ -79,6 +87,8 @@ impl RunRepo {
             url: cache.url().to_owned(),
             cache: cache.clone(),
             doubt,
+            objects: Objects::default(),
+            ahead: Ahead::default(),
         })
     }
 
@@ -137,6 +147,16 @@ impl RunRepo {
         self.git.call(&self.git_dir, args)
     }
 
+    /// Starts what reads objects, so that the first one is there at once.
+    pub async fn warm_up(&self) {
+        self.objects.warm_up(|| self.call(["cat-file", "--batch"]).command()).await;
+    }
+
+    /// Reads an object; `None` if it is not here.
+    pub(super) async fn object(&self, oid: &Oid) -> Result<Option<Object>, GitError> {
+        self.objects.read(oid, || self.call(["cat-file", "--batch"]).command()).await
+    }
+
     /// A call on a worktree with its private index.
     pub(super) fn call_in<const N: usize>(&self, place: Place, args: [&str; N]) -> Call<'_> {
         self.call(args).work_tree(&self.path(place), &self.index(place))
@@ -155,6 +175,9 @@ impl RunRepo {
         treeish: &Oid,
         leftovers: Leftovers,
     ) -> Result<(), GitError> {
+        if self.take_ahead(place).is_some_and(|there| there == *treeish) {
+            return Ok(());
+        }
         self.prepare(place).await?;
         match self.checkout_once(place, treeish, leftovers).await {
             Ok(()) => return Ok(()),
@@ -169,6 +192,22 @@ impl RunRepo {
         })
         .await?;
         self.checkout_once(place, treeish, leftovers).await
+    }
+
+    /// Makes a worktree ahead of the next [`RunRepo::checkout`], which has nothing to do then if it asks
+    /// for the same. To be called only where nothing else touches the worktree in between. A failure
+    /// is the next checkout's to find and to tell.
+    pub async fn checkout_ahead(&self, place: Place, treeish: &Oid) {
+        if self.checkout(place, treeish, Leftovers::KeepIgnored).await.is_ok() {
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            ahead.push((place, treeish.clone()));
+        }
+    }
+
+    fn take_ahead(&self, place: Place) -> Option<Oid> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = ahead.iter().position(|(there, _)| *there == place)?;
+        Some(ahead.swap_remove(at).1)
     }
 
     async fn checkout_once(

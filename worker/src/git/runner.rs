@@ -247,7 +247,8 @@ impl Call<'_> {
         Ok(output)
     }
 
-    fn command(&self) -> Command {
+    /// The process, to be started by somebody who talks to it for longer.
+    pub(super) fn command(&self) -> Command {
         let settings = &self.git.settings;
         let mut command = Command::new(&settings.program);
         command.env_clear();
@@ -303,8 +304,9 @@ impl Call<'_> {
 
 /// A started git, in a process group of its own. Dropped before it was waited for (time limit, too
 /// much output, cancelled caller) the whole group is killed: git starts helpers for transports.
-struct Running {
-    child: Child,
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) child: Child,
 }
 
 impl Running {

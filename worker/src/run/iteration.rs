@@ -48,8 +48,11 @@ impl Work {
         };
         let before = self.measure_checkpoint(run).await?;
         run.progress.activity = "agent".to_owned();
-        run.report(format!("iteration {number} begins at distance {}", before.distance)).await?;
+        run.report_ahead(format!("iteration {number} begins at distance {}", before.distance))
+            .await?;
         self.prepare_work(run).await?;
+        // Whoever is not the owner any more lets no agent act.
+        run.reported().await?;
         let work_dir = self.repo.path(Place::Work);
         let acted = run.act(&agent, &work_dir, number, &before, self.advise(advice)).await?;
         run.progress.activity = "verifying".to_owned();

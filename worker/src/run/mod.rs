@@ -7,6 +7,7 @@ mod halt;
 mod iteration;
 mod progress;
 mod proof;
+mod ready;
 mod repository;
 mod scratch;
 mod seal;
@@ -24,12 +25,13 @@ use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Outcome, Phase, Progress, Reason, Unsealed};
 use flyball_sandbox::{Guard, boottime};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use self::halt::Halt;
 use crate::config::Config;
 use crate::git::{Caches, Doubt, Owner, remove_any};
-use crate::link::{Link, RunId};
+use crate::link::{Link, Refused, RunId};
 use crate::logs::LogDir;
 use crate::runs::{Assignment, Stop};
 
@@ -64,6 +66,8 @@ struct Run {
     traceparent: String,
     /// About the pushes to the loop's own repository.
     doubt: Doubt,
+    /// The report that is on its way, if one is.
+    reports: JoinSet<Result<(), Refused>>,
 }
 
 /// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
@@ -130,6 +134,7 @@ impl Run {
             progress,
             traceparent,
             doubt: Doubt::default(),
+            reports: JoinSet::new(),
         }
     }
 
@@ -201,10 +206,32 @@ impl Run {
 
     /// Makes progress durable; halts silently when this worker is not the owner any more.
     async fn report(&mut self, event: String) -> Result<(), Halt> {
+        self.report_ahead(event).await?;
+        self.reported().await
+    }
+
+    /// Sends progress without waiting for its answer, once that of the report before is there: they stay
+    /// in order. [`Run::reported`] waits for it.
+    async fn report_ahead(&mut self, event: String) -> Result<(), Halt> {
+        self.reported().await?;
         self.progress.run_ms = self.run_ms();
         progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
-        let report = self.context.link.update(&self.id, &self.progress, event);
-        report.await.map_err(|refused| Halt::Silent(refused.to_string()))
+        let (link, id, progress) =
+            (self.context.link.clone(), self.id.clone(), self.progress.clone());
+        self.reports.spawn(async move { link.update(&id, &progress, event).await });
+        Ok(())
+    }
+
+    /// Everything reported so far is durable; halts silently when this worker is not the owner any more.
+    async fn reported(&mut self) -> Result<(), Halt> {
+        while let Some(answer) = self.reports.join_next().await {
+            match answer {
+                Ok(Ok(())) => {}
+                Ok(Err(refused)) => return Err(Halt::Silent(refused.to_string())),
+                Err(broken) => return Err(Halt::node_fault(&format!("a report broke: {broken}"))),
+            }
+        }
+        Ok(())
     }
 
     async fn finish(mut self, end: Result<Outcome, Halt>) {
@@ -216,6 +243,8 @@ impl Run {
                 return;
             }
         };
+        // If it is refused so is the end, which then says so.
+        let _ = self.reported().await;
         tracing::info!(
             run = %self.id.key, token = %self.id.token, phase = %outcome.phase,
             reason = ?outcome.reason, "ends: {}", outcome.message

@@ -3,7 +3,7 @@
 use flyball_core::governor::{Next, Observation};
 use flyball_core::planted::{self, Bug};
 use flyball_core::record::JournalEntry;
-use flyball_core::resource::{EntryError, PathSet, PinSet, RepoId, ResourceSet, canonical_repo_id};
+use flyball_core::resource::{PathSet, PinSet, RepoId, canonical_repo_id};
 use flyball_core::spec::{GitWorkspace, LoopSpec, Owns};
 use flyball_core::status::{Outcome, Phase, Reason};
 
@@ -11,6 +11,7 @@ use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
 use super::progress;
+use super::ready::{Expected, bounds, start};
 use crate::git::{
     Journal, JournalError, Leftovers, LoopRefs, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
 };
@@ -102,25 +103,35 @@ impl Work {
                 &run.context.installation,
                 &run.id.uid,
             );
-            let (base_ref, fetched) = cache.fetch_start(&source.reference, &refs).await?;
+            let repo = RunRepo::create_with(&cache, &run.dir, run.doubt.clone()).await?;
+            let fetched = cache.fetch_start(&source.reference, &refs);
+            let (fetched, ()) = tokio::join!(fetched, repo.warm_up());
+            let (base_ref, fetched) = fetched?;
             let tip = fetched
                 .base
                 .ok_or_else(|| crate::git::GitError::MissingRef { reference: base_ref.clone() })?;
-            let repo = RunRepo::create_with(&cache, &run.dir, run.doubt.clone()).await?;
             Ok((repo, refs, base_ref, tip, fetched.journal))
         };
         let (repo, refs, base_ref, tip, last) = opened.await.map_err(git)?;
         let owner = run.owner();
         let governor = &mut run.governor;
-        let mut journal = Journal::at(&repo, &refs, last)
+        let mut journal = Journal::at_last(&repo, &refs, last.clone())
             .await
             .map_err(|error| Halt::of_journal(error, governor))?;
         // Sealed before it is believed: until then an owner that was replaced may still append.
         let known = run.progress.base.clone().and_then(|base| base.parse().ok());
         let from = known.unwrap_or_else(|| tip.clone());
-        if !planted::is(Bug::NoSeal) {
-            journal.seal(&owner, &from).await.map_err(|error| Halt::of_journal(error, governor))?;
-        }
+        let older = journal.last().filter(|last| last.sequence > 1).and(last);
+        let expected = Expected::of(&run.progress, &run.spec, &tip);
+        let seal = async {
+            match planted::is(Bug::NoSeal) {
+                true => Ok(()),
+                false => journal.seal(&owner, &from).await.map(drop),
+            }
+        };
+        let (sealed, history) = tokio::join!(seal, expected.make_ready(&repo, older.as_ref()));
+        let history = sealed.and(history).map_err(|error| Halt::of_journal(error, governor))?;
+        journal.add(history);
         progress::catch_up(&mut run.progress, journal.records(), run.generation);
         let (base, checkpoint) = start(run, &repo, tip.clone()).await?;
         run.governor.on_repository_reached();
@@ -144,7 +155,8 @@ impl Work {
         run.progress.base = Some(work.base.to_string());
         let fresh = run.progress.iterations == 0 && work.checkpoint == work.base;
         let verb = if fresh { "starts" } else { "goes on" };
-        run.report(format!("{verb} at {}", short(&work.checkpoint))).await?;
+        // Nothing of the start depends on the answer; it is there before the agent acts.
+        run.report_ahead(format!("{verb} at {}", short(&work.checkpoint))).await?;
         Ok(work)
     }
 
@@ -348,35 +360,6 @@ impl Work {
             Ok(_) => Ok(outcome),
         }
     }
-}
-
-/// The base and the checkpoint to go on from: the tip itself while nothing has been accepted.
-async fn start(run: &Run, repo: &RunRepo, tip: Oid) -> Result<(Oid, Oid), Halt> {
-    let parse = |commit: &Option<String>| commit.as_ref().and_then(|text| text.parse::<Oid>().ok());
-    let (base, checkpoint) = (parse(&run.progress.base), parse(&run.progress.checkpoint));
-    let (Some(base), Some(checkpoint)) = (base, checkpoint) else {
-        return Ok((tip.clone(), tip));
-    };
-    match repo.missing_commit(&[&base, &checkpoint]).await {
-        Ok(None) => Ok((base, checkpoint)),
-        Ok(Some(commit)) => Err(Halt::hold(format!(
-            "CheckpointMissing: {} is not in the repository any more, and the accepted work with it; \
-             a changed spec starts over",
-            short(&commit)
-        ))),
-        Err(error) => Err(Halt::node_fault(&error.to_string())),
-    }
-}
-
-/// What may be changed and what is pinned.
-fn bounds(run: &Run, source: &Source) -> Result<(PathSet, PinSet), Halt> {
-    let invalid = |errors: Vec<EntryError>| {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Halt::failed(Reason::InvalidWork, errors.join("; "))
-    };
-    let pins = PinSet::parse(&run.spec.pins).map_err(invalid)?;
-    let set = ResourceSet::parse(&source.owns, Some(&source.id)).map_err(invalid)?;
-    Ok((set.git_patterns(&source.id), pins))
 }
 
 /// The first digits of a commit, for people.
