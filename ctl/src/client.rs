@@ -9,6 +9,7 @@ use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::nodes_client::NodesClient;
+use flyball_proto::v1::secrets_client::SecretsClient;
 use flyball_proto::v1::server_client::ServerClient;
 
 use crate::paths;
@@ -36,6 +37,8 @@ pub struct Clients {
     pub access: AccessClient<Connection>,
     /// Who did what.
     pub audit: AuditClient<Connection>,
+    /// Secrets.
+    pub secrets: SecretsClient<Connection>,
     /// The server itself.
     pub server: ServerClient<Connection>,
 }
@@ -89,6 +92,7 @@ impl Clients {
             access: AccessClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             audit: AuditClient::new(connection.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
+            secrets: SecretsClient::new(connection.clone()),
             server: ServerClient::new(connection),
         }
     }

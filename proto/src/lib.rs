@@ -19,3 +19,15 @@ pub use prost::Message;
 pub mod v1 {
     tonic::include_proto!("flyball.v1");
 }
+
+impl std::fmt::Debug for v1::SetSecretRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SetSecretRequest({}/{}, ***)", self.namespace, self.name)
+    }
+}
+
+impl std::fmt::Debug for v1::FetchedSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FetchedSecret({}, ***)", self.name)
+    }
+}

@@ -8,6 +8,8 @@ use std::time::Duration;
 use flyball_core::ambient::Ambient;
 use flyball_pki::LiveIdentity;
 
+use crate::secrets::SecretKeys;
+
 /// Where the state lives.
 #[derive(Debug, Clone)]
 pub enum StoreChoice {
@@ -77,6 +79,8 @@ pub struct Config {
     pub session_ttl: Option<Duration>,
     /// Time to live of the leader's lease: how long a dead leader blocks the next one.
     pub election_ttl: Duration,
+    /// What seals secrets; without it there are none.
+    pub secret_keys: Option<SecretKeys>,
     /// Where times for people, ids and jitter come from.
     pub ambient: Ambient,
 }
@@ -96,6 +100,7 @@ impl Config {
             advertise: None,
             session_ttl: None,
             election_ttl: Duration::from_secs(5),
+            secret_keys: None,
             ambient: ambient(),
         }
     }

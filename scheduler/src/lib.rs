@@ -11,9 +11,11 @@ mod listen;
 pub mod reactor;
 mod renewals;
 mod run;
+mod secrets;
 mod shell;
 mod stores;
 mod tls;
 
 pub use config::{Bound, Config, Listen, RunError, StoreChoice, ambient};
 pub use run::{run, run_over};
+pub use secrets::{KeyFileError, SecretKeys};

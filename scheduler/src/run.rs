@@ -143,17 +143,16 @@ async fn build(
     tasks: &mut JoinSet<()>,
 ) -> Result<Built, RunError> {
     let installation = store.installation().await?;
-    let (commits, commit_requests) = mpsc::unbounded_channel();
-    let (lists, list_requests) = mpsc::unbounded_channel();
+    let ((commits, commit_requests), (lists, list_requests)) =
+        (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let (leading, leadership) = watch::channel(None);
     let (fenced_sender, fenced) = mpsc::channel(FENCED_MAX);
-    let (emitter, event_queue) = Emitter::new();
-    let (submitter, submit_queue) = Submitter::new();
+    let ((emitter, event_queue), (submitter, submit_queue)) = (Emitter::new(), Submitter::new());
     let (outboxes, findings) = (Outboxes::default(), Findings::default());
     let (sessions, policies) = (Sessions::default(), Policies::default());
-    let leader_moved = Arc::new(Notify::new());
-    let (stopped, ambient) = (stop.clone(), config.ambient.clone());
-    let (core_task, core) = Core::new(commits, lists, outboxes.clone(), emitter, stopped, ambient);
+    let (leader_moved, ambient) = (Arc::new(Notify::new()), config.ambient.clone());
+    let (core_task, core) =
+        Core::new(commits, lists, outboxes.clone(), emitter, stop.clone(), ambient);
     let auditor = auditor(config, &store, &findings, tasks);
     tasks.spawn(core_task.run());
     tasks.spawn(events::write(store.clone(), event_queue));
@@ -201,6 +200,7 @@ async fn build(
         doctor: Arc::new(doctor(config)),
         policies,
         auditor,
+        secret_keys: config.secret_keys.clone(),
     };
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })

@@ -66,6 +66,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("x509-parser", &["flyball-pki"]),
     ("regex", &["flyball-core", SUITES]),
     ("schemars", &["flyball-core"]),
+    ("hpke", &["flyball-scheduler"]),
     ("sha2", &["flyball-core"]),
     ("strsim", &["flyball-core"]),
     ("todc-utils", &[SUITES]),
@@ -83,6 +84,7 @@ const CORE_MAY_USE: &[&str] = &[
     "sha2",
     "strsim",
     "thiserror",
+    "zeroize",
 ];
 
 /// Dependencies between our crates that the table does not allow.

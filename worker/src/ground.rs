@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use flyball_core::ids::InstallationId;
+use flyball_core::ids::{Incarnation, InstallationId};
 use flyball_core::lease::BootInstant;
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::LogRequest;
@@ -101,6 +101,7 @@ pub(crate) struct Processes {
     pub(crate) link: Arc<Link>,
     pub(crate) logs: LogDir,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) incarnation: Incarnation,
 }
 
 impl Execute for Processes {
@@ -117,6 +118,7 @@ impl Execute for Processes {
             logs: self.logs.clone(),
             caches: self.caches.clone(),
             installation,
+            incarnation: self.incarnation.clone(),
             stop,
         };
         Box::pin(run::execute(context, assignment))

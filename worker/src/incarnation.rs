@@ -110,6 +110,7 @@ impl Life {
             link: link.clone(),
             logs: LogDir::new(&config.data_dir),
             caches: Arc::new(Caches::new(git, config.data_dir.join("cache"))?),
+            incarnation: id.clone(),
         };
         let runs = Arc::new(Runs::new(Arc::new(processes)));
         let (ground, deadline) = (Arc::new(Machine), Arc::new(guard.extender()));

@@ -73,12 +73,27 @@ pub struct LoopSpec {
     /// The program that makes one change per iteration. Without it the loop only observes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentSpec>,
+    /// Secrets of the loop's namespace, each handed to the steps that are named and shown nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretSpec>,
     /// Bounds and damping.
     #[serde(default)]
     pub governor: GovernorSpec,
     /// Delete the loop this long after it finished; kept for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Span>,
+}
+
+/// A secret and who gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretSpec {
+    /// Its name, as in `flyball secret set`.
+    pub name: String,
+    /// Who gets it: agent, or check/NAME.
+    pub to: Vec<String>,
+    /// The environment variable that holds it there.
+    pub env: String,
 }
 
 /// Where the work lives.

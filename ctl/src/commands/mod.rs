@@ -21,6 +21,7 @@ mod mark;
 mod pki;
 mod schema;
 mod seal;
+mod secret;
 mod target;
 mod validate;
 mod version;
@@ -79,6 +80,8 @@ pub enum Verb {
     Seal(seal::Seal),
     /// Say who the scheduler takes you for, and what you may do.
     Auth(auth::Auth),
+    /// Store values for agents and checks, sealed; none is ever shown.
+    Secret(secret::Secret),
     /// Show who changed what, or was refused to.
     #[command(
         after_help = "Examples:\n  flyball audit --since 2h --result refused\n  flyball audit --who user:ada -n team -f\n  flyball audit verify"
@@ -170,6 +173,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Auth(verb) => verb.run(context).await,
         Verb::Audit(verb) => verb.run(context).await,
         Verb::Pki(verb) => verb.run(context).await,
+        Verb::Secret(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)

@@ -1,7 +1,7 @@
 //! `flyball scheduler`: the control plane's API and leader, on its own store or on etcd.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use flyball_pki::LiveIdentity;
 use flyball_proto::transport::Address;
-use flyball_scheduler::{Config, Listen, StoreChoice};
+use flyball_scheduler::{Config, Listen, SecretKeys, StoreChoice};
 
 use super::{dirs, signals};
 use crate::paths;
@@ -42,6 +42,10 @@ pub struct SchedulerArgs {
     /// Address that workers are sent to; the first of --listen if absent
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<Address>,
+    /// File with the key that seals secrets, the same for all schedulers; made if it does not exist [default: secrets.key
+    /// in the data directory, with the embedded store]
+    #[arg(long, value_name = "FILE")]
+    secrets_key: Option<PathBuf>,
     /// Name of this scheduler among others; random if absent
     #[arg(long)]
     id: Option<String>,
@@ -79,6 +83,8 @@ fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Conf
         }
         data_dir = Some(dir);
     }
+    let own = data_dir.as_ref().filter(|_| args.etcd.is_empty()).map(|dir| dir.join("secrets.key"));
+    let secret_keys = args.secrets_key.or(own).map(|path| secret_keys(&path)).transpose()?;
     let store = match data_dir {
         Some(dir) if args.etcd.is_empty() => {
             StoreChoice::Embedded { dir: dir.join("store"), socket: args.store_socket }
@@ -98,8 +104,18 @@ fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Conf
         advertise: args.advertise.map(|address| address.to_string()),
         session_ttl: args.session_ttl.map(|ttl| Duration::from_secs(ttl.unsigned_abs())),
         election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
+        secret_keys,
         ambient: flyball_scheduler::ambient(),
     })
+}
+
+/// Reads the key file, or makes it where there is none.
+fn secret_keys(path: &Path) -> anyhow::Result<SecretKeys> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("--secrets-key {}", path.display()))?;
+    }
+    Ok(SecretKeys::at(path)?)
 }
 
 /// What listeners prove themselves with and ask for.

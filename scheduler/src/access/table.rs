@@ -68,6 +68,10 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Access/DeleteBinding": Delete RoleBindings, target::delete_binding, Before;
     "/flyball.v1.Audit/List": List Audit, target::list_audit, No;
     "/flyball.v1.Audit/Verify": Verify Audit, target::all_namespaces, No;
+    "/flyball.v1.Secrets/Set": Apply Secrets, target::set_secret, Before;
+    "/flyball.v1.Secrets/List": List Secrets, target::list_secrets, No;
+    "/flyball.v1.Secrets/Delete": Delete Secrets, target::delete_secret, Before;
+    "/flyball.v1.Secrets/Fetch": Fetch Secrets, target::fetch_secrets, Before;
     "/flyball.v1.Server/Info": Get Schedulers, target::open, No;
     "/flyball.v1.Server/Diagnose": Diagnose Schedulers, target::installation, No;
     "/grpc.health.v1.Health/Check": Get Schedulers, target::open, No;

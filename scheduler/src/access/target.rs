@@ -77,6 +77,27 @@ pub(super) fn list_audit(bytes: &[u8]) -> Found {
     Ok(all(read::<v1::ListAuditRequest>(bytes)?.namespace))
 }
 
+pub(super) fn set_secret(bytes: &[u8]) -> Found {
+    let request: v1::SetSecretRequest = read(bytes)?;
+    Ok(one(request.namespace, request.name))
+}
+
+pub(super) fn list_secrets(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListSecretsRequest>(bytes)?.namespace))
+}
+
+pub(super) fn delete_secret(bytes: &[u8]) -> Found {
+    let request: v1::DeleteSecretRequest = read(bytes)?;
+    Ok(one(request.namespace, request.name))
+}
+
+/// As the node; for which loop is the object's name in the trail.
+pub(super) fn fetch_secrets(bytes: &[u8]) -> Found {
+    let request: v1::FetchSecretsRequest = read(bytes)?;
+    let name = format!("{}/{}", request.namespace, request.r#loop);
+    Ok(Target { name, ..as_node(request.node) })
+}
+
 pub(super) fn apply_loop(bytes: &[u8]) -> Found {
     let request: v1::ApplyRequest = read(bytes)?;
     let (namespace, name) = metadata(&request.manifest_json)?;

@@ -16,6 +16,7 @@ mod marks;
 mod nodes;
 mod reports;
 mod seals;
+mod secrets;
 mod server;
 mod sessions;
 mod watching;
@@ -32,6 +33,7 @@ use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
 use flyball_proto::v1::nodes_server::NodesServer;
+use flyball_proto::v1::secrets_server::SecretsServer;
 use flyball_proto::v1::server_server::ServerServer;
 use flyball_proto::v1::sessions_server::SessionsServer;
 use flyball_store::{Leadership, Store};
@@ -41,6 +43,7 @@ use tonic::service::Routes;
 use crate::access::{Guard, GuardedRoutes, Policies};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
+use crate::secrets::SecretKeys;
 use crate::shell::Handle;
 use crate::shell::auditor::Auditor;
 use crate::shell::known::Sessions;
@@ -73,6 +76,8 @@ pub(crate) struct Api {
     pub(crate) policies: Policies,
     /// Who did what.
     pub(crate) auditor: Auditor,
+    /// What seals and opens secrets, if there is something.
+    pub(crate) secret_keys: Option<SecretKeys>,
 }
 
 /// What does not change while the process lives.
@@ -111,6 +116,7 @@ pub(crate) async fn routes(api: Api) -> Routes {
         .with(LogsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AuditServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(SecretsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),

@@ -147,6 +147,19 @@ impl Guard {
     /// # Errors
     /// See [`SpawnError`]; nothing of the step ran.
     pub fn spawn(&self, step: Step) -> Result<StepHandle, SpawnError> {
+        self.spawn_redacting(step, Vec::new())
+    }
+
+    /// Like [`Guard::spawn`], with values (name, value) that are taken out of the output before any of it
+    /// is written.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]; nothing of the step ran.
+    pub fn spawn_redacting(
+        &self,
+        step: Step,
+        secrets: Vec<(String, String)>,
+    ) -> Result<StepHandle, SpawnError> {
         match self.line.page.permit() {
             Permit::Until(_) => {}
             Permit::None => return Err(SpawnError::NoDeadline),
@@ -170,6 +183,7 @@ impl Guard {
             cwd: step.cwd,
             env: step.env,
             output_bytes_max: step.output_bytes_max,
+            secrets,
             timeout_ms: u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX),
         });
         tracing::debug!(step = id, label = step.label, "step");

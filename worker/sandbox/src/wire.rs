@@ -53,6 +53,9 @@ pub(crate) struct SpawnOrder {
     pub(crate) cwd: PathBuf,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) output_bytes_max: u64,
+    /// Names and values to take out of the output.
+    #[serde(default)]
+    pub(crate) secrets: Vec<(String, String)>,
     pub(crate) timeout_ms: u64,
 }
 

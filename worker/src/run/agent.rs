@@ -68,7 +68,9 @@ impl Run {
             .await?;
         let report = read_report(&files.report)
             .unwrap_or_else(|wrong| Some(Report { note: wrong, claim: Claim::None }));
-        let report = report.unwrap_or_default();
+        let mut report = report.unwrap_or_default();
+        // An agent may repeat what it was given; its note goes into the journal and the status.
+        report.note = self.secrets.redact(&report.note);
         Ok(Acted {
             hint: hint(report.claim, &report.note),
             note: tail(&report.note, NOTE_BYTES_MAX).to_owned(),

@@ -11,6 +11,7 @@ mod ready;
 mod repository;
 mod scratch;
 mod seal;
+mod secrets;
 mod steps;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_core::governor::Governor;
-use flyball_core::ids::InstallationId;
+use flyball_core::ids::{Incarnation, InstallationId};
 use flyball_core::lease::BootInstant;
 use flyball_core::score::CaseMemory;
 use flyball_core::spec::LoopSpec;
@@ -43,6 +44,7 @@ pub(crate) struct RunContext {
     pub(crate) logs: LogDir,
     pub(crate) caches: Arc<Caches>,
     pub(crate) installation: InstallationId,
+    pub(crate) incarnation: Incarnation,
     pub(crate) stop: watch::Receiver<Stop>,
 }
 
@@ -68,6 +70,8 @@ struct Run {
     doubt: Doubt,
     /// The report that is on its way, if one is.
     reports: JoinSet<Result<(), Refused>>,
+    /// What steps are handed and what no output may hold.
+    secrets: secrets::Secrets,
 }
 
 /// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
@@ -135,12 +139,14 @@ impl Run {
             traceparent,
             doubt: Doubt::default(),
             reports: JoinSet::new(),
+            secrets: secrets::Secrets::default(),
         }
     }
 
     async fn drive(&mut self) -> Result<Outcome, Halt> {
         self.make_dirs()?;
         seal::seal_unsealed(self).await?;
+        self.secrets = secrets::fetch(self).await?;
         match self.spec.workspace.clone() {
             Some(workspace) => {
                 let source = repository::Source::of(&workspace.git, &self.spec, &self.id.key.name)?;

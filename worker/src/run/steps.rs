@@ -35,18 +35,21 @@ impl Run {
         let output = logs
             .file(self.id.uid.as_str(), request.iteration, &request.stream)
             .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
+        let mut env = request.env;
+        env.extend(self.secrets.env(&request.stream));
         let step = Step {
             argv: request.argv,
             cwd: request.cwd,
-            env: request.env,
+            env,
             output: output.clone(),
             output_bytes_max: STREAM_BYTES_MAX,
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
         };
-        let mut handle = self.context.guard.spawn(step).map_err(|error| {
-            Halt::node_fault(&format!("the guard cannot start a step: {error}"))
-        })?;
+        let mut handle =
+            self.context.guard.spawn_redacting(step, self.secrets.values()).map_err(|error| {
+                Halt::node_fault(&format!("the guard cannot start a step: {error}"))
+            })?;
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut wait = std::pin::pin!(handle.wait());
         let end = tokio::select! {

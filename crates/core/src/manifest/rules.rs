@@ -1,6 +1,6 @@
 //! The rules of a manifest whose shape is right: names, bounds, addresses, patterns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::error::{FieldError, child_path};
@@ -32,6 +32,8 @@ pub(super) const TIMEOUT_MAX: Span = Span::from_secs(24 * 3600);
 pub(super) const WALL_TIME_MAX: Span = Span::from_secs(30 * 24 * 3600);
 /// Longest stay of a finished loop.
 pub(super) const TTL_MAX: Span = Span::from_secs(365 * 24 * 3600);
+/// Most secrets of one loop: each is looked for in everything that its steps write.
+pub(super) const SECRETS_OF_LOOP_MAX: usize = 16;
 /// Environment names with this prefix are the platform's.
 const ENV_PREFIX_RESERVED: &str = "FLYBALL_";
 
@@ -54,6 +56,7 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
     if let Some(agent) = &spec.agent {
         errors.agent(agent);
     }
+    errors.secrets(spec);
     errors.governor(&spec.governor);
     if let Some(ttl) = spec.ttl_after_finished {
         errors.span("spec.ttlAfterFinished", ttl, Span::from_secs(0), TTL_MAX);
@@ -249,17 +252,57 @@ impl Errors {
         self.count("spec.agent.env", agent.env.len(), ENTRIES_MAX);
         for (name, value) in &agent.env {
             let path = child_path("spec.agent.env", name);
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-            let digit = name.starts_with(|c: char| c.is_ascii_digit());
-            if name.is_empty() || digit || !name.bytes().all(plain) {
-                let rule = "a variable's name must be letters, digits and _, not starting with a \
-                            digit";
-                self.add(&path, rule, format!("{name:?}"));
-            } else if name.starts_with(ENV_PREFIX_RESERVED) {
-                self.0.push(FieldError::new(&path, "names with FLYBALL_ are set by the platform"));
-            }
+            self.variable(&path, name);
             if value.contains('\0') {
                 self.0.push(FieldError::new(&path, "must not contain NUL characters"));
+            }
+        }
+    }
+
+    fn variable(&mut self, path: &str, name: &str) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let digit = name.starts_with(|c: char| c.is_ascii_digit());
+        if name.is_empty() || digit || !name.bytes().all(plain) {
+            let rule = "a variable's name must be letters, digits and _, not starting with a digit";
+            self.add(path, rule, format!("{name:?}"));
+        } else if name.starts_with(ENV_PREFIX_RESERVED) {
+            self.0.push(FieldError::new(path, "names with FLYBALL_ are set by the platform"));
+        }
+    }
+
+    fn secrets(&mut self, spec: &LoopSpec) {
+        self.count("spec.secrets", spec.secrets.len(), SECRETS_OF_LOOP_MAX);
+        let mut seen = BTreeSet::new();
+        for (index, secret) in spec.secrets.iter().enumerate() {
+            let path = format!("spec.secrets[{index}]");
+            self.name(&format!("{path}.name"), &secret.name);
+            self.variable(&format!("{path}.env"), &secret.env);
+            if secret.to.is_empty() {
+                self.0.push(FieldError::new(format!("{path}.to"), "must say who gets it"));
+            }
+            for (at, to) in secret.to.iter().enumerate() {
+                let path = format!("{path}.to[{at}]");
+                let check = to.strip_prefix("check/");
+                let known =
+                    check.is_some_and(|name| spec.checks.iter().any(|one| one.name == name));
+                match to.as_str() {
+                    "agent" if spec.agent.is_some() => {}
+                    "agent" => self.add(path.clone(), "the loop has no agent", "agent"),
+                    _ if known => {}
+                    _ => {
+                        let rule = "must be agent, or check/NAME of a check of this loop";
+                        self.add(path.clone(), rule, format!("{to:?}"));
+                    }
+                }
+                if !seen.insert((to, &secret.env)) {
+                    let rule = "gets another secret in the same variable already";
+                    self.add(path, rule, format!("{to} {}", secret.env));
+                }
+            }
+            let own = spec.agent.as_ref().is_some_and(|agent| agent.env.contains_key(&secret.env));
+            if own && secret.to.iter().any(|to| to == "agent") {
+                let rule = "stands in spec.agent.env too; one of the two would be lost";
+                self.add(format!("{path}.env"), rule, &secret.env);
             }
         }
     }

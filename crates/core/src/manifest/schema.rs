@@ -127,6 +127,7 @@ pub(super) fn bounds() -> Vec<(&'static str, &'static str, Value)> {
         ("/$defs/LoopSpec/properties/goal", "maxLength", json!(rules::GOAL_BYTES_MAX)),
         ("/$defs/LoopSpec/properties/checks", "minItems", json!(1)),
         ("/$defs/LoopSpec/properties/checks", "maxItems", json!(rules::CHECKS_MAX)),
+        ("/$defs/LoopSpec/properties/secrets", "maxItems", json!(rules::SECRETS_OF_LOOP_MAX)),
         ("/$defs/LoopSpec/properties/owns", "maxItems", json!(resource::ENTRIES_MAX)),
         ("/$defs/LoopSpec/properties/pins", "maxItems", json!(resource::PINS_MAX)),
         ("/$defs/GovernorSpec/properties/iterations", "minimum", json!(1)),

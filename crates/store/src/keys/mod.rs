@@ -10,6 +10,7 @@ mod loops;
 mod nodes;
 mod owners;
 mod path;
+mod secrets;
 mod sessions;
 mod singletons;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use loops::{spec, status};
 pub(crate) use nodes::node;
 pub use owners::OwnerKey;
 pub(crate) use owners::owner;
+pub(crate) use secrets::{secret, secrets_of};
 pub(crate) use sessions::session;
 pub(crate) use singletons::{INSTALLATION, LEADER};
 
@@ -63,6 +65,7 @@ pub(crate) enum Key {
     Binding(BindingKey),
     Audit(u64),
     AuditHead,
+    Secret(LoopKey),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -105,6 +108,7 @@ impl Key {
             Some(("claims", rest)) => claims::decode(rest),
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
             Some(("audit", rest)) => audit::decode(rest),
+            Some(("secrets", rest)) => secrets::decode(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

@@ -42,6 +42,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         event_key().prop_map(|k| (Key::Event(k.clone()), event(&k))),
         odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
         any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
+        loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
 }
@@ -75,6 +76,7 @@ proptest! {
             Key::Event(k) => event(&k),
             Key::Audit(n) => audit(n),
             Key::AuditHead => AUDIT_HEAD.into(),
+            Key::Secret(k) => secret(&k),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
             Key::Foreign => return Ok(()),

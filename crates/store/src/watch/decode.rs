@@ -96,7 +96,9 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
         Key::Foreign => Change::ForeignGone { key: text(key) },
-        Key::Installation | Key::Event(_) | Key::Audit(_) | Key::AuditHead => return None,
+        Key::Installation | Key::Event(_) | Key::Audit(_) | Key::AuditHead | Key::Secret(_) => {
+            return None;
+        }
     })
 }
 
@@ -104,8 +106,8 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
 pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
     let key = Key::decode(&kv.key);
     let is_event = matches!(key, Key::Event(_));
-    // The audit trail is nobody's state; whoever wants it reads it.
-    if matches!(key, Key::Installation | Key::Audit(_) | Key::AuditHead) {
+    // The audit trail is nobody's state, and secrets are read when they are handed out.
+    if matches!(key, Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_)) {
         return None;
     }
     match decode_value(key, &kv) {
@@ -155,7 +157,7 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
             Change::Binding(key, Some(stored(kv, Arc::new(values::decode_access(value)?))))
         }
         Key::Event(key) => decode_event_value(key, kv)?,
-        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Foreign => {
+        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));
         }
     })

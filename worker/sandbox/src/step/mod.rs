@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use flyball_core::lease::BootInstant;
+use flyball_core::redact::{Patterns, Redactor};
 use flyball_core::score::ExitKind;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -182,7 +183,10 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     fn start(station: &'a Station<'a>, order: &SpawnOrder, file: File) -> Result<Self, Report> {
-        let (output, writer) = Output::new(file, order.output_bytes_max).map_err(|errno| {
+        let secrets = order.secrets.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let redactor = Redactor::new(Patterns::of(secrets));
+        let made = Output::new(file, order.output_bytes_max, redactor);
+        let (output, writer) = made.map_err(|errno| {
             Report::bare(ExitKind::GuardLost, format!("output pipe: {}", errno.desc()))
         })?;
         // The clock rounds down, so one more for the command never to get less than it was given.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use flyball_core::redact::Redactor;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, read};
@@ -21,11 +22,13 @@ pub(super) struct Output {
     truncated: bool,
     trouble: Option<io::Error>,
     chunk: Vec<u8>,
+    /// Takes secrets out before anything is written.
+    redactor: Redactor,
 }
 
 impl Output {
     /// An output that keeps at most `limit` bytes in `file`, and the end for the command.
-    pub(super) fn new(file: File, limit: u64) -> nix::Result<(Self, OwnedFd)> {
+    pub(super) fn new(file: File, limit: u64, redactor: Redactor) -> nix::Result<(Self, OwnedFd)> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         // Of the reading end only: the command must find an ordinary blocking pipe.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -37,6 +40,7 @@ impl Output {
             truncated: false,
             trouble: None,
             chunk: vec![0; CHUNK_BYTES],
+            redactor,
         };
         Ok((output, writer))
     }
@@ -51,27 +55,36 @@ impl Output {
         let Some(pipe) = &self.pipe else { return false };
         match read(pipe, &mut self.chunk) {
             Ok(0) => {
-                self.pipe = None;
+                self.close();
                 false
             }
             Ok(length) => {
-                self.keep(length);
+                let clean = self.redactor.push(&self.chunk[..length]);
+                self.keep(&clean);
                 true
             }
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => false,
             Err(_) => {
-                self.pipe = None;
+                self.close();
                 false
             }
         }
     }
 
-    fn keep(&mut self, length: usize) {
+    /// Nothing more comes: what was held back as the beginning of a secret was none.
+    fn close(&mut self) {
+        self.pipe = None;
+        let rest = self.redactor.finish();
+        self.keep(&rest);
+    }
+
+    fn keep(&mut self, clean: &[u8]) {
+        let length = clean.len();
         let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
         let take = if self.trouble.is_some() { 0 } else { length.min(room) };
         self.truncated |= take < length;
-        match self.file.write_all(&self.chunk[..take]) {
+        match self.file.write_all(&clean[..take]) {
             Ok(()) => self.kept += take as u64,
             Err(error) => {
                 self.truncated = true;
@@ -89,7 +102,7 @@ impl Output {
                 break;
             }
         }
-        self.pipe = None;
+        self.close();
     }
 
     /// Bytes in the file.
@@ -110,13 +123,34 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use flyball_core::redact::Patterns;
+
     use super::*;
+
+    #[test]
+    fn a_secret_never_reaches_the_file_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let patterns = Patterns::of([("token", &b"hunter2-hunter2"[..])]);
+        let file = File::create(&path).unwrap();
+        let (mut output, writer) = Output::new(file, 1000, Redactor::new(patterns)).unwrap();
+        let mut writer = File::from(writer);
+        for byte in b"a hunter2-hunter2 b hunter2-hun" {
+            writer.write_all(&[*byte]).unwrap();
+            output.on_readable();
+            assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("hunter2-h"));
+        }
+        drop(writer);
+        output.drain();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a [redacted:token] b hunter2-hun");
+    }
 
     #[test]
     fn keeps_up_to_the_limit_and_reads_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        let (mut output, writer) = Output::new(File::create(&path).unwrap(), 10).unwrap();
+        let none = Redactor::new(Patterns::default());
+        let (mut output, writer) = Output::new(File::create(&path).unwrap(), 10, none).unwrap();
         let mut writer = File::from(writer);
         assert!(!output.on_readable());
         writer.write_all(b"1234567").unwrap();
@@ -134,7 +168,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_said() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let (mut output, writer) = Output::new(full, 10).unwrap();
+        let none = Redactor::new(Patterns::default());
+        let (mut output, writer) = Output::new(full, 10, none).unwrap();
         File::from(writer).write_all(b"1").unwrap();
         output.drain();
         assert!(output.truncated());

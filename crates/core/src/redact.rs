@@ -1,0 +1,288 @@
+//! Known secret values out of a stream of bytes: whatever looks like one, as it is or in a usual
+//! encoding, is replaced by `[redacted:NAME]`, however the stream is cut into pieces.
+
+use std::fmt;
+
+/// Shortest value that can be kept out of output: shorter ones would be found in ordinary text.
+pub const VALUE_BYTES_MIN: usize = 8;
+/// Shortest line of a value of several lines that is looked for by itself: the rest of a key file.
+const LINE_BYTES_MIN: usize = 16;
+
+/// What to look for, longest first.
+#[derive(Clone, Default)]
+pub struct Patterns {
+    all: Vec<Pattern>,
+    longest: usize,
+    /// Which bytes a pattern begins with: most of an output begins none.
+    begins: std::sync::Arc<std::collections::BTreeSet<u8>>,
+}
+
+#[derive(Clone)]
+struct Pattern {
+    bytes: Vec<u8>,
+    name: usize,
+    names: std::sync::Arc<Vec<String>>,
+}
+
+impl fmt::Debug for Patterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Patterns({})", self.all.len())
+    }
+}
+
+impl Patterns {
+    /// Patterns for these secrets, by name. Values below [`VALUE_BYTES_MIN`] are not looked for.
+    pub fn of<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let (mut found, mut names): (Vec<(Vec<u8>, usize)>, Vec<String>) = Default::default();
+        for (name, value) in secrets {
+            let value = value.trim_ascii();
+            if value.len() < VALUE_BYTES_MIN {
+                continue;
+            }
+            let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            let lines =
+                lines.filter(|line| line.len() >= LINE_BYTES_MIN && line.len() < value.len());
+            for part in lines.chain([value]) {
+                found.extend(forms(part).into_iter().map(|form| (form, names.len())));
+            }
+            names.push(name.to_owned());
+        }
+        found.sort_by(|one, other| other.0.len().cmp(&one.0.len()).then_with(|| one.cmp(other)));
+        found.dedup_by(|one, other| one.0 == other.0);
+        let longest = found.first().map_or(0, |(form, _)| form.len());
+        let begins = found.iter().filter_map(|(form, _)| form.first().copied()).collect();
+        let begins = std::sync::Arc::new(begins);
+        let names = std::sync::Arc::new(names);
+        let pattern = |(bytes, name)| Pattern { bytes, name, names: names.clone() };
+        Self { all: found.into_iter().map(pattern).collect(), longest, begins }
+    }
+
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All at once.
+    pub fn redact(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut redactor = Redactor::new(self.clone());
+        let mut clean = redactor.push(bytes);
+        clean.extend(redactor.finish());
+        clean
+    }
+
+    /// A text at once.
+    pub fn redact_text(&self, text: &str) -> String {
+        if self.is_empty() {
+            return text.to_owned();
+        }
+        String::from_utf8_lossy(&self.redact(text.as_bytes())).into_owned()
+    }
+
+    /// The longest pattern that stands at the start.
+    fn at_start(&self, bytes: &[u8]) -> Option<&Pattern> {
+        bytes.first().filter(|first| self.begins.contains(first))?;
+        self.all.iter().find(|pattern| bytes.starts_with(&pattern.bytes))
+    }
+}
+
+/// How a value may be written.
+fn forms(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = vec![value.to_vec()];
+    for alphabet in [STANDARD, URL_SAFE] {
+        forms.extend((0..3).filter_map(|offset| base64_inside(value, offset, alphabet)));
+    }
+    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+        forms.push(value.iter().flat_map(|byte| hex(*byte, digits)).collect());
+        forms.push(percent(value, digits, false));
+        forms.push(percent(value, digits, true));
+    }
+    if let Ok(text) = std::str::from_utf8(value)
+        && let Ok(json) = serde_json::to_vec(text)
+    {
+        forms.push(json[1..json.len() - 1].to_vec());
+        let slashes = text.replace('/', "\\/");
+        forms.extend(serde_json::to_vec(&slashes).ok().map(|_| slashes.into_bytes()));
+    }
+    // What a terminal makes of line breaks.
+    forms.push(
+        value
+            .iter()
+            .flat_map(|byte| match byte {
+                b'\n' => b"\r\n".to_vec(),
+                byte => vec![*byte],
+            })
+            .collect(),
+    );
+    forms
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The characters of base64 that depend on the value alone when it stands `offset` bytes into a group of
+/// three of some larger text; `None` if too little is left to be found by.
+fn base64_inside(value: &[u8], offset: usize, alphabet: &[u8; 64]) -> Option<Vec<u8>> {
+    let bits: Vec<u8> = std::iter::repeat_n(0, offset).chain(value.iter().copied()).collect();
+    let first = (offset * 8).div_ceil(6);
+    let end = bits.len() * 8 / 6;
+    let digit = |index: usize| {
+        let bit = index * 6;
+        let pair =
+            u16::from(bits[bit / 8]) << 8 | u16::from(bits.get(bit / 8 + 1).copied().unwrap_or(0));
+        alphabet[usize::from(pair >> (10 - bit % 8) & 63)]
+    };
+    (end >= first + VALUE_BYTES_MIN).then(|| (first..end).map(digit).collect())
+}
+
+fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
+    [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]
+}
+
+/// As in a URL; in a form a space is a plus.
+fn percent(value: &[u8], digits: &[u8; 16], form: bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(value.len() * 3);
+    for byte in value {
+        match byte {
+            b' ' if form => text.push(b'+'),
+            byte if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) => text.push(*byte),
+            byte => {
+                text.push(b'%');
+                text.extend(hex(*byte, digits));
+            }
+        }
+    }
+    text
+}
+
+/// Redacts a stream that comes in pieces. What may be the beginning of a value is held back until it is
+/// known whether it is one.
+#[derive(Debug, Clone)]
+pub struct Redactor {
+    patterns: Patterns,
+    held: Vec<u8>,
+}
+
+impl Redactor {
+    /// One for a stream.
+    pub fn new(patterns: Patterns) -> Self {
+        Self { patterns, held: Vec::new() }
+    }
+
+    /// The next piece; answers what is clean by now.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        if self.patterns.is_empty() {
+            return piece.to_vec();
+        }
+        self.held.extend_from_slice(piece);
+        // From any place before this one even the longest pattern has been seen whole.
+        let sure = (self.held.len() + 1).saturating_sub(self.patterns.longest);
+        self.clean(sure)
+    }
+
+    /// The end of the stream: the rest.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.clean(self.held.len())
+    }
+
+    fn clean(&mut self, sure: usize) -> Vec<u8> {
+        let (mut clean, mut at) = (Vec::with_capacity(sure), 0);
+        while at < sure {
+            match self.patterns.at_start(&self.held[at..]) {
+                Some(found) => {
+                    let name = found.names.get(found.name).map(String::as_str).unwrap_or_default();
+                    clean.extend_from_slice(format!("[redacted:{name}]").as_bytes());
+                    at += found.bytes.len();
+                }
+                None => {
+                    clean.push(self.held[at]);
+                    at += 1;
+                }
+            }
+        }
+        self.held.drain(..at);
+        clean
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALUE: &str = "s3cr\"t/value+1 \u{e4}";
+
+    fn patterns() -> Patterns {
+        Patterns::of([("token", VALUE.as_bytes()), ("other", b"0123456789abcdef")])
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        let padded = [bytes, &[0, 0]].concat();
+        let mut text = base64_inside(&padded[..bytes.len().div_ceil(3) * 3], 0, STANDARD).unwrap();
+        text.truncate((bytes.len() * 8).div_ceil(6));
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn every_usual_form_is_found() {
+        assert_eq!(base64(b"hello world!"), "aGVsbG8gd29ybGQh");
+        let json = serde_json::to_string(VALUE).unwrap();
+        let escaped = json.trim_matches('"').to_owned();
+        let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let percent =
+            String::from_utf8(percent(VALUE.as_bytes(), b"0123456789ABCDEF", false)).unwrap();
+        for form in [VALUE.to_owned(), escaped, hex, percent] {
+            let clean = patterns().redact_text(&format!("a {form} b"));
+            assert_eq!(clean, "a [redacted:token] b", "{form}");
+        }
+        for before in ["", "x", "xy", "xyz", "user:"] {
+            let text = base64(format!("{before}{VALUE}!").as_bytes());
+            assert!(patterns().redact_text(&text).contains("[redacted:token]"), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_key_file_are_found_one_by_one() {
+        let key = "-----BEGIN KEY-----\nabcdefghijklmnopqrst\nuvw\n-----END KEY-----\n";
+        let patterns = Patterns::of([("key", key.as_bytes())]);
+        assert_eq!(patterns.redact_text("x abcdefghijklmnopqrst y"), "x [redacted:key] y");
+        assert_eq!(patterns.redact_text(&format!("<{}>", key.trim())), "<[redacted:key]>");
+        assert_eq!(patterns.redact_text(&key.trim().replace('\n', "\r\n")), "[redacted:key]");
+        assert!(!format!("{patterns:?}").contains("abcd"));
+    }
+
+    #[test]
+    fn what_is_too_short_is_not_looked_for() {
+        assert!(Patterns::of([("pin", &b" 1234567\n"[..])]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just(VALUE.as_bytes().to_vec()),
+                    Just(b"0123456789abcdef".to_vec()),
+                    Just(b"012345678".to_vec()),
+                    proptest::collection::vec(any::<u8>(), 0..6),
+                ],
+                0..12,
+            ),
+            sizes in proptest::collection::vec(1_usize..9, 1..40),
+        ) {
+            let whole = parts.concat();
+            let mut redactor = Redactor::new(patterns());
+            let (mut clean, mut rest, mut size) = (Vec::new(), &whole[..], sizes.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at((*size.next().unwrap()).min(rest.len()));
+                clean.extend(redactor.push(piece));
+                rest = behind;
+            }
+            clean.extend(redactor.finish());
+            prop_assert_eq!(&clean, &patterns().redact(&whole));
+            for value in [VALUE.as_bytes(), b"0123456789abcdef"] {
+                prop_assert!(!clean.windows(value.len()).any(|window| window == value));
+            }
+        }
+    }
+}

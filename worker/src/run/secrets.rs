@@ -1,0 +1,114 @@
+//! The secrets that a loop names: asked for when the run begins, with the proof that it is the owner, and
+//! held for as long as the run lasts.
+
+use std::time::Duration;
+
+use flyball_core::redact::Patterns;
+use flyball_core::secret::SecretValue;
+use flyball_core::spec::{LoopSpec, SecretSpec};
+use flyball_core::status::{Outcome, Phase, Reason};
+use flyball_proto::transport;
+use flyball_proto::v1::FetchSecretsRequest;
+use flyball_proto::v1::secrets_client::SecretsClient;
+use tonic::{Code, Status};
+
+use super::Run;
+use super::halt::Halt;
+
+/// Pause of a loop whose secret is missing: somebody has to set it, and a look costs a claim.
+const RETRY: Duration = Duration::from_secs(10);
+/// Longest wait for one scheduler's answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// The values of one run.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    held: Vec<(SecretSpec, SecretValue)>,
+    patterns: Patterns,
+}
+
+impl Secrets {
+    /// What a step with this stream is given of them, as environment.
+    pub(super) fn env(&self, stream: &str) -> Vec<(String, String)> {
+        // What proves the result is the same checks once more.
+        let asked = match stream.strip_prefix("proof/") {
+            Some(name) => format!("check/{name}"),
+            None => stream.to_owned(),
+        };
+        let given = self.held.iter().filter(|(spec, _)| spec.to.contains(&asked));
+        given.map(|(spec, value)| (spec.env.clone(), value.expose_text().to_owned())).collect()
+    }
+
+    /// What must not be in any output.
+    pub(super) fn values(&self) -> Vec<(String, String)> {
+        let value = |(spec, value): &(SecretSpec, SecretValue)| {
+            (spec.name.clone(), value.expose_text().to_owned())
+        };
+        self.held.iter().map(value).collect()
+    }
+
+    /// A text of the loop's without them.
+    pub(super) fn redact(&self, text: &str) -> String {
+        self.patterns.redact_text(text)
+    }
+}
+
+/// Fetches what the loop names. A loop whose secret is missing is parked with that reason.
+pub(super) async fn fetch(run: &Run) -> Result<Secrets, Halt> {
+    let spec: &LoopSpec = &run.spec;
+    if spec.secrets.is_empty() {
+        return Ok(Secrets::default());
+    }
+    let request = FetchSecretsRequest {
+        node: run.context.config.node.to_string(),
+        incarnation: run.context.incarnation.to_string(),
+        namespace: run.id.key.namespace.clone(),
+        r#loop: run.id.key.name.clone(),
+        uid: run.id.uid.to_string(),
+        token: run.id.token.0,
+    };
+    let mut why = Status::unavailable("no scheduler is known");
+    for address in &run.context.config.schedulers {
+        let ask = async {
+            let credential = run.context.config.credential.clone();
+            let connection = transport::connect(address, credential).await;
+            let connection = connection.map_err(|error| Status::unavailable(error.to_string()))?;
+            SecretsClient::new(connection).fetch(request.clone()).await
+        };
+        let answer = tokio::time::timeout(ANSWER_MAX, ask).await;
+        match answer.unwrap_or_else(|_| Err(Status::unavailable("no answer in time"))) {
+            Ok(answer) => return hold(spec, answer.into_inner().secrets),
+            // Another scheduler may have the key, or the store.
+            Err(status) => why = status,
+        }
+        if matches!(why.code(), Code::NotFound | Code::PermissionDenied) {
+            break;
+        }
+    }
+    match why.code() {
+        Code::NotFound | Code::FailedPrecondition => {
+            let message =
+                format!("{}; looked for again every {} s", why.message(), RETRY.as_secs());
+            let parked = super::outcome(Phase::Parked, Reason::Backoff, message);
+            let retry_after_ms = u64::try_from(RETRY.as_millis()).unwrap_or(u64::MAX);
+            Err(Halt::End(Outcome { retry_after_ms, ..parked }))
+        }
+        Code::PermissionDenied => Err(Halt::Silent(why.message().to_owned())),
+        _ => Err(Halt::node_fault(&format!("cannot get the loop's secrets: {}", why.message()))),
+    }
+}
+
+fn hold(spec: &LoopSpec, fetched: Vec<flyball_proto::v1::FetchedSecret>) -> Result<Secrets, Halt> {
+    let mut held = Vec::new();
+    for one in &spec.secrets {
+        let found = fetched.iter().find(|secret| secret.name == one.name);
+        let value = found.and_then(|secret| SecretValue::new(secret.value.to_vec()).ok());
+        let Some(value) = value else {
+            return Err(Halt::node_fault(&format!("secret {} was not handed over", one.name)));
+        };
+        held.push((one.clone(), value));
+    }
+    let known = held.iter().map(|(spec, value)| (spec.name.as_str(), value.expose()));
+    let patterns = Patterns::of(known);
+    Ok(Secrets { held, patterns })
+}
