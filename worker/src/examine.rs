@@ -136,6 +136,7 @@ async fn probe(guard: &Guard, scratch: &Path) -> Finding {
         output_bytes_max: 4096,
         timeout: Duration::from_secs(60),
         label: "doctor".to_owned(),
+        confinement: None,
     };
     if !guard.extender().extend(deadline) {
         return failed("the guard takes no deadline".to_owned());

@@ -11,6 +11,7 @@ pub mod governor;
 pub mod histogram;
 pub mod identity;
 pub mod ids;
+pub mod isolation;
 pub mod lease;
 pub mod lifecycle;
 pub mod manifest;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use flyball_core::isolation::MissingLayers;
 use serde::{Deserialize, Serialize};
 
 /// What the guard may use to contain a step. All of it is tried and none is required, but for
@@ -78,4 +79,6 @@ pub struct Abilities {
     pub oom_protected: bool,
     /// Why stronger means were not taken, in the order tried.
     pub weaker_because: Vec<String>,
+    /// The layers of confinement that this host does not allow, and why.
+    pub missing_layers: MissingLayers,
 }

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::abilities::Abilities;
 use crate::config::{GuardConfig, GuardError, GuardLoss, Reporter, SpawnError, Step};
-use crate::handle::StepHandle;
+use crate::handle::{Listeners, StepHandle};
 use crate::line::{Line, Reader};
 use crate::lock::{StateLock, acquire_state_dir};
 use crate::page::{Page, Permit};
@@ -31,7 +31,8 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(10);
 const GUARD_ENV: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
 
 /// Control runs plant bugs in the guard too.
-const PLANT_ENV: &[&str] = if planted::POSSIBLE { &["FLYBALL_PLANT"] } else { &[] };
+const PLANT_ENV: &[&str] =
+    if planted::POSSIBLE { &["FLYBALL_PLANT", "FLYBALL_LAYERS_OFF"] } else { &[] };
 
 /// A running guard. Clones are the same guard; when the last one and all step handles are gone, the
 /// guard kills everything and exits.
@@ -94,6 +95,7 @@ impl Guard {
             protocol: PROTOCOL,
             kill_budget_ms: u64::try_from(config.kill_budget.as_millis()).unwrap_or(u64::MAX),
             isolation: config.isolation,
+            state_dir: config.state_dir.clone(),
         });
         let line = Arc::new(Line::new(ours, page));
         let (told_ready, ready) = oneshot::channel();
@@ -138,7 +140,7 @@ impl Guard {
     pub fn report_with(&self, reporter: Reporter) -> io::Result<()> {
         let note = sealed(&reporter.note)?;
         let order = Order::Reporter { arguments: reporter.arguments };
-        self.line.send(&order, &note).map_err(io::Error::other)
+        self.line.send(&order, std::slice::from_ref(&note)).map_err(io::Error::other)
     }
 
     /// Hands a step to the guard. Never waits for it to start; a program that cannot be started is
@@ -175,6 +177,14 @@ impl Guard {
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(&step.output)
             .map_err(|source| SpawnError::Output { path: step.output.clone(), source })?;
+        let (listeners, theirs) = match &step.confinement {
+            Some(plan) if !plan.listen.is_empty() => {
+                let pair = Socket::pair();
+                let (ours, theirs) = pair.map_err(|_| SpawnError::Busy("no descriptor is left"))?;
+                (Some(Listeners::new(ours)), Some(theirs))
+            }
+            _ => (None, None),
+        };
         let id = self.line.next_id.fetch_add(1, Ordering::Relaxed);
         let end = self.line.expect(id)?;
         let order = Order::Spawn(SpawnOrder {
@@ -185,10 +195,13 @@ impl Guard {
             output_bytes_max: step.output_bytes_max,
             secrets,
             timeout_ms: u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX),
+            confinement: step.confinement,
         });
         tracing::debug!(step = id, label = step.label, "step");
-        match self.line.send(&order, &OwnedFd::from(file)) {
-            Ok(()) => Ok(StepHandle::new(Arc::clone(&self.line), id, end)),
+        let mut fds = vec![OwnedFd::from(file)];
+        fds.extend(theirs.map(Socket::into_fd));
+        match self.line.send(&order, &fds) {
+            Ok(()) => Ok(StepHandle::new(Arc::clone(&self.line), id, end, listeners)),
             Err(error) => {
                 self.line.waiting().steps.remove(&id);
                 Err(match error {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::abilities::Isolation;
+use crate::confine::Confinement;
 use crate::lock::StateLockError;
 use crate::wire::FRAME_BYTES_MAX;
 
@@ -102,6 +103,9 @@ pub struct Step {
     pub timeout: Duration,
     /// What it is, for logs.
     pub label: String,
+    /// What it may see, touch and take. `None`: it is contained, but not confined; for commands that
+    /// nobody but us has written.
+    pub confinement: Option<Confinement>,
 }
 
 /// Why a step was not handed to the guard; nothing of it ran.

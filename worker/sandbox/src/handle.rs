@@ -1,5 +1,6 @@
 //! A step that was handed to the guard.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use flyball_core::score::ExitKind;
 use tokio::sync::oneshot;
 
 use crate::line::Line;
+use crate::socket::{Received, Socket};
 use crate::wire::Report;
 
 /// How a step ended. When it is told, none of the step's processes is left, but for
@@ -46,6 +48,26 @@ pub struct StepHandle {
     killer: StepKiller,
     end: oneshot::Receiver<StepEnd>,
     ended: Option<StepEnd>,
+    listeners: Option<Listeners>,
+}
+
+/// Where a step's listeners arrive; see [`crate::Confinement::listen`].
+#[derive(Debug)]
+pub struct Listeners(Socket);
+
+impl Listeners {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self(socket)
+    }
+
+    /// Waits for the next one; `None` when there will be none. Blocks the thread, for as long as the
+    /// step takes to start.
+    pub fn next_blocking(&self) -> Option<(u16, TcpListener)> {
+        match self.0.receive::<u16>(true) {
+            Received::Frame(port, fds) => Some((port, fds.into_iter().next()?.into())),
+            _ => None,
+        }
+    }
 }
 
 /// Kills a step from anywhere.
@@ -64,8 +86,18 @@ impl StepKiller {
 }
 
 impl StepHandle {
-    pub(crate) fn new(line: Arc<Line>, id: u64, end: oneshot::Receiver<StepEnd>) -> Self {
-        Self { killer: StepKiller { line, id }, end, ended: None }
+    pub(crate) fn new(
+        line: Arc<Line>,
+        id: u64,
+        end: oneshot::Receiver<StepEnd>,
+        listeners: Option<Listeners>,
+    ) -> Self {
+        Self { killer: StepKiller { line, id }, end, ended: None, listeners }
+    }
+
+    /// Where its listeners arrive, if it has any; once.
+    pub fn take_listeners(&mut self) -> Option<Listeners> {
+        self.listeners.take()
     }
 
     /// Waits for the end. May be dropped half-way and called again.

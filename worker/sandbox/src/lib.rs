@@ -26,6 +26,7 @@ mod abilities;
 mod client;
 mod clock;
 mod config;
+mod confine;
 mod guard;
 mod handle;
 mod host;
@@ -45,8 +46,9 @@ pub use clock::{FAR_AWAY, boottime};
 pub use config::{
     GuardConfig, GuardError, GuardLoss, OUTPUT_BYTES_DEFAULT, Reporter, SpawnError, Step,
 };
+pub use confine::{Confinement, Limits, Overlay, Who, Writable};
 pub use guard::guard_main;
-pub use handle::{StepEnd, StepHandle, StepKiller};
+pub use handle::{Listeners, StepEnd, StepHandle, StepKiller};
 pub use host::HostFacts;
 pub use lock::{StateLock, StateLockError, acquire_state_dir};
 pub use tools::{command, raise_priority};

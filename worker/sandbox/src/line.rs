@@ -64,13 +64,14 @@ impl Line {
     }
 
     /// Sends, waiting shortly for room.
-    pub(crate) fn send(&self, order: &Order, fd: &OwnedFd) -> Result<(), SendError> {
+    pub(crate) fn send(&self, order: &Order, fds: &[OwnedFd]) -> Result<(), SendError> {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let give_up = Instant::now() + SEND_WAIT_MAX;
         loop {
-            match self.socket.send(order, &[fd.as_fd()]) {
+            match self.socket.send(order, &fds) {
                 Err(SendError::Full) if Instant::now() < give_up => {
-                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-                    let _ = poll(&mut fds, PollTimeout::from(10_u8));
+                    let mut room = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    let _ = poll(&mut room, PollTimeout::from(10_u8));
                 }
                 result => return result,
             }

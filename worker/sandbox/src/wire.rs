@@ -2,15 +2,18 @@
 //! seqpacket socket. All three are the same program, so there is one version; a frame that does not
 //! parse ends the conversation, and with it everything that runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use flyball_core::isolation::Layer;
 use flyball_core::score::ExitKind;
 use serde::{Deserialize, Serialize};
 
 use crate::abilities::{Abilities, Isolation};
+use crate::confine::{Confinement, LayerProbe};
 
 /// Raised with every change of the frames; guards of another build are refused.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Most bytes of a frame. Below the default send buffer of a socket (208 KiB), which a packet must
 /// fit into; far above what a command with its environment needs (a brief goes by file).
@@ -21,8 +24,15 @@ pub(crate) const FRAME_BYTES_MAX: usize = 192 * 1024;
 pub(crate) enum Order {
     /// First frame. Carries two descriptors: the state lock and the shared page.
     Hello(Hello),
-    /// Run a command. Carries one descriptor: the output file.
+    /// Run a command. Carries the output file, and where listeners are to be sent if there are any.
     Spawn(SpawnOrder),
+    /// Only to a step init: find out which layers of confinement work.
+    Probe {
+        /// The layers to try.
+        layers: BTreeSet<Layer>,
+        /// A directory that steps will be given.
+        dir: PathBuf,
+    },
     /// Kill one step.
     Kill {
         /// Which.
@@ -44,6 +54,7 @@ pub(crate) struct Hello {
     pub(crate) protocol: u32,
     pub(crate) kill_budget_ms: u64,
     pub(crate) isolation: Isolation,
+    pub(crate) state_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +68,8 @@ pub(crate) struct SpawnOrder {
     #[serde(default)]
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) timeout_ms: u64,
+    /// `None`: not confined, but only contained.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// From the guard to the worker.
@@ -93,6 +106,8 @@ pub(crate) enum News {
 pub(crate) enum InitNews {
     /// It is set up and waits for its step.
     Up,
+    /// The answer to a probe.
+    Probed(LayerProbe),
     /// It could not be set up and exits.
     Unable {
         /// Why.

@@ -45,6 +45,7 @@ impl Run {
             output_bytes_max: STREAM_BYTES_MAX,
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
+            confinement: None,
         };
         let mut handle =
             self.context.guard.spawn_redacting(step, self.secrets.values()).map_err(|error| {

@@ -99,7 +99,10 @@ impl Governor {
             ExitKind::Killed | ExitKind::GuardLost | ExitKind::NoRoom(_) => {
                 return self.judge_nothing(trial, jitter);
             }
-            ExitKind::Exited(_) | ExitKind::Signaled(_) | ExitKind::TimedOut => {}
+            ExitKind::Exited(_)
+            | ExitKind::Signaled(_)
+            | ExitKind::TimedOut
+            | ExitKind::OverLimit(_) => {}
         }
         let ruling = self.rule(trial);
         let reason = reason(trial, &ruling);

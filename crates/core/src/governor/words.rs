@@ -121,6 +121,9 @@ pub(super) fn advice(trial: &Trial<'_>, ruling: &Ruling) -> Vec<String> {
         ExitKind::TimedOut => {
             lines.push("You were stopped at your time limit: take a smaller step.".to_owned());
         }
+        ExitKind::OverLimit(what) => {
+            lines.push(format!("You were stopped for taking too much: {what}."));
+        }
         other => lines.push(format!("Your process ended with {other}.")),
     }
     if *trial.hint == Hint::Done && !trial.distance_after.is_zero() {

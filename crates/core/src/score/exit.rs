@@ -14,6 +14,8 @@ pub enum ExitKind {
     Signaled(i32),
     /// Killed by us at its time limit.
     TimedOut,
+    /// Killed by us for taking more than it may: what of, and how much that is.
+    OverLimit(String),
     /// Killed by us for another reason: cancelled, drained, lease lost.
     Killed,
     /// Never ran; with what the system said.
@@ -30,11 +32,11 @@ impl ExitKind {
         matches!(self, Self::Exited(0))
     }
 
-    /// True when the process ended by its own doing or at its time limit, so that what it left
+    /// True when the process ended by its own doing or at one of its limits, so that what it left
     /// behind may be judged. False when it says nothing about the work: killed by us, lost with
     /// the guard, or never started.
     pub fn is_conclusive(&self) -> bool {
-        matches!(self, Self::Exited(_) | Self::Signaled(_) | Self::TimedOut)
+        matches!(self, Self::Exited(_) | Self::Signaled(_) | Self::TimedOut | Self::OverLimit(_))
     }
 }
 
@@ -47,6 +49,7 @@ impl fmt::Display for ExitKind {
             Self::Exited(code) => write!(f, "exit {code}"),
             Self::Signaled(signal) => write!(f, "signal {signal}"),
             Self::TimedOut => f.write_str("timeout"),
+            Self::OverLimit(what) => write!(f, "over its limit: {what}"),
             Self::Killed => f.write_str("killed"),
             Self::CouldNotStart(why) => write!(f, "{COULD_NOT_START}: {why}"),
             Self::NoRoom(why) => write!(f, "no room for it: {why}"),

@@ -1,6 +1,7 @@
 //! The step inits of a guard: forking them, hearing them, ending them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use flyball_core::planted::{self, Bug};
@@ -16,6 +17,9 @@ use crate::socket::{Received, Socket};
 use crate::step::{self, Surroundings};
 use crate::sys::{self, Forked};
 use crate::wire::{InitNews, News, Order, Report};
+
+/// Step inits that this guard has forked: their numbers.
+static FORKED: AtomicU32 = AtomicU32::new(0);
 
 /// One step init, from its fork until it is reaped.
 pub(super) struct Init {
@@ -43,9 +47,10 @@ impl Init {
         first: bool,
     ) -> nix::Result<Self> {
         let (ours, theirs) = Socket::pair()?;
+        let number = FORKED.fetch_add(1, Ordering::Relaxed);
         match sys::fork(around.namespaces())? {
             // The other values of the guard are copies now, closed there and never dropped.
-            Forked::Child => step::main(around, page, theirs, first),
+            Forked::Child => step::main(around, page, theirs, first, number),
             Forked::Parent(pid) => Ok(Self {
                 pid,
                 // It forks nothing before its first step. Without a group it is as good as without
@@ -92,7 +97,7 @@ impl Guard {
             let Some(socket) = &init.socket else { return };
             match socket.receive(false) {
                 Received::Nothing => return,
-                Received::Frame(InitNews::Up, _) => {}
+                Received::Frame(InitNews::Up | InitNews::Probed(_), _) => {}
                 Received::Frame(InitNews::Unable { reason }, _) => init.trouble = Some(reason),
                 Received::Frame(InitNews::Ended { report, again }, _) => {
                     self.on_ended(index, report, again);

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod inits;
+mod layers;
 mod report;
 mod serve;
 mod start;

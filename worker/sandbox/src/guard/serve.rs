@@ -37,6 +37,7 @@ impl Guard {
                     self.reporter = Becoming::new(arguments, fds).or_else(|| self.reporter.take());
                 }
                 Received::Frame(Order::Hello(_), _) => self.end("a second first frame"),
+                Received::Frame(Order::Probe { .. }, _) => self.end("a frame that is not for us"),
                 Received::Malformed(why) => self.end(&format!("malformed frame: {why}")),
                 Received::End => self.end_and_report("the worker is gone"),
             }

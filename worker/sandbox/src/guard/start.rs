@@ -15,8 +15,9 @@ use nix::unistd::{dup2_stdin, getegid, geteuid, getsid, setsid};
 
 use super::cgroup::{Cgroups, Group};
 use super::inits::Init;
-use super::{Guard, Mode};
+use super::{Guard, Mode, layers};
 use crate::abilities::{Abilities, Containment, Isolation};
+use crate::confine::Enforcement;
 use crate::page::Page;
 use crate::proctree::process_table_matches;
 use crate::socket::{Received, Socket};
@@ -126,9 +127,14 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     let memory_locked = sys::lock_memory().is_ok();
     let mut weaker_because = Vec::new();
     let mut cgroups = group(hello.isolation, &mut weaker_because);
-    let (around, spare) =
+    let (mut around, probed) =
         contain(around, &page, &mut cgroups, hello.isolation, &mut weaker_because)?;
+    around.enforcement = layers::find(&around, &probed, hello.state_dir, &weaker_because)?;
+    // The one that was asked knows nothing of the answer; another one takes its place.
+    discard(probed);
+    let spare = probe(&around, &page, cgroups.as_mut())?;
     let abilities = Abilities {
+        missing_layers: around.enforcement.missing.clone(),
         containment: around.containment,
         cgroup: cgroups.is_some(),
         memory_locked,
@@ -186,6 +192,8 @@ fn raise(lock: i32) -> (Surroundings, bool, bool) {
         nice: priority_raised.then_some(nice),
         oom_score_adj: score.filter(|_| oom_protected).map(|score| score_of_steps(&score)),
         user: (geteuid().as_raw(), getegid().as_raw()),
+        guard: std::process::id(),
+        enforcement: Enforcement::default(),
     };
     (around, priority_raised, oom_protected)
 }
@@ -251,7 +259,9 @@ fn probe(
         match socket.receive(false) {
             Received::Frame(InitNews::Up, _) => return Ok(init),
             Received::Frame(InitNews::Unable { reason }, _) => break Err(reason),
-            Received::Frame(InitNews::Ended { .. }, _) => break Err("it ended".into()),
+            Received::Frame(InitNews::Ended { .. } | InitNews::Probed(_), _) => {
+                break Err("it ended".into());
+            }
             Received::Malformed(why) => break Err(why),
             Received::End => break Err("it died".into()),
             Received::Nothing if Instant::now() > give_up => break Err("it is stuck".into()),
@@ -262,9 +272,13 @@ fn probe(
         }
     };
     init.socket = None;
+    discard(init);
+    news
+}
+
+/// Ends an init that has nothing below it and nothing that it waits for.
+fn discard(init: Init) {
     init.kill();
-    // It has nothing below it yet and nothing it waits for, so this is short.
     let _ = nix::sys::wait::waitpid(init.pid, None);
     init.group.iter().for_each(Group::remove);
-    news
 }

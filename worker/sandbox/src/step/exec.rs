@@ -51,7 +51,7 @@ pub(super) fn start(order: &SpawnOrder, output: OwnedFd) -> Result<Pid, Report> 
 
 /// The file of a program: as given if it has a slash (relative to the working directory), else the
 /// first executable of that name in the step's PATH.
-fn find(name: &str, order: &SpawnOrder) -> Result<PathBuf, Errno> {
+pub(super) fn find(name: &str, order: &SpawnOrder) -> Result<PathBuf, Errno> {
     if name.contains('/') {
         return Ok(order.cwd.join(name)).and_then(|path| executable(&path).map(|()| path));
     }
@@ -78,7 +78,7 @@ fn executable(path: &Path) -> Result<(), Errno> {
 }
 
 /// A machine that has no room for a process is no fault of the command.
-fn classify(name: &str, error: &io::Error) -> Report {
+pub(super) fn classify(name: &str, error: &io::Error) -> Report {
     let short = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
     let of_host = error.raw_os_error().is_some_and(|raw| short.contains(&Errno::from_raw(raw)));
     match of_host {
@@ -87,7 +87,7 @@ fn classify(name: &str, error: &io::Error) -> Report {
     }
 }
 
-fn could_not(why: impl Into<String>) -> Report {
+pub(super) fn could_not(why: impl Into<String>) -> Report {
     Report::bare(ExitKind::CouldNotStart(why.into()), "")
 }
 

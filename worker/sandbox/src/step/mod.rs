@@ -1,15 +1,19 @@
 //! The step init: a small process forked by the guard that runs one command at a time, holds its time
 //! limit and the shared deadline by itself, and leaves nothing behind.
 
+mod confined;
 mod exec;
 mod output;
 mod setup;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use flyball_core::isolation::Layer;
 use flyball_core::lease::BootInstant;
 use flyball_core::redact::{Patterns, Redactor};
 use flyball_core::score::ExitKind;
@@ -22,6 +26,7 @@ use nix::unistd::Pid;
 
 use crate::abilities::Containment;
 use crate::clock::{boottime, timespec};
+use crate::confine::{self, Enforcement, Filters, OuterUsers, UserMaps, Watch};
 use crate::page::{Page, Permit};
 use crate::proctree::{Reaped, end_all, reap_ready};
 use crate::socket::{Received, Socket};
@@ -39,14 +44,21 @@ const STEPS_PER_INIT: usize = 200;
 /// The life of a step init, in the forked child. Waits for a step, runs it, reports, and again, as
 /// long as it is as clean as at its start. That it is set up is said by the `first` only, as nobody
 /// waits for the others.
-pub(crate) fn main(around: &Surroundings, page: &Page, socket: Socket, first: bool) -> ! {
+pub(crate) fn main(
+    around: &Surroundings,
+    page: &Page,
+    socket: Socket,
+    first: bool,
+    number: u32,
+) -> ! {
     // A panic must not unwind into the guard's stack frames, of which this process has a copy.
-    let ended = catch_unwind(AssertUnwindSafe(|| life(around, page, &socket, first)));
+    let ended = catch_unwind(AssertUnwindSafe(|| life(around, page, &socket, first, number)));
     exit_now(i32::from(ended.is_err()))
 }
 
-fn life(around: &Surroundings, page: &Page, socket: &Socket, first: bool) {
-    let set_up = setup::set_up(around, socket).and_then(|()| Station::new(around, page, socket));
+fn life(around: &Surroundings, page: &Page, socket: &Socket, first: bool, number: u32) {
+    let set_up = setup::set_up(around, socket);
+    let set_up = set_up.and_then(|()| Station::new(around, page, socket, number));
     // If something cannot be said, the guard is gone, which the next receive finds out.
     let station = match set_up {
         Ok(station) => station,
@@ -56,26 +68,12 @@ fn life(around: &Surroundings, page: &Page, socket: &Socket, first: bool) {
         let _ = socket.send(&InitNews::Up, &[]);
     }
     for turn in 1..=STEPS_PER_INIT {
-        let Some((order, file)) = next_step(socket) else { return };
-        let report = station.run(&order, file);
+        let Some((order, fds)) = station.next_step() else { return };
+        let report = station.run(&order, fds);
         let again = turn < STEPS_PER_INIT && station.is_clean();
         let _ = socket.send(&InitNews::Ended { report, again }, &[]);
         if !again {
             return;
-        }
-    }
-}
-
-/// The next step; none: there will be none.
-fn next_step(socket: &Socket) -> Option<(SpawnOrder, OwnedFd)> {
-    loop {
-        match socket.receive(true) {
-            Received::Frame(Order::Spawn(order), fds) => {
-                return Some((order, fds.into_iter().next()?));
-            }
-            // For a step that has ended meanwhile.
-            Received::Frame(Order::Kill { .. }, _) | Received::Nothing => {}
-            _ => return None,
         }
     }
 }
@@ -90,16 +88,25 @@ struct Station<'a> {
     mounts: Option<File>,
     /// The nice value of steps, if a higher priority may be had.
     nice: Option<i32>,
+    enforcement: Enforcement,
+    /// The mappings of users that steps become.
+    maps: UserMaps,
 }
 
 /// Why a step ends before its command does.
 enum Cut {
     TimedOut,
+    OverLimit(String),
     Killed(&'static str),
 }
 
 impl<'a> Station<'a> {
-    fn new(around: &Surroundings, page: &'a Page, socket: &'a Socket) -> Result<Self, String> {
+    fn new(
+        around: &Surroundings,
+        page: &'a Page,
+        socket: &'a Socket,
+        number: u32,
+    ) -> Result<Self, String> {
         let failed = |what: &'static str| move |errno: nix::Error| format!("{what}: {errno}");
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags);
@@ -115,11 +122,37 @@ impl<'a> Station<'a> {
             timer: timer.map_err(failed("timerfd"))?,
             mounts: mounts.transpose().map_err(|error| format!("mount table: {error}"))?,
             nice: around.nice,
+            enforcement: Enforcement {
+                users: around.steps_change_user().then(|| OuterUsers::of(around.guard, number)),
+                ..around.enforcement.clone()
+            },
+            maps: UserMaps::default(),
         })
     }
 
+    /// The next step with its descriptors; none: there will be none.
+    fn next_step(&self) -> Option<(SpawnOrder, Vec<OwnedFd>)> {
+        loop {
+            match self.socket.receive(true) {
+                Received::Frame(Order::Spawn(order), fds) => return Some((order, fds)),
+                Received::Frame(Order::Probe { layers, dir }, _) => self.probe(layers, dir)?,
+                // For a step that has ended meanwhile.
+                Received::Frame(Order::Kill { .. }, _) | Received::Nothing => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Finds out which layers work, with filters of its own.
+    fn probe(&self, layers: BTreeSet<Layer>, dir: PathBuf) -> Option<()> {
+        let filters = Filters::compile(true).unwrap_or_default();
+        let with = Enforcement { layers, filters, ..self.enforcement.clone() };
+        let found = confine::find(with, &self.maps, dir);
+        self.socket.send(&InitNews::Probed(found), &[]).ok()
+    }
+
     /// Runs one step to its end. Afterwards this process has no child.
-    fn run(&self, order: &SpawnOrder, file: OwnedFd) -> Report {
+    fn run(&self, order: &SpawnOrder, fds: Vec<OwnedFd>) -> Report {
         let refused = match self.page.permit() {
             Permit::Until(_) => None,
             Permit::None => Some("there is no deadline yet, so nothing may run"),
@@ -129,7 +162,7 @@ impl<'a> Station<'a> {
             return Report::bare(ExitKind::Killed, why);
         }
         let begun = Instant::now();
-        let mut step = match Step::start(self, order, File::from(file)) {
+        let mut step = match Step::start(self, order, fds) {
             Ok(step) => step,
             Err(report) => return report,
         };
@@ -146,6 +179,7 @@ impl<'a> Station<'a> {
         step.output.drain();
         let (exit, detail) = match cut {
             Some(Cut::TimedOut) => (ExitKind::TimedOut, String::new()),
+            Some(Cut::OverLimit(what)) => (ExitKind::OverLimit(what), String::new()),
             Some(Cut::Killed(why)) => (ExitKind::Killed, why.to_owned()),
             None => (exit_kind(step.status), step.output.trouble()),
         };
@@ -179,10 +213,20 @@ struct Step<'a> {
     main: Pid,
     status: Option<WaitStatus>,
     time_limit: BootInstant,
+    watch: Option<Watch>,
 }
 
 impl<'a> Step<'a> {
-    fn start(station: &'a Station<'a>, order: &SpawnOrder, file: File) -> Result<Self, Report> {
+    fn start(
+        station: &'a Station<'a>,
+        order: &SpawnOrder,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Self, Report> {
+        let mut fds = fds.into_iter();
+        let file = fds.next().map(File::from);
+        let file = file.ok_or_else(|| Report::bare(ExitKind::GuardLost, "no output file"))?;
+        // Held until the command runs: its end tells the worker that no listener will come.
+        let worker = fds.next().map(Socket::from_fd);
         let secrets = order.secrets.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let redactor = Redactor::new(Patterns::of(secrets));
         let made = Output::new(file, order.output_bytes_max, redactor);
@@ -191,8 +235,17 @@ impl<'a> Step<'a> {
         })?;
         // The clock rounds down, so one more for the command never to get less than it was given.
         let time_limit = boottime() + Duration::from_millis(order.timeout_ms.saturating_add(1));
-        let main = exec::start(order, writer)?;
-        Ok(Self { station, id: order.id, output, main, status: None, time_limit })
+        let main = match &order.confinement {
+            None => exec::start(order, writer)?,
+            Some(plan) => {
+                let enforcement = &station.enforcement;
+                confined::start(order, plan, enforcement, &station.maps, worker.as_ref(), writer)?
+            }
+        };
+        // Without a process table of its own, others' memory would be counted.
+        let counts = station.containment.is_pid_namespace();
+        let watch = order.confinement.as_ref().map(|plan| Watch::new(plan, counts));
+        Ok(Self { station, id: order.id, output, main, status: None, time_limit, watch })
     }
 
     /// Until the command ends by itself, or something cuts it off.
@@ -209,14 +262,23 @@ impl<'a> Step<'a> {
                 PollFd::new(self.station.timer.as_fd(), readable),
             ];
             fds.extend(output.map(|pipe| PollFd::new(pipe, readable)));
+            let pause = self.watch.as_ref().and_then(Watch::pause);
+            let pause = pause.map_or(PollTimeout::NONE, |pause| {
+                // Rounded up, so that something is due when the wait ends.
+                let pause = pause + Duration::from_micros(999);
+                PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)
+            });
             // An interrupted wait shows nothing ready, and every handler can take that.
-            let _ = poll(&mut fds, PollTimeout::NONE);
+            let _ = poll(&mut fds, pause);
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
             if ready.get(3) == Some(&true) {
                 self.output.on_readable();
             }
             if ready[0] && self.on_child() {
                 return None;
+            }
+            if let Some(what) = self.watch.as_mut().and_then(Watch::look) {
+                return Some(Cut::OverLimit(what));
             }
             if let Some(cut) = ready[1].then(|| self.on_order()).flatten() {
                 return Some(cut);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 
+use flyball_core::isolation::{Layer, is_off};
 use flyball_core::planted::{self, Bug};
 use nix::mount::{MsFlags, mount};
 use nix::sched::CloneFlags;
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::setsid;
 
 use crate::abilities::Containment;
+use crate::confine::Enforcement;
 use crate::socket::Socket;
 use crate::sys;
 
@@ -27,12 +29,24 @@ pub(crate) struct Surroundings {
     pub(crate) oom_score_adj: Option<String>,
     /// The user and group, as they are outside a user namespace.
     pub(crate) user: (u32, u32),
+    /// The guard's process number.
+    pub(crate) guard: u32,
+    /// What steps are confined by.
+    pub(crate) enforcement: Enforcement,
 }
 
 impl Surroundings {
+    /// Whether steps become users of their own: only root may let them.
+    pub(crate) fn steps_change_user(&self) -> bool {
+        self.containment == Containment::PidNamespace && self.user.0 == 0
+    }
+
     /// The namespaces that a step init is forked into.
     pub(crate) fn namespaces(&self) -> CloneFlags {
-        let own = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+        let own = match is_off(Layer::Pid) {
+            false => CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS,
+            true => CloneFlags::CLONE_NEWNS,
+        };
         match self.containment {
             Containment::PidNamespace => own,
             Containment::UserPidNamespace => own | CloneFlags::CLONE_NEWUSER,
@@ -57,7 +71,8 @@ pub(super) fn set_up(around: &Surroundings, socket: &Socket) -> Result<(), Strin
     }
     if around.containment.is_pid_namespace() {
         own_process_table().map_err(failed("mounting /proc"))?;
-    } else {
+    }
+    if !around.containment.is_pid_namespace() || is_off(Layer::Pid) {
         prctl::set_child_subreaper(true).map_err(failed("child subreaper"))?;
     }
     if let Some(nice) = around.nice {

@@ -104,6 +104,7 @@ impl Bench {
             output_bytes_max: 100_000,
             timeout: Duration::from_secs(600),
             label: "test".into(),
+            confinement: None,
         }
     }
 

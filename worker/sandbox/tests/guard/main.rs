@@ -2,6 +2,7 @@
 //! its own without threads: the tests, the guard, and a worker that can be killed.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
+mod confined;
 mod deadline;
 mod hardening;
 mod harness;
@@ -17,9 +18,15 @@ fn main() -> ExitCode {
         Some("guard") => flyball_sandbox::guard_main(),
         Some("worker") => losses::worker(&arguments[1..]),
         _ => {
-            let tests =
-                [steps::TESTS, leftovers::TESTS, deadline::TESTS, losses::TESTS, hardening::TESTS]
-                    .concat();
+            let tests = [
+                confined::TESTS,
+                steps::TESTS,
+                leftovers::TESTS,
+                deadline::TESTS,
+                losses::TESTS,
+                hardening::TESTS,
+            ]
+            .concat();
             harness::run(&tests, &arguments)
         }
     }

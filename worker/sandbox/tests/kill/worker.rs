@@ -101,6 +101,7 @@ fn step(dir: &Path) -> Step {
         output_bytes_max: 10_000,
         timeout: Duration::from_secs(600),
         label: "agent".into(),
+        confinement: None,
     }
 }
 

@@ -1,6 +1,12 @@
 //! The unsafe code of Flyball, all of it: system calls that no safe wrapper offers.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; each with its argument")]
 
+mod mounts;
+mod net;
+
+pub(crate) use mounts::{MountAttributes, attach, clone_tree, make_read_only, set_attributes};
+pub(crate) use net::bring_loopback_up;
+
 use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -112,6 +118,20 @@ pub(crate) fn reset_ignored_signals() {
             unsafe { libc::signal(number, libc::SIG_DFL) };
         }
     }
+}
+
+/// Whether privileges stay as they are when the user for files changes between root and another.
+pub(crate) fn keep_privileges(keep: bool) -> nix::Result<()> {
+    // SECBIT_NO_SETUID_FIXUP (linux/securebits.h).
+    let bits: libc::c_ulong = if keep { 1 << 2 } else { 0 };
+    // SAFETY: plain integers in and out.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) }).map(drop)
+}
+
+/// Gives SIGPIPE its default action back, which Rust's start-up takes away.
+pub(crate) fn default_broken_pipe() {
+    // SAFETY: the default action involves no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// The words that worker, guard and step inits share.

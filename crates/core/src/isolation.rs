@@ -1,0 +1,160 @@
+//! The layers that confine a step, each of which must hold by itself or be named as missing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One layer between what an agent runs and the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// A user of the step's own, in a user namespace without any privilege outside it.
+    User,
+    /// A file tree of the step's own: the system read-only, its workspace, nothing else.
+    Mount,
+    /// Only its own processes can be seen and signalled.
+    Pid,
+    /// No System V or POSIX message queue, semaphore or shared memory of others.
+    Ipc,
+    /// A host name of its own.
+    Uts,
+    /// A network of its own, with nothing but a loopback interface.
+    Network,
+    /// The kernel's file rules: writes only where the loop owns.
+    Landlock,
+    /// A list of allowed system calls.
+    Seccomp,
+}
+
+/// Why each missing layer cannot be had, with the setting that would change it.
+pub type MissingLayers = BTreeMap<Layer, String>;
+
+impl Layer {
+    /// Every layer, outermost first.
+    pub const ALL: [Self; 8] = [
+        Self::User,
+        Self::Mount,
+        Self::Pid,
+        Self::Ipc,
+        Self::Uts,
+        Self::Network,
+        Self::Landlock,
+        Self::Seccomp,
+    ];
+
+    /// The name in configurations, labels and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mount => "mount",
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Network => "network",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+        }
+    }
+
+    /// What a step could do without it, in words for an operator who thinks of going without.
+    pub const fn without(self) -> &'static str {
+        match self {
+            Self::User => "agents run as the worker's own user",
+            Self::Mount => "agents can read whatever the worker's user can read",
+            Self::Pid => "agents see and can signal the worker's other processes",
+            Self::Ipc => "agents reach System V and POSIX shared memory of the host",
+            Self::Uts => "agents see the host's name",
+            Self::Network => "agents reach the host's network by UDP and its Unix sockets",
+            Self::Landlock => {
+                "writes inside the workspace are bounded by mounts and the diff check only"
+            }
+            Self::Seccomp => "agents can make every system call of the kernel",
+        }
+    }
+
+    /// The setting of the host that usually stands in the way.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::User | Self::Mount | Self::Pid | Self::Ipc | Self::Uts | Self::Network => {
+                "allow user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu 24.04 and \
+                 later; or an AppArmor profile with `userns` for flyball), `sysctl kernel.unprivileged_userns_clone=1` \
+                 (Debian 10), `sysctl user.max_user_namespaces=10000`; in a container, run with these unmasked; or \
+                 run the worker as root"
+            }
+            Self::Landlock => {
+                "use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, and `landlock` in its `lsm=` list"
+            }
+            Self::Seccomp => "use a kernel with CONFIG_SECCOMP_FILTER",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No layer has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no isolation layer is named {0:?}; there are user, mount, pid, ipc, uts, network, landlock and seccomp"
+)]
+pub struct UnknownLayer(pub String);
+
+impl FromStr for Layer {
+    type Err = UnknownLayer;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLayer> {
+        let found = Self::ALL.into_iter().find(|layer| layer.name() == name);
+        found.ok_or_else(|| UnknownLayer(name.to_owned()))
+    }
+}
+
+/// The missing layers that the operator has not named as an exception, in order.
+pub fn refused(missing: &MissingLayers, exceptions: &[Layer]) -> Vec<Layer> {
+    missing.keys().copied().filter(|layer| !exceptions.contains(layer)).collect()
+}
+
+/// Whether this layer is switched off for a layer test. Never in a shipped program.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub const fn is_off(_layer: Layer) -> bool {
+    false
+}
+
+/// Whether this layer is switched off for a layer test, by `FLYBALL_LAYERS_OFF`.
+#[cfg(feature = "planted-bugs")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "layer tests choose at run time; not in any shipped build"
+)]
+pub fn is_off(layer: Layer) -> bool {
+    let names = std::env::var("FLYBALL_LAYERS_OFF").unwrap_or_default();
+    names.split(',').any(|name| name.trim() == layer.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for layer in Layer::ALL {
+            assert_eq!(layer.to_string().parse(), Ok(layer));
+            assert_eq!(serde_json::to_string(&layer).unwrap(), format!("\"{layer}\""));
+        }
+        assert!("x".parse::<Layer>().unwrap_err().to_string().contains("seccomp"));
+    }
+
+    #[test]
+    fn only_named_exceptions_are_accepted() {
+        let missing: MissingLayers =
+            [(Layer::Network, "x".to_owned()), (Layer::Landlock, "y".to_owned())].into();
+        assert_eq!(refused(&missing, &[]), [Layer::Network, Layer::Landlock]);
+        assert_eq!(refused(&missing, &[Layer::Landlock, Layer::User]), [Layer::Network]);
+        assert_eq!(refused(&missing, &[Layer::Landlock, Layer::Network]), []);
+    }
+}

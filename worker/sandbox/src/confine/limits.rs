@@ -1,0 +1,49 @@
+//! Bounds that the kernel holds for each process or each user: resource limits and processors.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+
+use super::Limits;
+
+/// A process may map this many times what all of a step may have resident: allocators take memory that
+/// they never touch. What is resident is watched besides.
+const DATA_FACTOR: u64 = 4;
+
+/// Keeps this process and its descendants on as many processors as they are worth, other ones for
+/// each step.
+pub(super) fn set_processors(cpu_millis: Option<u64>, step: u64) -> nix::Result<()> {
+    let Some(millis) = cpu_millis.filter(|millis| *millis > 0) else { return Ok(()) };
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let here: Vec<usize> =
+        (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    let wanted = usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX);
+    if wanted >= here.len() {
+        return Ok(());
+    }
+    let first = usize::try_from(step).unwrap_or_default().wrapping_mul(wanted);
+    let mut set = CpuSet::new();
+    for offset in 0..wanted {
+        set.set(here[first.wrapping_add(offset) % here.len()])?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+/// Sets the limits; the number of processes counts in the user namespace that this process is in.
+pub(super) fn set_limits(limits: &Limits) -> nix::Result<()> {
+    let bounds = [
+        // A dump could hold what the step was given, and would be written where nobody looks.
+        (Resource::RLIMIT_CORE, Some(0)),
+        (Resource::RLIMIT_NPROC, limits.processes),
+        (Resource::RLIMIT_NOFILE, limits.files),
+        (Resource::RLIMIT_FSIZE, limits.disk_bytes),
+        (Resource::RLIMIT_DATA, limits.memory_bytes.map(|bytes| bytes.saturating_mul(DATA_FACTOR))),
+    ];
+    for (resource, bound) in bounds {
+        let Some(bound) = bound else { continue };
+        let (_, hard) = getrlimit(resource)?;
+        let bound = bound.min(RLIM_INFINITY - 1).min(hard);
+        setrlimit(resource, bound, bound)?;
+    }
+    Ok(())
+}
