@@ -7,6 +7,8 @@ use flyball_core::ids::NodeName;
 use flyball_core::node::NodeFacts;
 use flyball_proto::transport::{Address, Credential};
 
+use crate::offers::SandboxConfig;
+
 /// Configuration of one worker process.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub kill_budget: Duration,
     /// Names of variables of the worker's environment that agents and checks may see.
     pub pass_env: Vec<String>,
+    /// How runs are confined.
+    pub sandbox: SandboxConfig,
     /// First part of the names of journal and run refs, `refs/flyball` unless a server forbids it.
     pub ref_prefix: String,
 }

@@ -8,7 +8,8 @@ use crate::config::Config;
 /// What a guard has, and what the host offers.
 pub(crate) async fn abilities(guard: &Guard, config: &Config) -> Abilities {
     let kill_budget_ms = u64::try_from(config.kill_budget.as_millis()).unwrap_or(u64::MAX);
-    Abilities { drift_ppm: config.drift_ppm, kill_budget_ms, ..of_guard(guard).await }
+    let offers = config.sandbox.offers(&guard.abilities().missing_layers);
+    Abilities { drift_ppm: config.drift_ppm, kill_budget_ms, offers, ..of_guard(guard).await }
 }
 
 /// The same without the margins, which are the configuration's.
@@ -17,6 +18,8 @@ pub(crate) async fn of_guard(guard: &Guard) -> Abilities {
     Abilities {
         containment: has.to_string(),
         weaker_because: has.weaker_because.clone(),
+        missing_layers: has.missing_layers.clone(),
+        confines: true,
         memory_locked: has.memory_locked,
         priority_raised: has.priority_raised,
         oom_protected: has.oom_protected,

@@ -74,6 +74,8 @@ pub(crate) enum BeginError {
     DataDir { dir: String, source: std::io::Error },
     #[error("no guard, no work: {0}")]
     Guard(#[from] GuardError),
+    #[error("{0}")]
+    Unconfined(String),
     #[error("git: {0}")]
     Git(#[from] crate::git::GitError),
 }
@@ -100,6 +102,9 @@ impl Life {
             ..GuardConfig::new(config.guard_command.clone(), &config.data_dir)
         };
         let guard = Arc::new(Guard::start_with(lock, guard).await?);
+        if let Some(why) = config.sandbox.refusal(&guard.abilities().missing_layers) {
+            return Err(BeginError::Unconfined(why));
+        }
         let abilities = crate::host::abilities(&guard, &config).await;
         let facts = NodeFacts { abilities: Some(Box::new(abilities)), ..config.facts.clone() };
         let link = Arc::new(Link::default());

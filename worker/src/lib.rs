@@ -5,6 +5,7 @@
 
 mod config;
 mod examine;
+mod forward;
 pub mod git;
 mod gone;
 pub mod ground;
@@ -14,6 +15,7 @@ mod incarnation;
 mod link;
 mod logs;
 mod mark;
+mod offers;
 mod route;
 mod run;
 mod runs;
@@ -34,6 +36,7 @@ pub use config::{
 };
 
 pub use examine::examine;
+pub use offers::{InvalidProxy, ProxyAddress, SandboxConfig};
 
 use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_proto::v1::Leaving;

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::SandboxSpec;
+
 /// One layer between what an agent runs and the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -118,6 +120,42 @@ pub fn refused(missing: &MissingLayers, exceptions: &[Layer]) -> Vec<Layer> {
     missing.keys().copied().filter(|layer| !exceptions.contains(layer)).collect()
 }
 
+/// What an operator lets loops name in their manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Offers {
+    /// Below these, any path can be shown for reading.
+    pub paths: Vec<String>,
+    /// Names of caches.
+    pub caches: Vec<String>,
+    /// Names of ways to the network.
+    pub egress: Vec<String>,
+}
+
+impl Offers {
+    /// Whether nothing is offered.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What of this a loop wants and does not get, in the words of its manifest.
+    pub fn lacks(&self, wanted: &SandboxSpec) -> Vec<String> {
+        let path = |path: &&String| !self.paths.iter().any(|offered| is_below(path, offered));
+        let paths = wanted.read_only.iter().filter(path);
+        let caches = wanted.caches.iter().filter(|name| !self.caches.contains(name));
+        let egress = wanted.egress.iter().filter(|name| !self.egress.contains(name));
+        let told = paths.map(|path| format!("path {path}"));
+        let told = told.chain(caches.map(|name| format!("cache {name}")));
+        told.chain(egress.map(|name| format!("egress {name}"))).collect()
+    }
+}
+
+/// Whether an absolute path is another one or below it, by their segments.
+fn is_below(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Whether this layer is switched off for a layer test. Never in a shipped program.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
@@ -147,6 +185,18 @@ mod tests {
             assert_eq!(serde_json::to_string(&layer).unwrap(), format!("\"{layer}\""));
         }
         assert!("x".parse::<Layer>().unwrap_err().to_string().contains("seccomp"));
+    }
+
+    #[test]
+    fn what_is_not_offered_is_named() {
+        let offers = Offers { paths: vec!["/srv/models/".to_owned()], ..Offers::default() };
+        let wanted = SandboxSpec {
+            read_only: ["/srv/models/a", "/srv/models", "/srv/models2"].map(str::to_owned).into(),
+            caches: vec!["npm".to_owned()],
+            egress: vec!["web".to_owned()],
+            ..SandboxSpec::default()
+        };
+        assert_eq!(offers.lacks(&wanted), ["path /srv/models2", "cache npm", "egress web"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, NodeName};
+use crate::isolation::{MissingLayers, Offers};
 use crate::quantity::{ByteSize, CpuMillis};
 
 /// Countable resources: what a node has or a loop needs. No free counters are stored anywhere; free
@@ -18,9 +19,19 @@ pub struct Resources {
     pub memory: ByteSize,
     /// Disk for workspaces, e.g. `1Gi`.
     pub disk: ByteSize,
+    /// Most processes and threads at a time, e.g. `256`; 1024 if nothing is said. Not counted by placement.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub processes: u64,
+    /// Most open files of each process; 8192 if nothing is said. Not counted by placement.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub open_files: u64,
     /// Anything else that is counted, e.g. `gpu: 1` or `licence-x: 2`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub custom: BTreeMap<String, u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a worker says of itself when it registers.
@@ -61,6 +72,14 @@ pub struct Abilities {
     pub seccomp: bool,
     /// User namespaces may be made.
     pub user_namespaces: bool,
+    /// Layers of confinement that its runs go without, and why; its operator has accepted that.
+    #[serde(skip_serializing_if = "MissingLayers::is_empty")]
+    pub missing_layers: MissingLayers,
+    /// Whether the worker confines its runs; false of earlier versions.
+    pub confines: bool,
+    /// What loops may name in `spec.sandbox` here.
+    #[serde(skip_serializing_if = "Offers::is_empty")]
+    pub offers: Offers,
     /// A cgroup v2 tree is mounted.
     pub cgroup2: bool,
     /// Version of the kernel.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::ids::NodeName;
+use crate::isolation::{Layer, Offers};
 use crate::node::{NodeMark, Resources};
-use crate::spec::LoopSpec;
+use crate::spec::{IsolationLevel, LoopSpec};
 
 mod amounts;
 mod reasons;
@@ -36,6 +37,10 @@ pub struct NodeView {
     pub online: bool,
     /// It failed to start runs, and is left alone for a while.
     pub resting: Option<Resting>,
+    /// Layers of isolation that its runs go without; `None` if it does not say.
+    pub missing_layers: Option<Vec<Layer>>,
+    /// What its loops may name in `spec.sandbox`.
+    pub offers: Offers,
 }
 
 /// A node that failed to start runs.
@@ -124,6 +129,18 @@ fn misfits(spec: &LoopSpec, node: &NodeView) -> Vec<Misfit> {
         if need > free {
             misfits.push(Misfit::Short { countable, need, free, capacity });
         }
+    }
+    if spec.sandbox.isolation == IsolationLevel::Strict {
+        match &node.missing_layers {
+            Some(missing) if missing.is_empty() => {}
+            missing => {
+                misfits.push(Misfit::Isolation { missing: missing.clone().unwrap_or_default() })
+            }
+        }
+    }
+    let what = node.offers.lacks(&spec.sandbox);
+    if !what.is_empty() {
+        misfits.push(Misfit::NotOffered { what });
     }
     if node.slots_used >= node.slots {
         misfits.push(Misfit::NoSlot { slots: node.slots });

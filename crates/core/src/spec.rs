@@ -65,6 +65,9 @@ pub struct LoopSpec {
     /// Where it may run.
     #[serde(default)]
     pub placement: Placement,
+    /// How agent and checks are confined, and what they see besides the workspace.
+    #[serde(default, skip_serializing_if = "SandboxSpec::is_default")]
+    pub sandbox: SandboxSpec,
     /// The exit condition: done when every check passes. At least one.
     pub checks: Vec<CheckSpec>,
     /// Paths that the agent may not change; restored from the loop's base before verification.
@@ -169,6 +172,46 @@ pub struct Placement {
     /// Labels that the node must carry with these very values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub required_labels: BTreeMap<String, String>,
+}
+
+/// What agent and checks see besides the workspace, and how much isolation they must have. Without any of
+/// it they see the system's programs and libraries, have no network, and write to the workspace only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SandboxSpec {
+    /// Which nodes are isolated well enough.
+    pub isolation: IsolationLevel,
+    /// Absolute paths that can be read besides, below what the node offers (`--offer-path`). At most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<String>,
+    /// Environment of agent and checks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Tool-chain caches by the names under which nodes offer them (`--cache`): shared for reading, and
+    /// what a run changes stays its own. At most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<String>,
+    /// Ways to the network by the names under which nodes offer them (`--egress`): proxies that the operator
+    /// set up. None by default. At most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<String>,
+}
+
+impl SandboxSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How much isolation a loop asks of its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum IsolationLevel {
+    /// What the node's operator accepts.
+    #[default]
+    Node,
+    /// Every layer, with no exception.
+    Strict,
 }
 
 /// A command with a verdict and, where it can be had, a score.

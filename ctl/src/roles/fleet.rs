@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use flyball_core::isolation::MissingLayers;
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::nodes_client::NodesClient;
 use flyball_proto::v1::server_client::ServerClient;
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     pub(super) token_file: Option<PathBuf>,
     /// What the scheduler shows on https:// addresses.
     pub(super) identity: Option<PathBuf>,
+    /// Further arguments of every worker.
+    pub(super) worker_args: Vec<String>,
 }
 
 /// The running processes.
@@ -42,6 +45,8 @@ pub(super) struct Fleet {
     pub(super) plan: Plan,
     pub(super) scheduler: Role,
     pub(super) workers: Vec<Role>,
+    /// Layers of isolation that runs go without on this machine.
+    pub(super) missing_layers: MissingLayers,
     /// Held while we run: one control plane per data directory.
     _lock: Flock<std::fs::File>,
 }
@@ -75,7 +80,7 @@ impl Plan {
 
     fn worker(&self, number: u32) -> ChildSpec {
         let name = format!("worker-{number}");
-        let args = vec![
+        let mut args = vec![
             "worker".to_owned(),
             format!("--scheduler={}", self.socket()),
             format!("--node={name}"),
@@ -84,9 +89,19 @@ impl Plan {
             format!("--ttl={}", self.ttl_seconds),
             // Together they offer what the machine has, once.
             format!("--share={}", self.workers),
+            // This machine is its user's own: it works as well as it can, and says what is weaker.
+            "--allow-weaker=all".to_owned(),
         ];
+        args.extend(self.worker_args.iter().cloned());
         ChildSpec { name, args }
     }
+}
+
+/// What a node says it goes without.
+fn missing_layers(node: &NodeObject) -> MissingLayers {
+    let object: serde_json::Value = serde_json::from_slice(&node.object_json).unwrap_or_default();
+    let layers = object.pointer("/node/facts/abilities/missingLayers").cloned().unwrap_or_default();
+    serde_json::from_value(layers).unwrap_or_default()
 }
 
 /// Takes the data directory for this process; whoever has it already is named.
@@ -112,13 +127,30 @@ fn lock(data_dir: &Path) -> anyhow::Result<Flock<std::fs::File>> {
 }
 
 impl Fleet {
+    /// What is weaker on this machine than it could be, loudly, and how to fix it; nothing if nothing is.
+    pub(super) fn isolation_warning(&self) -> Option<String> {
+        let first = self.missing_layers.keys().next()?;
+        let mut text = "WARNING: this machine does not let runs be isolated fully:\n".to_owned();
+        for (layer, why) in &self.missing_layers {
+            text += &format!("  no {layer} layer: {} ({why})\n", layer.without());
+        }
+        text += &format!("To fix it, {}.\n", first.remedy());
+        Some(text)
+    }
+
     /// Starts everything and waits until the scheduler leads.
     pub(super) async fn start(plan: Plan) -> anyhow::Result<Self> {
         dirs::private_dir(&plan.data_dir)?;
         dirs::private_dir(&plan.log_dir())?;
         let lock = lock(&plan.data_dir)?;
         let scheduler = Role::start(plan.scheduler(), &plan.log_dir())?;
-        let mut fleet = Self { plan, scheduler, workers: Vec::new(), _lock: lock };
+        let mut fleet = Self {
+            plan,
+            scheduler,
+            workers: Vec::new(),
+            missing_layers: MissingLayers::new(),
+            _lock: lock,
+        };
         if let Err(error) = fleet.bring_up().await {
             fleet.stop().await;
             return Err(error);
@@ -140,6 +172,7 @@ impl Fleet {
         let mut nodes = NodesClient::new(self.connect().await?);
         loop {
             let listed = nodes.list(ListNodesRequest {}).await?.into_inner().nodes;
+            self.missing_layers = listed.iter().flat_map(missing_layers).collect();
             let online = |node: &&NodeObject| {
                 let object = serde_json::from_slice::<serde_json::Value>(&node.object_json);
                 object.is_ok_and(|object| object["status"]["online"] == true)

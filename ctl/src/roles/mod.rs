@@ -3,6 +3,7 @@
 mod demo;
 mod dirs;
 mod fleet;
+mod sandbox;
 mod scheduler;
 mod signals;
 mod supervise;

@@ -9,6 +9,7 @@ use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_proto::transport::Address;
 
 use super::fleet::{Fleet, Plan};
+use super::sandbox::OfferArgs;
 use super::supervise::{log_file, log_tail};
 use super::{dirs, signals};
 use crate::client;
@@ -38,6 +39,8 @@ pub struct UpArgs {
     /// Time to live of workers' leases in seconds, 2 to 300
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT, value_parser = super::ttl())]
     ttl: i64,
+    #[command(flatten)]
+    offers: OfferArgs,
 }
 
 /// Pause before a child that ended is started again, so that one that cannot stay up does not spin.
@@ -54,6 +57,7 @@ pub(super) async fn run(args: UpArgs, identity: Option<PathBuf>) -> anyhow::Resu
         listen: args.listen,
         token_file: args.token_file,
         identity,
+        worker_args: args.offers.to_arguments(),
     };
     let mut fleet = Fleet::start(plan).await?;
     announce(&fleet)?;
@@ -92,7 +96,8 @@ fn announce(fleet: &Fleet) -> anyhow::Result<()> {
         plan.data_dir.display(),
         plan.socket(),
         log_file(&plan.log_dir(), "*").display(),
-    ))
+    ))?;
+    fleet.isolation_warning().map_or(Ok(()), |warning| say(&format!("\n{warning}")))
 }
 
 async fn supervise(fleet: &mut Fleet) -> anyhow::Result<()> {

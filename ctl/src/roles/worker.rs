@@ -15,6 +15,7 @@ use flyball_pki::LiveIdentity;
 use flyball_proto::transport::{Address, Credential};
 use flyball_worker as worker;
 
+use super::sandbox::SandboxArgs;
 use super::{dirs, signals};
 use crate::paths;
 
@@ -61,6 +62,8 @@ pub struct WorkerArgs {
     /// First part of the names of journal and run refs
     #[arg(long, default_value = worker::REF_PREFIX_DEFAULT)]
     ref_prefix: String,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// Divide what this machine has by this number of workers on it
     #[arg(long, value_name = "WORKERS", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u32).range(1..=64))]
     share: u32,
@@ -112,6 +115,7 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
         memory: args.memory.unwrap_or_else(|| ByteSize(all_memory().0 / u64::from(args.share))),
         disk: args.disk,
         custom: counts(&args.resource)?,
+        ..Resources::default()
     };
     let mut pass_env: Vec<String> = worker::PASS_ENV_DEFAULT.map(str::to_owned).to_vec();
     pass_env.extend(args.pass_env);
@@ -133,6 +137,7 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
         drift_ppm: worker::DRIFT_PPM_DEFAULT,
         kill_budget: kill_budget(args.ttl),
         pass_env,
+        sandbox: args.sandbox.config()?,
         ref_prefix: args.ref_prefix,
     })
 }
@@ -182,7 +187,7 @@ fn all_memory() -> ByteSize {
     ByteSize(kib.unwrap_or(0) * 1024)
 }
 
-fn pair<'a>(flag: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+pub(super) fn pair<'a>(flag: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
     text.split_once('=')
         .filter(|(key, _)| !key.is_empty())
         .with_context(|| format!("{flag} {text:?}: write NAME=VALUE"))

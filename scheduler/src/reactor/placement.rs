@@ -279,6 +279,7 @@ impl Reactor {
                 continue;
             };
             let (used, slots_used) = self.view.usage(name);
+            let confined = facts.abilities.as_ref().filter(|abilities| abilities.confines);
             views.push(NodeView {
                 name: name.clone(),
                 labels: facts.labels.clone(),
@@ -289,6 +290,9 @@ impl Reactor {
                 mark: entry.record.get().map(|record| record.mark).unwrap_or_default(),
                 online: entry.stream.is_some() && entry.adopted && !entry.leaving,
                 resting: self.rests.of(name, self.latest),
+                missing_layers: confined
+                    .map(|abilities| abilities.missing_layers.keys().copied().collect()),
+                offers: facts.abilities.as_ref().map(|a| a.offers.clone()).unwrap_or_default(),
             });
         }
         views

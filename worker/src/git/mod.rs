@@ -52,6 +52,7 @@ mod push;
 mod rebase;
 mod repo;
 mod runner;
+mod scopes;
 mod snapshot;
 mod subject;
 mod upkeep;
@@ -67,6 +68,7 @@ pub use push::{Doubt, RefUpdate};
 pub use rebase::Rebased;
 pub use repo::{Leftovers, Place, RunRepo};
 pub use runner::{Git, GitSettings, IDENTITY_EMAIL, IDENTITY_NAME};
+pub(crate) use scopes::{ignored_dirs, real_dir};
 pub use snapshot::{
     SNAPSHOT_BYTES_MAX, SNAPSHOT_FILE_BYTES_MAX, SNAPSHOT_PATHS_MAX, Snapshot, VIOLATIONS_MAX,
 };

@@ -5,11 +5,13 @@ use std::path::Path;
 use flyball_core::governor::Hint;
 use flyball_core::score::ExitKind;
 use flyball_core::spec::AgentSpec;
+use flyball_sandbox::Who;
 use tracing::Instrument;
 
 use super::Run;
 use super::brief::{Brief, BriefFiles, BriefInput, Claim, Report, read_report, tail};
 use super::checks::Measured;
+use super::confine::Area;
 use super::halt::Halt;
 use super::steps::StepRequest;
 
@@ -27,16 +29,16 @@ pub(super) struct Acted {
 }
 
 impl Run {
-    /// Runs the agent in `work` on what was measured.
+    /// Runs the agent in `area` on what was measured.
     pub(super) async fn act(
         &mut self,
         agent: &AgentSpec,
-        work: &Path,
+        area: Area,
         number: u32,
         before: &Measured,
         advice: Vec<String>,
     ) -> Result<Acted, Halt> {
-        let files = BriefFiles::in_dir(&self.dir);
+        let files = BriefFiles::in_dirs(&self.brief_dir(), &self.rooms(Who::Agent).report());
         let brief = Brief::new(
             &BriefInput {
                 key: &self.id.key,
@@ -60,7 +62,7 @@ impl Run {
                 stream: "agent".to_owned(),
                 iteration: number,
                 argv: agent.command.argv(),
-                cwd: work.to_owned(),
+                area,
                 env: self.agent_env(agent, number, &files),
                 timeout: agent.timeout.0.min(self.time_left()),
             })
@@ -87,7 +89,7 @@ impl Run {
         number: u32,
         files: &BriefFiles,
     ) -> Vec<(String, String)> {
-        let mut env = self.base_env(number);
+        let mut env = self.base_env(Who::Agent, number);
         // The agent's own variables win over those passed on, and ours over both.
         env.retain(|(name, _)| !agent.env.contains_key(name));
         env.extend(agent.env.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -95,12 +95,13 @@ pub(crate) struct BriefFiles {
 }
 
 impl BriefFiles {
-    pub(crate) fn in_dir(dir: &Path) -> Self {
+    /// The brief, to be read only, and the report, to be written, are in two directories.
+    pub(crate) fn in_dirs(dir: &Path, report: &Path) -> Self {
         Self {
             json: dir.join("brief.json"),
             text: dir.join("brief.md"),
             failing: dir.join("failing.txt"),
-            report: dir.join("report.json"),
+            report: report.join("report.json"),
         }
     }
 }

@@ -6,9 +6,11 @@ use flyball_core::quantity::Distance;
 use flyball_core::record::CheckResult;
 use flyball_core::score::{self, CaseMemory};
 use flyball_core::spec::CheckSpec;
+use flyball_sandbox::Who;
 use tracing::Instrument;
 
 use super::Run;
+use super::confine::Area;
 use super::halt::Halt;
 use super::steps::{StepRequest, StepResult};
 
@@ -40,6 +42,10 @@ impl Run {
         iteration: u32,
         kind: &str,
     ) -> Result<Measured, Halt> {
+        // Nothing that an earlier measurement has left behind may take part in this one.
+        self.rooms(Who::Check)
+            .make_anew()
+            .map_err(|error| Halt::node_fault(&format!("cannot prepare checks: {error}")))?;
         let mut measured = Measured { cases: self.cases.clone(), ..Measured::default() };
         for check in self.spec.checks.clone() {
             let span = tracing::info_span!("check", otel.name = format!("check {}", check.name));
@@ -67,8 +73,8 @@ impl Run {
             stream: format!("{kind}/{}", check.name),
             iteration,
             argv: check.run.argv(),
-            cwd: dir.to_owned(),
-            env: self.base_env(iteration),
+            area: Area::Check(dir.to_owned()),
+            env: self.base_env(Who::Check, iteration),
             timeout: check.timeout.0,
         })
         .await

@@ -7,10 +7,13 @@ use tracing::Instrument;
 use super::Run;
 use super::agent::Acted;
 use super::checks::Measured;
+use super::confine::Area;
 use super::halt::Halt;
 use super::progress;
 use super::repository::Work;
-use crate::git::{Leftovers, Oid, Place, Snapshot, check_bounds, diff_stat};
+use crate::git::{
+    Leftovers, Oid, Place, Snapshot, check_bounds, diff_stat, ignored_dirs, real_dir,
+};
 
 /// What the agent left behind.
 struct Change {
@@ -51,10 +54,10 @@ impl Work {
         run.report_ahead(format!("iteration {number} begins at distance {}", before.distance))
             .await?;
         self.prepare_work(run).await?;
+        let area = self.work_area(run).await?;
         // Whoever is not the owner any more lets no agent act.
         run.reported().await?;
-        let work_dir = self.repo.path(Place::Work);
-        let acted = run.act(&agent, &work_dir, number, &before, self.advise(advice)).await?;
+        let acted = run.act(&agent, area, number, &before, self.advise(advice)).await?;
         run.progress.activity = "verifying".to_owned();
         let base_tree = self.tree_of_checkpoint(run).await?;
         let change = self.snapshot(run, &base_tree).await?;
@@ -104,6 +107,15 @@ impl Work {
             self.repo.lend_git(Place::Work, &self.checkpoint).await
         };
         prepared.await.map_err(|error| Halt::of_git(error, &mut run.governor))
+    }
+
+    /// The agent's worktree, and the directories in it that hold what the loop owns or what git ignores.
+    async fn work_area(&self, run: &mut Run) -> Result<Area, Halt> {
+        let dir = self.repo.path(Place::Work);
+        let mut only: Vec<_> = self.owns.roots().iter().map(|root| real_dir(&dir, root)).collect();
+        let ignored = ignored_dirs(&self.repo).await;
+        only.extend(ignored.map_err(|error| Halt::of_git(error, &mut run.governor))?);
+        Ok(Area::Work { dir, only })
     }
 
     async fn tree_of_checkpoint(&self, run: &mut Run) -> Result<Oid, Halt> {

@@ -3,6 +3,7 @@
 mod agent;
 mod brief;
 mod checks;
+mod confine;
 mod halt;
 mod iteration;
 mod progress;
@@ -24,7 +25,7 @@ use flyball_core::lease::BootInstant;
 use flyball_core::score::CaseMemory;
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Outcome, Phase, Progress, Reason, Unsealed};
-use flyball_sandbox::{Guard, boottime};
+use flyball_sandbox::{Guard, Who, boottime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -72,6 +73,8 @@ struct Run {
     reports: JoinSet<Result<(), Refused>>,
     /// What steps are handed and what no output may hold.
     secrets: secrets::Secrets,
+    /// Where the objects are that a worktree's git directory refers to.
+    objects: Vec<PathBuf>,
 }
 
 /// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
@@ -140,6 +143,7 @@ impl Run {
             doubt: Doubt::default(),
             reports: JoinSet::new(),
             secrets: secrets::Secrets::default(),
+            objects: Vec::new(),
         }
     }
 
@@ -157,20 +161,11 @@ impl Run {
     }
 
     fn make_dirs(&self) -> Result<(), Halt> {
-        for dir in [self.dir.clone(), self.home(), self.temp()] {
-            std::fs::create_dir_all(&dir).map_err(|error| {
-                Halt::node_fault(&format!("cannot make {}: {error}", dir.display()))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn home(&self) -> PathBuf {
-        self.dir.join("home")
-    }
-
-    fn temp(&self) -> PathBuf {
-        self.dir.join("tmp")
+        let made = std::fs::create_dir_all(self.brief_dir())
+            .and_then(|()| self.rooms(Who::Agent).make())
+            .and_then(|()| self.rooms(Who::Check).make());
+        let dir = self.dir.display();
+        made.map_err(|error| Halt::node_fault(&format!("cannot make {dir}: {error}")))
     }
 
     /// Milliseconds in runs, this one included.

@@ -135,6 +135,7 @@ impl Work {
         progress::catch_up(&mut run.progress, journal.records(), run.generation);
         let (base, checkpoint) = start(run, &repo, tip.clone()).await?;
         run.governor.on_repository_reached();
+        run.objects = repo.object_dirs();
         let (owns, pins) = bounds(run, &source)?;
         let work = Self {
             checkpoint,

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyball_core::score::ExitKind;
-use flyball_sandbox::{Step, StepEnd};
+use flyball_sandbox::{Step, StepEnd, Who};
 
 use super::Run;
+use super::confine::{Area, tool_home};
 use super::halt::Halt;
+use crate::forward;
 use crate::logs::STREAM_BYTES_MAX;
 use crate::runs::Stop;
 
@@ -17,7 +19,8 @@ pub(super) struct StepRequest {
     pub(super) stream: String,
     pub(super) iteration: u32,
     pub(super) argv: Vec<String>,
-    pub(super) cwd: PathBuf,
+    /// Where it works; also its working directory.
+    pub(super) area: Area,
     pub(super) env: Vec<(String, String)>,
     pub(super) timeout: Duration,
 }
@@ -35,22 +38,28 @@ impl Run {
         let output = logs
             .file(self.id.uid.as_str(), request.iteration, &request.stream)
             .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
+        let path = request.env.iter().rev().find(|(name, _)| name == "PATH");
+        let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
+        let confinement = self.confinement(&request.area, path)?;
         let mut env = request.env;
         env.extend(self.secrets.env(&request.stream));
         let step = Step {
             argv: request.argv,
-            cwd: request.cwd,
+            cwd: request.area.dir().to_owned(),
             env,
             output: output.clone(),
             output_bytes_max: STREAM_BYTES_MAX,
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
-            confinement: None,
+            confinement: Some(confinement),
         };
         let mut handle =
             self.context.guard.spawn_redacting(step, self.secrets.values()).map_err(|error| {
                 Halt::node_fault(&format!("the guard cannot start a step: {error}"))
             })?;
+        let targets = self.egress_targets();
+        // Held for as long as the step runs.
+        let _answering = handle.take_listeners().map(|found| forward::serve(found, targets));
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut wait = std::pin::pin!(handle.wait());
         let end = tokio::select! {
@@ -92,20 +101,25 @@ impl Run {
 
     /// The environment of every command: what the operator passes on, private directories, and who
     /// and where it is.
-    pub(super) fn base_env(&self, iteration: u32) -> Vec<(String, String)> {
+    pub(super) fn base_env(&self, who: Who, iteration: u32) -> Vec<(String, String)> {
         let config = &self.context.config;
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let mut env: Vec<(String, String)> = config
             .pass_env
             .iter()
             .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
             .collect();
-        env.extend(tool_homes());
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let rooms = self.rooms(who);
+        // A run has a home of its own, and without these it would find no tool chain.
+        let rustup = tool_home("RUSTUP_HOME", ".rustup");
+        env.extend(rustup.map(|dir| ("RUSTUP_HOME".to_owned(), text(dir))));
+        env.push(("CARGO_HOME".to_owned(), text(rooms.home().join(".cargo"))));
+        env.extend(self.sandbox_env());
         let span = tracing::Span::current();
         let trace = flyball_telemetry::current_traceparent(&span);
         env.extend([
-            ("HOME".to_owned(), text(self.home())),
-            ("TMPDIR".to_owned(), text(self.temp())),
+            ("HOME".to_owned(), text(rooms.home())),
+            ("TMPDIR".to_owned(), text(rooms.temp())),
             ("FLYBALL_LOOP".to_owned(), self.id.key.to_string()),
             ("FLYBALL_ITERATION".to_owned(), iteration.to_string()),
             ("FLYBALL_LOOP_UID".to_owned(), self.id.uid.to_string()),
@@ -124,20 +138,6 @@ async fn urgent(stop: &mut tokio::sync::watch::Receiver<Stop>) {
         // Nobody can ask any more.
         std::future::pending().await
     }
-}
-
-/// Where Rust's tools keep tool chains and downloads: a run has a home of its own, and without
-/// these it would find none.
-fn tool_homes() -> Vec<(String, String)> {
-    let home = std::env::var("HOME").unwrap_or_default();
-    let mut found = Vec::new();
-    for (name, dir) in [("RUSTUP_HOME", ".rustup"), ("CARGO_HOME", ".cargo")] {
-        let path = std::env::var(name).unwrap_or_else(|_| format!("{home}/{dir}"));
-        if Path::new(&path).is_dir() {
-            found.push((name.to_owned(), path));
-        }
-    }
-    found
 }
 
 /// The output as text; what is not UTF-8 is replaced.

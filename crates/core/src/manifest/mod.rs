@@ -6,6 +6,7 @@ mod explain;
 mod gitnames;
 mod kind;
 mod rules;
+mod sandbox;
 mod schema;
 mod shape;
 #[cfg(test)]

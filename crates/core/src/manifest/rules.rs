@@ -51,6 +51,7 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
     let set = errors.owns(spec, repository.as_ref());
     errors.custom_needs(&spec.needs.custom);
     errors.labels("spec.placement.requiredLabels", &spec.placement.required_labels);
+    errors.sandbox(&spec.sandbox);
     errors.checks(&spec.checks);
     errors.pins(spec);
     if let Some(agent) = &spec.agent {
@@ -67,10 +68,10 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
 /// The shortest timeout or bound in time that makes sense.
 const SPAN_MIN: Span = Span(Duration::from_millis(1));
 
-struct Errors(Vec<FieldError>);
+pub(super) struct Errors(pub(super) Vec<FieldError>);
 
 impl Errors {
-    fn add(
+    pub(super) fn add(
         &mut self,
         path: impl Into<String>,
         message: impl Into<String>,
@@ -79,7 +80,7 @@ impl Errors {
         self.0.push(FieldError::new(path, message).found(found));
     }
 
-    fn name(&mut self, path: &str, name: &str) {
+    pub(super) fn name(&mut self, path: &str, name: &str) {
         if check_name(name).is_err() {
             let rule = "must be 1 to 63 characters of a-z, 0-9 and '-', starting and ending with a \
                         letter or digit";
@@ -87,7 +88,7 @@ impl Errors {
         }
     }
 
-    fn count(&mut self, path: &str, count: usize, most: usize) {
+    pub(super) fn count(&mut self, path: &str, count: usize, most: usize) {
         if count > most {
             self.add(path, format!("must have at most {most} entries"), count.to_string());
         }
@@ -249,17 +250,10 @@ impl Errors {
     fn agent(&mut self, agent: &AgentSpec) {
         self.command("spec.agent.command", &agent.command);
         self.span("spec.agent.timeout", agent.timeout, SPAN_MIN, TIMEOUT_MAX);
-        self.count("spec.agent.env", agent.env.len(), ENTRIES_MAX);
-        for (name, value) in &agent.env {
-            let path = child_path("spec.agent.env", name);
-            self.variable(&path, name);
-            if value.contains('\0') {
-                self.0.push(FieldError::new(&path, "must not contain NUL characters"));
-            }
-        }
+        self.environment("spec.agent.env", &agent.env);
     }
 
-    fn variable(&mut self, path: &str, name: &str) {
+    pub(super) fn variable(&mut self, path: &str, name: &str) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let digit = name.starts_with(|c: char| c.is_ascii_digit());
         if name.is_empty() || digit || !name.bytes().all(plain) {

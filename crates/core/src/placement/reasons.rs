@@ -5,6 +5,7 @@ use std::fmt;
 use super::Resting;
 use super::amounts::Countable;
 use crate::ids::NodeName;
+use crate::isolation::Layer;
 
 /// One thing that keeps a loop off a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,16 @@ pub enum Misfit {
         free: u64,
         /// There in all.
         capacity: u64,
+    },
+    /// The loop wants every layer of isolation, and the node goes without some.
+    Isolation {
+        /// The layers; none: the node does not say.
+        missing: Vec<Layer>,
+    },
+    /// The loop's sandbox names what the node does not offer.
+    NotOffered {
+        /// What, in the manifest's words.
+        what: Vec<String>,
     },
     /// All slots are taken; for ever if there are none.
     NoSlot {
@@ -57,7 +68,7 @@ impl Misfit {
     /// True when waiting cannot help: the node would not fit even if it were empty and online.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Label { .. } => true,
+            Self::Label { .. } | Self::Isolation { .. } | Self::NotOffered { .. } => true,
             Self::Short { need, capacity, .. } => need > capacity,
             Self::NoSlot { slots } => *slots == 0,
             Self::Offline | Self::Resting(_) | Self::Cordoned | Self::Draining => false,
@@ -93,6 +104,14 @@ impl fmt::Display for Misfit {
                     write!(f, "is short of {countable} (need {need_text}, free {free} of {have})")
                 }
             }
+            Self::Isolation { missing } if missing.is_empty() => {
+                f.write_str("does not say how well it isolates runs (need all layers)")
+            }
+            Self::Isolation { missing } => {
+                let names: Vec<&str> = missing.iter().map(|layer| layer.name()).collect();
+                write!(f, "isolates runs without {} (need all layers)", names.join(", "))
+            }
+            Self::NotOffered { what } => write!(f, "does not offer {}", what.join(", ")),
             Self::NoSlot { slots: 0 } => f.write_str("has no slots"),
             Self::NoSlot { slots } => write!(f, "is full ({slots} of {slots} slots used)"),
             Self::Offline => f.write_str("is offline"),
@@ -126,7 +145,7 @@ impl NodeReason {
             Misfit::Draining => 2,
             Misfit::Cordoned => 3,
             Misfit::Resting(_) => 4,
-            Misfit::Label { .. } | Misfit::Short { .. } | Misfit::NoSlot { .. } => 5,
+            _ => 5,
         })
     }
 }
@@ -224,6 +243,14 @@ impl Group<'_> {
                     format!("are short of {countable} (need {need}, free {free})")
                 }
             }
+            Misfit::Isolation { missing } if missing.is_empty() => {
+                "do not say how well they isolate runs (need all layers)".to_owned()
+            }
+            Misfit::Isolation { missing } => {
+                let names: Vec<&str> = missing.iter().map(|layer| layer.name()).collect();
+                format!("isolate runs without {} (need all layers)", names.join(", "))
+            }
+            Misfit::NotOffered { what } => format!("do not offer {}", what.join(", ")),
             Misfit::NoSlot { slots: 0 } => "have no slots".to_owned(),
             Misfit::NoSlot { .. } => "are full (no free slot)".to_owned(),
             Misfit::Offline => "are offline".to_owned(),

@@ -45,6 +45,23 @@ impl PathSet {
         self.patterns.is_empty()
     }
 
+    /// For each pattern the deepest directory that holds all of its paths, relative to the repository's
+    /// root; the root itself is empty.
+    pub fn roots(&self) -> Vec<String> {
+        let root = |pattern: &Vec<Segment>| {
+            let literal = |segment: &&Segment| matches!(segment, Segment::Literal(_));
+            let length = pattern.iter().take_while(literal).count();
+            // What is named in full is a file, or will be.
+            let length = if length == pattern.len() { length - 1 } else { length };
+            let segments: Vec<&str> = pattern[..length].iter().map(Segment::as_str).collect();
+            segments.join("/")
+        };
+        let mut roots: Vec<String> = self.patterns.iter().map(root).collect();
+        roots.sort();
+        roots.dedup();
+        roots
+    }
+
     /// The patterns as users write them, for briefs and messages.
     pub fn patterns(&self) -> impl Iterator<Item = String> {
         self.patterns.iter().map(|pattern| {

@@ -65,6 +65,8 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
     let root = root.canonicalize()?;
     let material = fixtures::prepare(&root, args.think).await?;
     let plan = Plan {
+        // The agents of the demo are scripts there, and no part of the repositories.
+        worker_args: vec![format!("--show={}", root.join("examples").display())],
         data_dir: root,
         workers: 2,
         slots: 4,
@@ -88,6 +90,9 @@ pub(super) async fn run(args: DemoArgs, json: bool) -> anyhow::Result<()> {
         begun: Instant::now(),
         killed: None,
     };
+    for line in demo.fleet.isolation_warning().iter().flat_map(|warning| warning.lines()) {
+        screen.line(line)?;
+    }
     let played = tokio::select! {
         played = tokio::time::timeout(DEMO_MAX, demo.play(&material.manifests, &mut screen)) => {
             played.unwrap_or_else(|_| Err(anyhow::anyhow!(

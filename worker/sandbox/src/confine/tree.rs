@@ -77,11 +77,12 @@ pub(super) fn build(
     let temp = plan.limits.temp_bytes.unwrap_or(TEMP_BYTES_DEFAULT);
     make_temp(&site.join("tmp"), temp)?;
     make_devices(site, &devices, temp)?;
-    for overlay in overlays {
-        overlay.mount(site, owner.as_ref().map(|(user, _)| *user))?;
-    }
     for piece in &pieces {
         put(site, &piece.at, &piece.tree, piece.file)?;
+    }
+    // Last, as one may be inside a directory of the step's own.
+    for overlay in overlays {
+        overlay.mount(site, owner.map(|(user, _)| *user))?;
     }
     chdir(site)?;
     pivot_root(".", ".")?;
@@ -278,7 +279,10 @@ impl OpenOverlay {
         mounted.map_err(|errno| named(&self.at, errno.into()))?;
         umount2(&lower, MntFlags::MNT_DETACH)?;
         umount2(&changes, MntFlags::MNT_DETACH)?;
-        fs::remove_dir_all(stage)
+        // Not with what is in it: whatever failed to go away must not be emptied through here.
+        fs::remove_dir(lower)?;
+        fs::remove_dir(changes)?;
+        fs::remove_dir(stage)
     }
 }
 
