@@ -236,6 +236,8 @@ impl Fleet {
             .stderr(log.expect("a log file"))
             .env("FLYBALL_LOG", std::env::var("FLYBALL_LOG").unwrap_or_else(|_| "info".into()))
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            // Runs are confined as anywhere; their agents leave word of what they do here.
+            .env("FLYBALL_TEST_SHARE", &self.dir)
             .envs(self.shape.env.iter().cloned())
             .spawn()
             .expect("the binary can be started");

@@ -147,6 +147,8 @@ impl Cluster {
             .stderr(log)
             .env("FLYBALL_LOG", std::env::var("FLYBALL_LOG").unwrap_or_else(|_| "info".into()))
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            // Runs are confined as anywhere; their agents leave word of what they do here.
+            .env("FLYBALL_TEST_SHARE", self.dir())
             .envs(self.options.env.iter().cloned())
             .spawn()
             .expect("the binary can be started");

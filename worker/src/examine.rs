@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flyball_core::diagnosis::{Area, Diagnosis, Finding, weaknesses};
+use flyball_core::isolation::Layer;
 use flyball_sandbox::{Guard, GuardConfig, HostFacts, Step, boottime};
 
 use crate::host;
@@ -115,6 +116,14 @@ async fn guard(command: Vec<String>, scratch: &Path) -> Vec<Finding> {
             has(abilities.oom_protected),
         ),
     )];
+    let missing = &abilities.missing_layers;
+    let on = Layer::ALL.iter().filter(|layer| !missing.contains_key(layer));
+    let on: Vec<&str> = on.map(|layer| layer.name()).collect();
+    let text = match missing.is_empty() {
+        true => format!("runs are isolated by every layer: {}", on.join(", ")),
+        false => format!("runs are isolated by {} of {} layers", on.len(), Layer::ALL.len()),
+    };
+    found.push(Finding::ok(AREA, "Isolation", text));
     found.extend(weaknesses(AREA, &abilities));
     found.push(probe(&guard, scratch).await);
     found

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use flyball_core::isolation::{Layer, MissingLayers, Offers, refused};
+use flyball_core::isolation::{Layer, MissingLayers, Offers, describe, refused};
 
 /// The sandbox as a node's operator configures it. By default every layer must hold, and loops can ask
 /// for nothing.
@@ -84,9 +84,8 @@ impl SandboxConfig {
         let refused = refused(missing, &self.exceptions);
         let first = refused.first()?;
         let mut text = "this host does not let runs be confined:".to_owned();
-        for layer in &refused {
-            let why = missing.get(layer).map(String::as_str).unwrap_or_default();
-            text += &format!("\n  {layer}: {why} (without it {})", layer.without());
+        for line in describe(missing, |layer| refused.contains(&layer)) {
+            text += &format!("\n  {line}");
         }
         let names: Vec<&str> = refused.iter().map(|layer| layer.name()).collect();
         text += &format!("\nto fix it, {}", first.remedy());
@@ -120,7 +119,7 @@ mod tests {
         let missing: MissingLayers = [(Layer::Mount, "EPERM".to_owned())].into();
         let config = SandboxConfig::default();
         let text = config.refusal(&missing).unwrap();
-        for part in ["mount: EPERM", "apparmor_restrict", "--allow-weaker=mount"] {
+        for part in ["no mount (EPERM)", "apparmor_restrict", "--allow-weaker=mount"] {
             assert!(text.contains(part), "{text}");
         }
         let accepting = SandboxConfig { exceptions: vec![Layer::Mount], ..config };

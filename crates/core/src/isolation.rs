@@ -120,6 +120,22 @@ pub fn refused(missing: &MissingLayers, exceptions: &[Layer]) -> Vec<Layer> {
     missing.keys().copied().filter(|layer| !exceptions.contains(layer)).collect()
 }
 
+/// Lines for people about layers that are missing: those with one reason together, and what follows from
+/// each.
+pub fn describe(missing: &MissingLayers, which: impl Fn(Layer) -> bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest: Vec<_> = missing.iter().filter(|(layer, _)| which(**layer)).collect();
+    while let Some((_, why)) = rest.first().copied() {
+        let same: Vec<Layer> =
+            rest.iter().filter(|(_, other)| *other == why).map(|(layer, _)| **layer).collect();
+        let names: Vec<&str> = same.iter().map(|layer| layer.name()).collect();
+        lines.push(format!("no {} ({why}):", names.join(", ")));
+        lines.extend(same.iter().map(|layer| format!("  {}", layer.without())));
+        rest.retain(|(_, other)| *other != why);
+    }
+    lines
+}
+
 /// What an operator lets loops name in their manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -174,6 +190,20 @@ pub fn is_off(layer: Layer) -> bool {
     names.split(',').any(|name| name.trim() == layer.name())
 }
 
+/// A directory that all runs of a test share with the test. None in a shipped program.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub const fn shared_with_test() -> Option<String> {
+    None
+}
+
+/// A directory that all runs of a test share with the test: `FLYBALL_TEST_SHARE`.
+#[cfg(feature = "planted-bugs")]
+#[expect(clippy::disallowed_methods, reason = "for agents that play a part in a test; not shipped")]
+pub fn shared_with_test() -> Option<String> {
+    std::env::var("FLYBALL_TEST_SHARE").ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +215,18 @@ mod tests {
             assert_eq!(serde_json::to_string(&layer).unwrap(), format!("\"{layer}\""));
         }
         assert!("x".parse::<Layer>().unwrap_err().to_string().contains("seccomp"));
+    }
+
+    #[test]
+    fn layers_with_one_reason_are_told_together() {
+        let missing: MissingLayers = [
+            (Layer::User, "a".to_owned()),
+            (Layer::Mount, "a".to_owned()),
+            (Layer::Seccomp, "b".to_owned()),
+        ]
+        .into();
+        let lines = describe(&missing, |layer| layer != Layer::Seccomp);
+        assert_eq!((lines.len(), lines[0].as_str()), (3, "no user, mount (a):"));
     }
 
     #[test]

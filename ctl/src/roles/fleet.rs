@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use flyball_core::isolation::MissingLayers;
+use flyball_core::isolation::{MissingLayers, describe};
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::nodes_client::NodesClient;
 use flyball_proto::v1::server_client::ServerClient;
@@ -131,8 +131,8 @@ impl Fleet {
     pub(super) fn isolation_warning(&self) -> Option<String> {
         let first = self.missing_layers.keys().next()?;
         let mut text = "WARNING: this machine does not let runs be isolated fully:\n".to_owned();
-        for (layer, why) in &self.missing_layers {
-            text += &format!("  no {layer} layer: {} ({why})\n", layer.without());
+        for line in describe(&self.missing_layers, |_| true) {
+            text += &format!("  {line}\n");
         }
         text += &format!("To fix it, {}.\n", first.remedy());
         Some(text)

@@ -1,5 +1,6 @@
 //! `describe node`: everything about one node on a page.
 
+use flyball_core::isolation::{Layer, describe};
 use flyball_core::node::{Abilities, NodeMark};
 use jiff::Timestamp;
 
@@ -53,6 +54,18 @@ pub(crate) fn page(document: &NodeDocument, now: Timestamp) -> String {
 fn host(sheet: &mut Sheet, abilities: &Abilities) {
     sheet.field("Containment", &abilities.containment);
     sheet.list("Not stronger", &abilities.weaker_because);
+    let missing = &abilities.missing_layers;
+    if abilities.confines {
+        let on = Layer::ALL.iter().filter(|layer| !missing.contains_key(layer));
+        let on: Vec<&str> = on.map(|layer| layer.name()).collect();
+        let weaker = if missing.is_empty() { "" } else { " (weaker than it should be)" };
+        sheet.field("Isolation", format!("{}{weaker}", on.join(", ")));
+        sheet.list("Goes without", &describe(missing, |_| true));
+    }
+    let offers = &abilities.offers;
+    sheet.list("Paths", &offers.paths);
+    sheet.list("Caches", &offers.caches);
+    sheet.list("Egress", &offers.egress);
     let mut guard = Vec::new();
     guard.push(if abilities.memory_locked { "memory locked" } else { "memory not locked" });
     guard.push(if abilities.priority_raised { "priority raised" } else { "priority not raised" });

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use flyball_core::isolation::{Layer, is_off};
+use flyball_core::isolation::{Layer, is_off, shared_with_test};
 use flyball_core::status::Reason;
 use flyball_sandbox::{Confinement, Limits, Overlay, Who, Writable};
 
@@ -131,7 +131,9 @@ impl Run {
             return Err(Halt::failed(Reason::InvalidWork, message));
         }
         let rooms = self.rooms(area.who());
-        let mut write = vec![Writable::all(rooms.home()), Writable::all(rooms.temp())];
+        // First, as the run's own directories may be in it, each with its own rules.
+        let mut write: Vec<Writable> = shared_with_test().map(Writable::all).into_iter().collect();
+        write.extend([rooms.home(), rooms.temp()].map(Writable::all));
         let mut protect = Vec::new();
         let mut show = self.shown(path);
         match area {

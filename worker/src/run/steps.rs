@@ -113,6 +113,8 @@ impl Run {
         // A run has a home of its own, and without these it would find no tool chain.
         let rustup = tool_home("RUSTUP_HOME", ".rustup");
         env.extend(rustup.map(|dir| ("RUSTUP_HOME".to_owned(), text(dir))));
+        // The system's settings may name programs, and are not the run's business.
+        env.push(("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()));
         env.push(("CARGO_HOME".to_owned(), text(rooms.home().join(".cargo"))));
         env.extend(self.sandbox_env());
         let span = tracing::Span::current();

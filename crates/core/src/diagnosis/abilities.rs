@@ -1,6 +1,7 @@
 //! What a host's abilities mean for its operator.
 
 use super::{Area, Finding};
+use crate::isolation::describe;
 use crate::node::Abilities;
 
 /// The containment that no kernel mechanism backs: descendants are killed one by one.
@@ -18,6 +19,14 @@ pub fn weaknesses(area: Area, abilities: &Abilities) -> Vec<Finding> {
         let next = "run the worker as root, or allow user namespaces (sysctl \
                     user.max_user_namespaces, kernel.unprivileged_userns_clone=1)";
         found.push(Finding::warning(area, "ContainmentWeak", message, next));
+    }
+    if let Some(first) = abilities.missing_layers.keys().next() {
+        let lines: Vec<String> = describe(&abilities.missing_layers, |_| true)
+            .iter()
+            .map(|line| line.trim().to_owned())
+            .collect();
+        let message = format!("runs are not isolated fully: {}", lines.join(" "));
+        found.push(Finding::warning(area, "IsolationWeak", message, first.remedy()));
     }
     let (mut missing, mut steps) = (Vec::new(), Vec::new());
     let mut lacks = |has: bool, what: &'static str, step: &'static str| {

@@ -47,7 +47,7 @@ fn build(
         rules = allow(rules, Path::new("/tmp"), all)?;
         rules = allow(rules, Path::new("/dev"), all)?;
     } else {
-        for path in tree::SYSTEM.iter().chain(&tree::ETC) {
+        for path in tree::SYSTEM.iter().chain(&tree::ETC).chain(&tree::ETC_OF_HOST) {
             rules = allow(rules, Path::new(path), read)?;
         }
         for path in &plan.show {

@@ -37,6 +37,20 @@ pub(super) const ETC: [&str; 18] = [
     "/etc/ssl/certs",
     "/etc/timezone",
 ];
+/// What of `/etc` a step without a tree of its own can read besides, as programs take what they are forbidden
+/// to read for an error. Where it has one, it finds its own.
+pub(super) const ETC_OF_HOST: [&str; 10] = [
+    "/etc/bash.bashrc",
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/inputrc",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/profile",
+    "/etc/resolv.conf",
+];
 /// Device files that a step has.
 pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Where the new tree is put together; every Linux has it, and nothing of it is seen afterwards.

@@ -31,7 +31,10 @@ pub(super) fn find(
     let wanted: BTreeSet<Layer> = match around.containment.is_pid_namespace() {
         true => Layer::ALL.into(),
         false => {
-            let why = weaker_because.join("; ");
+            // Groups have no part in confining.
+            let about = |why: &&String| !why.starts_with("cgroup");
+            let why: Vec<&str> = weaker_because.iter().filter(about).map(String::as_str).collect();
+            let why = why.join("; ");
             let without = Layer::ALL.into_iter().filter(|layer| !ALONE.contains(layer));
             missing.extend(without.map(|layer| (layer, why.clone())));
             ALONE.into()
