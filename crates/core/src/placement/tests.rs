@@ -155,6 +155,7 @@ fn resources(max: u64) -> impl Strategy<Value = Resources> {
         memory: ByteSize(memory),
         disk: ByteSize(0),
         custom: gpu.map(|gpu| ("gpu".to_owned(), gpu)).into_iter().collect(),
+        ..Resources::default()
     })
 }
 
@@ -180,7 +181,7 @@ fn cluster() -> impl Strategy<Value = Vec<NodeView>> {
                 slots_used,
                 mark,
                 online,
-                resting: None,
+                ..NodeView::default()
             })
             .collect()
     })
@@ -263,4 +264,36 @@ fn a_node_that_failed_starts_is_left_alone_and_says_so() {
     assert_eq!(summary, "0 of 2 nodes fit: 2 could not start runs and are avoided for a while");
     let second = "n2 could not start 3 runs in a row, and is avoided for 9 s more";
     assert_eq!(reasons[1].to_string(), second);
+}
+
+#[test]
+fn a_strict_loop_goes_where_every_layer_is() {
+    let mut spec = LoopSpec::default();
+    let whole = NodeView { missing_layers: Some(Vec::new()), ..node("whole") };
+    let weak = NodeView { missing_layers: Some(vec![Layer::Network]), ..node("weak") };
+    let silent = node("silent");
+    let nodes = [weak.clone(), silent.clone()];
+    assert!(matches!(place(&spec, &nodes, None), Placement::On { .. }));
+    spec.sandbox.isolation = IsolationLevel::Strict;
+    let Placement::Never { summary, .. } = place(&spec, &nodes, None) else { panic!("placed") };
+    for part in ["without network", "does not say how well it isolates"] {
+        assert!(summary.contains(part), "{summary}");
+    }
+    let Placement::On { node, .. } = place(&spec, &[weak, silent, whole], None) else {
+        panic!("not placed")
+    };
+    assert_eq!(node.as_str(), "whole");
+}
+
+#[test]
+fn a_loop_goes_where_what_it_names_is_offered() {
+    let mut spec = LoopSpec::default();
+    spec.sandbox.caches = vec!["npm".to_owned()];
+    let Placement::Never { summary, .. } = place(&spec, &[node("n1")], None) else {
+        panic!("placed")
+    };
+    assert!(summary.contains("does not offer cache npm"), "{summary}");
+    let mut offering = node("n2");
+    offering.offers.caches = vec!["npm".to_owned()];
+    assert!(matches!(place(&spec, &[offering], None), Placement::On { .. }));
 }

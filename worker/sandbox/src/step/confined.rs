@@ -41,7 +41,8 @@ pub(super) fn start(
     worker: Option<&Socket>,
     output: OwnedFd,
 ) -> Result<Pid, Report> {
-    let cannot = |why: String| Report::bare(ExitKind::Killed, format!("cannot be confined: {why}"));
+    let cannot =
+        |why: String| Report::bare(ExitKind::NoRoom(format!("it cannot be confined: {why}")), "");
     let user = with.users.filter(|_| with.has(Layer::User)).map(|users| {
         let user = users.of_step(plan.who);
         maps.get(user).map(|map| (user, map))
