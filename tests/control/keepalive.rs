@@ -152,6 +152,7 @@ fn config(dir: &std::path::Path, socket: std::path::PathBuf) -> flyball_worker::
         drift_ppm: flyball_worker::DRIFT_PPM_DEFAULT,
         kill_budget: Duration::from_millis(250),
         pass_env: Vec::new(),
+        sandbox: flyball_worker::SandboxConfig::default(),
         ref_prefix: flyball_worker::REF_PREFIX_DEFAULT.to_owned(),
     }
 }

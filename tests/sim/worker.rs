@@ -112,7 +112,7 @@ fn config(node: &str) -> Config {
         drift_ppm: DRIFT_PPM_DEFAULT,
         kill_budget: KILL_BUDGET,
         pass_env: Vec::new(),
-        sandbox: SandboxConfig::default(),
+        sandbox: flyball_worker::SandboxConfig::default(),
         ref_prefix: REF_PREFIX_DEFAULT.to_owned(),
     }
 }

@@ -161,6 +161,7 @@ pub(crate) fn register(node: &str, incarnation: &str) -> Register {
             memory: ByteSize(1 << 30),
             disk: ByteSize(1 << 30),
             custom: BTreeMap::new(),
+            ..Resources::default()
         },
         slots: 4,
         version: "test".to_owned(),
