@@ -195,7 +195,7 @@ impl Guard {
             output_bytes_max: step.output_bytes_max,
             secrets,
             timeout_ms: u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX),
-            confinement: step.confinement,
+            confinement: step.confinement.map(Box::new),
         });
         tracing::debug!(step = id, label = step.label, "step");
         let mut fds = vec![OwnedFd::from(file)];

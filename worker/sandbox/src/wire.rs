@@ -69,7 +69,7 @@ pub(crate) struct SpawnOrder {
     pub(crate) secrets: Vec<(String, String)>,
     pub(crate) timeout_ms: u64,
     /// `None`: not confined, but only contained.
-    pub(crate) confinement: Option<Confinement>,
+    pub(crate) confinement: Option<Box<Confinement>>,
 }
 
 /// From the guard to the worker.
