@@ -12,7 +12,10 @@ const FILE_LINES_SOFT: usize = 400;
 const FILE_LINES_MAX: usize = 600;
 
 /// Files over the soft limit, each with why it is better in one piece.
-pub(crate) const LONG_FILES: &[(&str, &str)] = &[];
+pub(crate) const LONG_FILES: &[(&str, &str)] = &[(
+    "worker/sandbox/src/confine/system_calls.rs",
+    "two tables with a system call a line, which are read together",
+)];
 
 /// Every Rust file opens with a `//!` line.
 pub(crate) fn header(file: &File) -> Vec<Offence> {

@@ -59,6 +59,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("crossterm", &["flyball"]),
     ("serde-saphyr", &["flyball"]),
     ("anyhow", &["flyball", SUITES]),
+    ("landlock", &["flyball-sandbox"]),
+    ("seccompiler", &["flyball-sandbox"]),
     ("turmoil", &[SUITES]),
     ("rustls", &["flyball-pki"]),
     ("tokio-rustls", &["flyball-pki"]),
