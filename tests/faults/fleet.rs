@@ -306,8 +306,17 @@ impl Fleet {
             format!("--slots={}", self.shape.slots),
             format!("--ttl={}", self.shape.ttl),
         ];
+        // The agents are this program.
+        let program = std::env::current_exe().expect("a program knows its own file");
+        args.push(format!("--show={}", program.display()));
         args.extend(self.shape.worker.iter().cloned());
         self.spawn(alias, &self.shape.wrap, &args)
+    }
+
+    /// Files of workers that no run may see.
+    pub(crate) fn secret_files(&self) -> Vec<PathBuf> {
+        let nodes = self.workers.keys().map(|node| self.node_dir(node).join("incarnation"));
+        nodes.chain([PathBuf::from("/etc/shadow"), PathBuf::from("/proc/1/environ")]).collect()
     }
 
     /// A node's data directory.
