@@ -43,7 +43,7 @@ pub(crate) fn end_all(
             Reaped::NoneLeft => return killed,
             Reaped::SomeLeft => {}
         }
-        if containment.is_pid_namespace() {
+        if has_table_of_its_own(containment, getpid()) {
             // From PID 1 this means all others of the namespace. ESRCH: only zombies are left.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         } else {
@@ -52,6 +52,13 @@ pub(crate) fn end_all(
         rest(pause);
         pause = (pause * 2).min(PASS_PAUSE.1);
     }
+}
+
+/// Whether this process may signal "all": only as PID 1 of a namespace are those its descendants. Anywhere
+/// else they are every process of the host, so what was planned is not enough to go by: with that layer
+/// switched off for a test, the plan still says namespace.
+fn has_table_of_its_own(containment: Containment, own: Pid) -> bool {
+    containment.is_pid_namespace() && own.as_raw() == 1
 }
 
 /// What [`reap_ready`] left.
@@ -147,6 +154,14 @@ fn parse_stat(stat: &[u8]) -> Option<(bool, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_but_pid_1_signals_all() {
+        let of = |containment, pid| has_table_of_its_own(containment, Pid::from_raw(pid));
+        assert!(of(Containment::PidNamespace, 1) && of(Containment::UserPidNamespace, 1));
+        assert!(!of(Containment::PidNamespace, 77) && !of(Containment::UserPidNamespace, 2));
+        assert!(!of(Containment::Subreaper, 1));
+    }
 
     #[test]
     fn stat_lines_with_hostile_names() {

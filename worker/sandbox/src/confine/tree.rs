@@ -98,6 +98,11 @@ pub(super) fn build(
     for overlay in overlays {
         overlay.mount(site, owner.map(|(user, _)| *user))?;
     }
+    // For programs that write there in spite of TMPDIR; unless something of the step's has its place there,
+    // which must not have been put through a link.
+    if !site.join("var/tmp").exists() {
+        symlink("/tmp", site.join("var/tmp"))?;
+    }
     chdir(site)?;
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
@@ -189,12 +194,9 @@ fn place(site: &Path, at: &Path) -> PathBuf {
 /// Directories, the links that merged file systems have in their root, and a few files that would
 /// otherwise tell of the host.
 fn make_skeleton(site: &Path) -> io::Result<()> {
-    for dir in ["etc", "proc", "dev", "tmp", "run", "var/tmp"] {
+    for dir in ["etc", "proc", "dev", "tmp", "run", "var"] {
         fs::create_dir_all(site.join(dir))?;
     }
-    // For programs that write there in spite of TMPDIR.
-    fs::remove_dir(site.join("var/tmp"))?;
-    symlink("/tmp", site.join("var/tmp"))?;
     for path in SYSTEM.map(Path::new) {
         if let Ok(target) = fs::read_link(path) {
             symlink(target, place(site, path))?;

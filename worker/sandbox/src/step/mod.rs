@@ -243,7 +243,7 @@ impl<'a> Step<'a> {
             }
         };
         // Without a process table of its own, others' memory would be counted.
-        let counts = station.containment.is_pid_namespace();
+        let counts = station.containment.is_pid_namespace() && nix::unistd::getpid().as_raw() == 1;
         let watch = order.confinement.as_ref().map(|plan| Watch::new(plan, counts));
         Ok(Self { station, id: order.id, output, main, status: None, time_limit, watch })
     }
