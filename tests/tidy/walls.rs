@@ -51,7 +51,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("opentelemetry*", &["flyball-telemetry", SUITES]), // the suites play the collector
     ("tracing-opentelemetry", &["flyball-telemetry"]),
     ("tracing-subscriber", &["flyball-telemetry"]),
-    ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded"]),
+    // The suites decode what strangers send.
+    ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded", SUITES]),
     ("tonic-prost*", &["flyball-proto", "flyball-store"]),
     ("protox", &["flyball-proto"]),
     ("nix", &["flyball-sandbox", "flyball-worker", "flyball", SUITES]),

@@ -1,0 +1,105 @@
+//! What is fuzzed: everything that reads what strangers write. Each function takes any bytes, must not panic, and
+//! checks what has to hold of whatever is accepted.
+
+use flyball_core::redact::{Patterns, Redactor};
+use flyball_core::resource::{Entry, ResourceSet, canonical_repo_id};
+use flyball_core::score::{CaseMemory, ExitKind, evaluate};
+use flyball_core::spec::{Access, CheckSpec, Command, Owns, RegexScore, Score};
+use flyball_core::{identity::Identity, manifest};
+use flyball_proto::v1;
+use prost::Message;
+
+/// One target: its name and what it does with the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 5] = [
+    ("manifest", manifest_document),
+    ("resource_set", resource_set),
+    ("messages", messages),
+    ("check_output", check_output),
+    ("redaction", redaction),
+];
+
+/// A manifest as JSON: accepted ones are read back as they were written.
+pub fn manifest_document(bytes: &[u8]) {
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    if let Ok(read) = manifest::parse_manifest(&json) {
+        let written = serde_json::to_value(&read).expect("a manifest can be written");
+        assert_eq!(manifest::parse_manifest(&written).ok(), Some(read));
+    }
+}
+
+/// Entries, one a line: canonical forms are stable, conflicts have no direction.
+pub fn resource_set(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = (text.parse::<Identity>(), canonical_repo_id(text));
+    let lines: Vec<&str> = text.lines().take(48).collect();
+    let entries: Vec<Entry> =
+        lines.iter().filter_map(|line| Entry::parse(Access::Exclusive, line).ok()).collect();
+    for one in &entries {
+        assert_eq!(Entry::from_owner_key(one.access(), &one.owner_key()).as_ref(), Ok(one));
+        for two in &entries {
+            assert_eq!(one.conflicts(two), two.conflicts(one), "{one:?} {two:?}");
+        }
+    }
+    let owns: Vec<Owns> = lines.iter().map(|line| Owns::Exclusive((*line).to_owned())).collect();
+    if let Ok(set) = ResourceSet::parse(&owns, None) {
+        let again = ResourceSet::from_canonical(&set.canonical()).expect("its own form");
+        assert_eq!(again.canonical(), set.canonical());
+    }
+}
+
+/// Every message that comes over the network.
+pub fn messages(bytes: &[u8]) {
+    let _ = v1::ApplyRequest::decode(bytes);
+    let _ = v1::NodeMessage::decode(bytes);
+    let _ = v1::SchedulerMessage::decode(bytes);
+    let _ = v1::HeartbeatRequest::decode(bytes);
+    let _ = v1::HeartbeatResponse::decode(bytes);
+    let _ = v1::ReportGoneRequest::decode(bytes);
+    let _ = v1::WatchLoopsRequest::decode(bytes);
+    let _ = v1::LoopObject::decode(bytes);
+    let _ = v1::LogData::decode(bytes);
+}
+
+/// The output of a check, under each of the parsers: the failing share is one.
+pub fn check_output(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let regex = RegexScore {
+        pass: "^ok (?P<name>.+)$".to_owned(),
+        fail: "^not ok (?P<name>.+)$".to_owned(),
+    };
+    for score in [None, Some(Score::Libtest {}), Some(Score::Regex(regex))] {
+        let check = CheckSpec {
+            name: "check".to_owned(),
+            run: Command::Shell("true".to_owned()),
+            timeout: flyball_core::quantity::Span::from_secs(1),
+            score,
+            allow_removed: false,
+        };
+        let mut memory = CaseMemory::default();
+        for exit in [ExitKind::Exited(0), ExitKind::Exited(101)] {
+            let result = evaluate(&check, &exit, &text, &mut memory);
+            assert!(result.distance <= flyball_core::quantity::Distance::ONE);
+            assert!(!result.passed || result.distance.is_zero());
+        }
+    }
+}
+
+/// Output with a secret in it, cut anywhere: no piece of what comes out holds it.
+pub fn redaction(bytes: &[u8]) {
+    const SECRET: &[u8] = b"s3cr3t-value";
+    let (cut, rest) = match bytes.split_first() {
+        Some((first, rest)) => (usize::from(*first).max(1), rest),
+        None => return,
+    };
+    let mut redactor = Redactor::new(Patterns::of([("name", SECRET)]));
+    let text = [rest, SECRET, rest].concat();
+    let mut out = Vec::new();
+    for chunk in text.chunks(cut) {
+        out.extend(redactor.push(chunk));
+    }
+    out.extend(redactor.finish());
+    assert!(!out.windows(SECRET.len()).any(|window| window == SECRET));
+}

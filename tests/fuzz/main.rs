@@ -1,0 +1,69 @@
+//! A bounded run of the fuzz targets without a fuzzer: seeds, mutated at random from a fixed seed, so that a failure
+//! comes again. `fuzz/` has the same targets for libFuzzer, which finds more and has no end.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[expect(unreachable_pub, reason = "the fuzzer's programs use them from another crate")]
+#[path = "../../fuzz/src/targets.rs"]
+mod targets;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+
+/// Inputs of each target.
+const INPUTS: usize = 1500;
+/// Mutations of one input, at most.
+const MUTATIONS_MAX: usize = 8;
+/// Longest input: the interesting bounds are below it.
+const BYTES_MAX: usize = 8192;
+
+const SEEDS: [&str; 8] = [
+    r#"{"apiVersion":"flyball.dev/v1","kind":"Loop","metadata":{"name":"a","namespace":"b","labels":{"k":"v"}},"spec":{"goal":"g","workspace":{"git":{"url":"/r","ref":"main","publish":{"branch":"x"}}},"owns":["src/**",{"resource":"gpu:n/0","access":"read"}],"needs":{"cpu":"500m","memory":"1Gi"},"checks":[{"name":"t","run":["true"],"timeout":"5m","score":{"libtest":{}}}],"pins":["tests/**"],"agent":{"command":"x","env":{"A":"b"}},"governor":{"iterations":3},"sandbox":{"isolation":"strict","readOnly":["/srv/a"],"egress":["web"]}}}"#,
+    "git:example.org/a/src/**\ngit:example.org/a/*/x\nbranch:main\ngpu:node/0\ngit:/srv/r/**",
+    "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\ntest d ... ignored\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n",
+    "ok first\nnot ok second\nok third\n",
+    "user:ada",
+    "https://user@example.org:443/a/b.git/",
+    "\u{10}s3cr3t-valu s3cr3t-value czNjcjN0LXZhbHVl",
+    "\u{a}\u{12}default\u{12}\u{4}name\u{1a}\u{2}{}",
+];
+
+#[test]
+fn no_input_breaks_a_target() {
+    for (name, target) in targets::TARGETS {
+        let mut chance = StdRng::seed_from_u64(7);
+        for seed in SEEDS {
+            target(seed.as_bytes());
+        }
+        for number in 0..INPUTS {
+            let input = mutated(&mut chance);
+            let ended = std::panic::catch_unwind(|| target(&input));
+            assert!(ended.is_ok(), "{name} breaks at input {number}: {:?}", input.escape_ascii());
+        }
+    }
+}
+
+fn mutated(chance: &mut StdRng) -> Vec<u8> {
+    let mut bytes = SEEDS.choose(chance).unwrap().as_bytes().to_vec();
+    for _ in 0..chance.random_range(1..=MUTATIONS_MAX) {
+        let at = chance.random_range(0..=bytes.len());
+        match chance.random_range(0..6) {
+            0 => bytes.insert(at, chance.random()),
+            1 => bytes.truncate(at),
+            2 if at < bytes.len() => bytes[at] = chance.random(),
+            3 if at < bytes.len() => bytes[at] ^= 1 << chance.random_range(0..8),
+            4 => {
+                let other = SEEDS.choose(chance).unwrap().as_bytes();
+                let piece = &other[chance.random_range(0..other.len())..];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            _ => {
+                let piece = bytes[..at].to_vec();
+                bytes.extend(piece);
+            }
+        }
+        bytes.truncate(BYTES_MAX);
+    }
+    let _ = chance.next_u32();
+    bytes
+}
