@@ -27,7 +27,6 @@ pub(crate) const SECRET: &str = "canary-7f3a91";
 const PLACE: &str = "/var/tmp";
 
 pub(crate) struct Scene {
-    dir: TempDir,
     pub(crate) guard: Guard,
     tcp: TcpListener,
     udp: UdpSocket,
@@ -37,6 +36,8 @@ pub(crate) struct Scene {
     victim: Child,
     shm: String,
     runtime: tokio::runtime::Runtime,
+    // Last, as fields are dropped in this order: the guard works in it.
+    dir: TempDir,
 }
 
 impl Scene {
@@ -104,6 +105,9 @@ impl Scene {
             self.put(name, mode);
         }
         let _ = fs::remove_file(self.path("check/home/.gitconfig"));
+        // The kernel's own directory in there is closed to its owner too.
+        let closed = self.path("changes/work/work");
+        let _ = fs::set_permissions(closed, fs::Permissions::from_mode(0o700));
         for dir in ["changes/upper", "changes/work"] {
             let _ = fs::remove_dir_all(self.path(dir));
             fs::create_dir_all(self.path(dir)).unwrap();
@@ -250,6 +254,8 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let _ = self.victim.kill();
         let _ = self.victim.wait();
+        self.runtime.block_on(self.guard.shut_down());
+        self.reset();
         perl("shmctl($ARGV[0],0,0)", &self.shm);
     }
 }
