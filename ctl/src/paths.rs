@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Environment variable that names the data directory.
 pub const DATA_DIR_VARIABLE: &str = "FLYBALL_DATA_DIR";
 
-/// Where `flyball node join` puts an identity, in a node's data directory.
+/// Where a worker looks for its identity if none is named, in its data directory.
 pub const IDENTITY: &str = "identity";
 
 /// The data directory: `$FLYBALL_DATA_DIR`, else `$XDG_DATA_HOME/flyball`, else

@@ -5,9 +5,9 @@ use std::time::Duration;
 use flyball_core::identity::Identity;
 use rcgen::ExtendedKeyUsagePurpose;
 
-/// A node's, in days: renewed by itself at two thirds, so the last third (two days and a third) bridges a
-/// weekend on which no scheduler can sign; a stolen one is worth a week at most.
-pub const NODE_DAYS: u64 = 7;
+/// A node's, in days: issued anew by hand, and what has to be done on every machine of a fleet more often than
+/// monthly is forgotten on one of them; a stolen one is worth a month at most.
+pub const NODE_DAYS: u64 = 30;
 /// A person's or program's, in days: renewed by hand, and what people must do more often than monthly they
 /// work around.
 pub const USER_DAYS: u64 = 30;

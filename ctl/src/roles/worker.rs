@@ -79,7 +79,6 @@ pub(super) async fn run(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::
 }
 
 fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker::Config> {
-    // What `flyball node join` left in the data directory.
     let joined = args.data_dir.as_ref().map(|dir| dir.join(paths::IDENTITY));
     let identity = identity.or_else(|| joined.filter(|dir| dir.exists()));
     let identity = dirs::identity(identity)?;
@@ -104,7 +103,9 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
             }
             let tls = schedulers.iter().find(|address| matches!(address, Address::Https(_)));
             if let (Some(address), None) = (tls, &identity) {
-                anyhow::bail!("reaching {address} requires --identity; get one: flyball node join");
+                anyhow::bail!(
+                    "reaching {address} requires --identity; get one: flyball pki issue --node NAME"
+                );
             }
             Credential::none()
         }

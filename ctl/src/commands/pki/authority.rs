@@ -98,9 +98,7 @@ impl Rotate {
             "{} is trusted too, until: flyball pki rotate --retire",
             authority.facts().name
         ));
-        context
-            .out
-            .note("nodes follow with their next renewal; issue those of users and schedulers anew");
+        context.out.note("issue every identity anew, in any order: flyball pki issue --force");
         Ok(Exit::Ok)
     }
 

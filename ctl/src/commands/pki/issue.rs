@@ -40,7 +40,7 @@ struct Named {
     /// For a person or program; roles are given to it by role bindings
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// For a worker; `flyball node join` is the usual way
+    /// For a worker: it may act as that node only
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
     /// For a scheduler
