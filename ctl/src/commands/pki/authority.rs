@@ -80,7 +80,7 @@ impl Rotate {
             let kept = authority.retire().map_err(failed)?;
             context.out.line(format!("only {} is trusted now", kept.facts().name))?;
             context.out.note(format!(
-                "put {}/ca.pem into the identities that do not get it by themselves",
+                "put {}/ca.pem into the every identity directory",
                 dir.display()
             ));
             return Ok(Exit::Ok);
