@@ -80,7 +80,7 @@ impl Rotate {
             let kept = authority.retire().map_err(failed)?;
             context.out.line(format!("only {} is trusted now", kept.facts().name))?;
             context.out.note(format!(
-                "put {}/ca.pem into the every identity directory",
+                "put {}/ca.pem into every identity directory, then restart the schedulers: open connections end with them",
                 dir.display()
             ));
             return Ok(Exit::Ok);
