@@ -74,6 +74,10 @@ pub(crate) fn enter(plan: &Confinement, here: &Here<'_>) -> Result<(), Unconfine
     if with.has(Layer::User) {
         users::become_user(outer.map(|(user, _)| *user)).map_err(Unconfined::of(Layer::User))?;
     }
+    if !with.layers.contains(&Layer::User) && nix::unistd::geteuid().is_root() {
+        // It stays root, but root's rights over its own files are all that this means then.
+        sys::give_up_privileges().map_err(Unconfined::of(Layer::User))?;
+    }
     limits::set_limits(&plan.limits).map_err(limit("limits"))?;
     if with.has(Layer::Landlock) {
         landlock::restrict(plan, with.has(Layer::Mount), with.has(Layer::Network))

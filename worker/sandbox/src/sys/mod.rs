@@ -128,6 +128,24 @@ pub(crate) fn keep_privileges(keep: bool) -> nix::Result<()> {
     Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) }).map(drop)
 }
 
+/// Takes from the next program, and from all that come after it, every privilege that root has.
+pub(crate) fn give_up_privileges() -> nix::Result<()> {
+    // SECBIT_NOROOT and its lock (linux/securebits.h): being root gives nothing any more.
+    let bits: libc::c_ulong = 0b11;
+    // SAFETY: plain integers in and out.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) })?;
+    // All that the kernel may know; those that it does not are refused as invalid.
+    for capability in 0..64_u64 {
+        // SAFETY: as above.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(dropped) {
+            Ok(_) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Gives SIGPIPE its default action back, which Rust's start-up takes away.
 pub(crate) fn default_broken_pipe() {
     // SAFETY: the default action involves no code of ours.
