@@ -11,6 +11,7 @@ use crate::harness::{Bench, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_confined_step_runs", a_confined_step_runs),
+    ("no_step_has_privileges", no_step_has_privileges),
     ("it_writes_where_it_may", it_writes_where_it_may),
     ("agent_and_check_are_not_the_same", agent_and_check_are_not_the_same),
     ("its_network_is_its_own", its_network_is_its_own),
@@ -57,6 +58,19 @@ fn a_confined_step_runs(bench: &Bench) {
         assert!(!output.contains("\nroot\n") && !output.contains("\nhome\n"), "{output}");
         assert!(output.contains("0000000000000000"), "{output}");
     }
+}
+
+/// Also where the user layer is missing: run it under `unshare -Ur` with user.max_user_namespaces set to 0.
+fn no_step_has_privileges(bench: &Bench) {
+    let end =
+        bench.run(&bench.guard(), confined(bench, "grep -E '^Cap(Eff|Prm|Bnd)' /proc/self/status"));
+    let output = bench.output();
+    assert_eq!(end.exit, ExitKind::Exited(0), "{end:?} {output}");
+    let of = |name: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).unwrap_or_default().to_owned()
+    };
+    assert_eq!((of("CapEff:"), of("CapPrm:")), ("0".repeat(16), "0".repeat(16)), "{output}");
 }
 
 fn it_writes_where_it_may(bench: &Bench) {
