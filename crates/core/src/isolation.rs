@@ -63,7 +63,7 @@ impl Layer {
     /// What a step could do without it, in words for an operator who thinks of going without.
     pub const fn without(self) -> &'static str {
         match self {
-            Self::User => "agents run as the worker's own user",
+            Self::User => "agents run as the worker's own user, without its privileges",
             Self::Mount => "agents can read whatever the worker's user can read",
             Self::Pid => "agents see and can signal the worker's other processes",
             Self::Ipc => "agents reach System V and POSIX shared memory of the host",
