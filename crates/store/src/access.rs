@@ -9,7 +9,6 @@ use flyball_core::access::{BINDINGS_MAX, BindingKey, BindingManifest, ROLES_MAX,
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client::ranges;
 use crate::error::StoreError;
 use crate::keys::{self, Key};
 use crate::loops::{Update, stored};
@@ -57,21 +56,7 @@ impl Store {
         expected_revision: i64,
     ) -> Result<Update<Arc<AccessRecord<M>>>, StoreError> {
         let value = values::encode_access(record, what)?;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
-            .and_then([TxnOp::put(key.clone(), value, None)])
-            .or_else([TxnOp::get(key, None)]);
-        let answer = self.etcd.txn(txn).await?;
-        if answer.succeeded {
-            return Ok(Update::Done { revision: answer.revision });
-        }
-        let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
-        match found.map(|kv| decode(&kv)).transpose()? {
-            Some(found) if *found.value == *record => {
-                Ok(Update::Done { revision: found.mod_revision })
-            }
-            found => Ok(Update::Conflict(found)),
-        }
+        self.replace(key, value, record, expected_revision, decode).await
     }
 
     /// Reads a role.

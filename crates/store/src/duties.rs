@@ -4,11 +4,9 @@
 use std::sync::Arc;
 
 use etcd_client::proto::PbKeyValue;
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use flyball_core::ids::LoopUid;
 use flyball_core::seal::SealDuty;
 
-use crate::client::ranges;
 use crate::error::StoreError;
 use crate::keys;
 use crate::loops::{Update, stored};
@@ -28,21 +26,7 @@ impl Store {
     ) -> Result<Update<Arc<SealDuty>>, StoreError> {
         let key = keys::duty(&duty.loop_uid);
         let value = values::encode_duty(duty)?;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
-            .and_then([TxnOp::put(key.clone(), value, None)])
-            .or_else([TxnOp::get(key, None)]);
-        let answer = self.etcd.txn(txn).await?;
-        if answer.succeeded {
-            return Ok(Update::Done { revision: answer.revision });
-        }
-        let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
-        match found.map(decode).transpose()? {
-            Some(found) if *found.value == *duty => {
-                Ok(Update::Done { revision: found.mod_revision })
-            }
-            found => Ok(Update::Conflict(found)),
-        }
+        self.replace(key, value, duty, expected_revision, decode).await
     }
 
     /// Reads a seal duty.
@@ -53,11 +37,11 @@ impl Store {
         &self,
         uid: &LoopUid,
     ) -> Result<Option<Stored<Arc<SealDuty>>>, StoreError> {
-        self.etcd.get(keys::duty(uid)).await?.map(decode).transpose()
+        self.etcd.get(keys::duty(uid)).await?.map(|kv| decode(&kv)).transpose()
     }
 }
 
-fn decode(kv: PbKeyValue) -> Result<Stored<Arc<SealDuty>>, StoreError> {
+fn decode(kv: &PbKeyValue) -> Result<Stored<Arc<SealDuty>>, StoreError> {
     let duty = values::decode_duty(&kv.value).map_err(|error| error.at(&kv.key))?;
-    Ok(stored(&kv, Arc::new(duty)))
+    Ok(stored(kv, Arc::new(duty)))
 }

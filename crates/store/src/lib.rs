@@ -18,6 +18,7 @@ mod keys;
 mod leadership;
 mod loops;
 mod nodes;
+mod replace;
 mod secrets;
 mod sessions;
 mod snapshot;

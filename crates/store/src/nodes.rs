@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use etcd_client::proto::PbKeyValue;
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use flyball_core::ids::NodeName;
 use flyball_core::node::NodeRecord;
 
-use crate::client::ranges;
 use crate::error::StoreError;
 use crate::keys;
 use crate::loops::{Update, stored};
@@ -27,21 +25,7 @@ impl Store {
     ) -> Result<Update<Arc<NodeRecord>>, StoreError> {
         let key = keys::node(&record.name);
         let value = values::encode_node(record)?;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
-            .and_then([TxnOp::put(key.clone(), value, None)])
-            .or_else([TxnOp::get(key, None)]);
-        let answer = self.etcd.txn(txn).await?;
-        if answer.succeeded {
-            return Ok(Update::Done { revision: answer.revision });
-        }
-        let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
-        match found.map(decode).transpose()? {
-            Some(found) if *found.value == *record => {
-                Ok(Update::Done { revision: found.mod_revision })
-            }
-            found => Ok(Update::Conflict(found)),
-        }
+        self.replace(key, value, record, expected_revision, decode).await
     }
 
     /// Reads a node's record.
@@ -52,11 +36,11 @@ impl Store {
         &self,
         name: &NodeName,
     ) -> Result<Option<Stored<Arc<NodeRecord>>>, StoreError> {
-        self.etcd.get(keys::node(name)).await?.map(decode).transpose()
+        self.etcd.get(keys::node(name)).await?.map(|kv| decode(&kv)).transpose()
     }
 }
 
-fn decode(kv: PbKeyValue) -> Result<Stored<Arc<NodeRecord>>, StoreError> {
+fn decode(kv: &PbKeyValue) -> Result<Stored<Arc<NodeRecord>>, StoreError> {
     let record = values::decode_node(&kv.value).map_err(|error| error.at(&kv.key))?;
-    Ok(stored(&kv, Arc::new(record)))
+    Ok(stored(kv, Arc::new(record)))
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use etcd_client::GetOptions;
 use etcd_client::proto::PbKeyValue;
-use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 use flyball_core::ids::LoopKey;
 use serde::{Deserialize, Serialize};
 
-use crate::client::ranges;
 use crate::error::StoreError;
 use crate::keys::{self, Key};
 use crate::loops::{Update, stored};
@@ -47,21 +46,7 @@ impl Store {
     ) -> Result<Update<Arc<SecretRecord>>, StoreError> {
         let key = keys::secret(&record.key);
         let value = values::encode_document(record, "a secret")?;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, expected_revision)])
-            .and_then([TxnOp::put(key.clone(), value, None)])
-            .or_else([TxnOp::get(key, None)]);
-        let answer = self.etcd.txn(txn).await?;
-        if answer.succeeded {
-            return Ok(Update::Done { revision: answer.revision });
-        }
-        let found = ranges(answer.responses).next().and_then(|mut kvs| kvs.pop());
-        match found.map(|kv| decode(&kv)).transpose()? {
-            Some(found) if *found.value == *record => {
-                Ok(Update::Done { revision: found.mod_revision })
-            }
-            found => Ok(Update::Conflict(found)),
-        }
+        self.replace(key, value, record, expected_revision, decode).await
     }
 
     /// Reads a sealed secret.
