@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flyball_core::identity::Identity;
-use flyball_pki::{Accepted, Facts, LiveIdentity};
+use flyball_pki::{Accepted, Chain, Facts, LiveIdentity, Loaded};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +53,7 @@ impl Tls {
     /// Accepts for as long as the receiver lives.
     pub(crate) fn incoming(self, listener: TcpListener) -> mpsc::Receiver<io::Result<Encrypted>> {
         let (accepted, incoming) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(self.open.clone().sweep(accepted.clone()));
+        tokio::spawn(self.open.clone().sweep(self.identity.clone(), accepted.clone()));
         tokio::spawn(self.accept(listener, accepted));
         incoming
     }
@@ -86,10 +86,10 @@ impl Tls {
         // Small messages must not wait for more: every assignment is one.
         tcp.set_nodelay(true)?;
         let local_addr = tcp.local_addr().ok();
-        let Accepted { stream, peer } =
+        let Accepted { stream, peer, chain, generation } =
             flyball_pki::accept(tcp, &self.identity, self.strangers).await?;
         let facts = peer.map(Arc::new);
-        let (entry, ended) = self.open.enter(facts.clone());
+        let (entry, ended) = self.open.enter(facts.clone(), chain, generation);
         let tcp = TcpConnectInfo { local_addr, remote_addr: Some(address) };
         Ok(Encrypted { stream, peer: TlsPeer { facts, tcp }, ended, _entry: entry })
     }
@@ -100,7 +100,7 @@ impl Tls {
             return Err(Status::unauthenticated("the connection has no certificate"));
         };
         if let Some(facts) = &peer.facts {
-            if let Some(why) = self.open.objection(facts) {
+            if let Some(why) = objection(facts) {
                 return Err(Status::unauthenticated(why));
             }
             let named = facts.require_identity();
@@ -120,7 +120,17 @@ struct Open(Arc<Mutex<Entries>>);
 #[derive(Debug, Default)]
 struct Entries {
     next: u64,
-    all: BTreeMap<u64, (Arc<Facts>, CancellationToken)>,
+    all: BTreeMap<u64, Certified>,
+}
+
+/// A connection whose peer showed a certificate.
+#[derive(Debug)]
+struct Certified {
+    facts: Arc<Facts>,
+    chain: Chain,
+    /// The reading of our files under which the certificate was last found good.
+    generation: u64,
+    cancel: CancellationToken,
 }
 
 impl Open {
@@ -132,6 +142,8 @@ impl Open {
     fn enter(
         &self,
         facts: Option<Arc<Facts>>,
+        chain: Chain,
+        generation: u64,
     ) -> (Entry, Pin<Box<WaitForCancellationFutureOwned>>) {
         let cancel = CancellationToken::new();
         let ended = Box::pin(cancel.clone().cancelled_owned());
@@ -139,37 +151,59 @@ impl Open {
         entries.next += 1;
         let number = entries.next;
         if let Some(facts) = facts {
-            entries.all.insert(number, (facts, cancel));
+            entries.all.insert(number, Certified { facts, chain, generation, cancel });
         }
         (Entry { open: self.clone(), number }, ended)
     }
 
-    /// Why a certificate does not count, if it does not.
-    fn objection(&self, facts: &Facts) -> Option<String> {
-        if !facts.is_valid_at(Timestamp::now()) {
-            return Some(format!("the certificate ended at {}; connect anew", facts.not_after));
-        }
-        None
-    }
-
     /// Ends connections whose certificates do not count any more, with all their streams.
-    async fn sweep(self, serving: mpsc::Sender<io::Result<Encrypted>>) {
+    async fn sweep(
+        self,
+        identity: Arc<LiveIdentity>,
+        serving: mpsc::Sender<io::Result<Encrypted>>,
+    ) {
         let mut rhythm = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = rhythm.tick() => {}
                 () = serving.closed() => return,
             }
-            for (facts, cancel) in self.lock().all.values() {
-                if let Some(why) = self.objection(facts) {
-                    if !cancel.is_cancelled() {
-                        tracing::info!(peer = facts.name, "a connection is ended: {why}");
-                    }
-                    cancel.cancel();
+            let now = identity.current();
+            for one in self.lock().all.values_mut() {
+                let why = one.objection(&now);
+                if let Some(why) = why.filter(|_| !one.cancel.is_cancelled()) {
+                    tracing::info!(peer = one.facts.name, "a connection is ended: {why}");
+                    one.cancel.cancel();
                 }
             }
         }
     }
+}
+
+impl Certified {
+    /// Why its certificate does not count any more. The authorities are asked again when our files changed,
+    /// also for a connection that was accepted just before.
+    fn objection(&mut self, now: &Loaded) -> Option<String> {
+        if self.generation != now.generation {
+            if !now.trusts(&self.chain) {
+                return Some("its authority is not trusted any more".to_owned());
+            }
+            self.generation = now.generation;
+        }
+        objection(&self.facts)
+    }
+}
+
+/// Why a certificate does not count by its times, if it does not.
+fn objection(facts: &Facts) -> Option<String> {
+    let now = Timestamp::now();
+    if facts.is_valid_at(now) {
+        return None;
+    }
+    Some(match now < facts.not_before {
+        true => format!("the certificate begins at {}; look at the clocks", facts.not_before),
+        false => format!("the certificate ended at {}; connect anew", facts.not_after),
+    })
 }
 
 /// Takes a connection out of the list when it ends.
@@ -234,5 +268,54 @@ impl AsyncWrite for Encrypted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use flyball_pki::{Authority, DAY, KeyOf, Order, Peer, Subject, connect, write_identity};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// The longest that anything here is waited for.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn issue(dir: &Path, authority: &Authority, name: &str) -> PathBuf {
+        let subject = Subject::Caller(name.parse().unwrap());
+        let hosts = if subject.serves() { vec!["127.0.0.1".to_owned()] } else { Vec::new() };
+        let order = Order { subject, hosts, lifetime: DAY, key: KeyOf::New, not_before: None };
+        let issued = authority.issue(&order, Timestamp::now()).unwrap();
+        let place = dir.join(name.replace(':', "-"));
+        let key = issued.key.as_deref().unwrap();
+        write_identity(&place, &issued.bundle, &issued.chain, key).unwrap();
+        place
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_when_its_authority_is_retired() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Authority::init(&dir.path().join("ca"), "ours", DAY * 10, Timestamp::now());
+        let old = old.unwrap();
+        let node = LiveIdentity::open(&issue(dir.path(), &old, "node:n1")).unwrap();
+        let new = old.rotate(DAY * 10, Timestamp::now()).unwrap();
+        let ours = issue(dir.path(), &new, "scheduler:s1");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tls = Tls::new(Arc::new(LiveIdentity::open(&ours).unwrap()), false);
+        let mut incoming = tls.incoming(listener);
+        let _client = connect(("127.0.0.1", port), &node, Peer::Scheduler).await.unwrap();
+        let mut served = incoming.recv().await.unwrap().unwrap();
+
+        // Both authorities are trusted: the connection stays.
+        let early = tokio::time::timeout(SWEEP_EVERY * 2, served.read_u8()).await;
+        assert!(early.is_err(), "{early:?}");
+        let last = new.retire().unwrap();
+        issue(dir.path(), &last, "scheduler:s1");
+        let ended = tokio::time::timeout(PATIENCE, served.read_u8()).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

@@ -26,7 +26,7 @@ pub use files::{
     write_private,
 };
 pub use live::{LiveIdentity, Loaded};
-pub use server::{Accepted, ServerStream, accept};
+pub use server::{Accepted, Chain, ServerStream, accept};
 pub use subject::{
     CA_DAYS, ETCD_DAYS, JOIN_TOKEN_SECONDS, JOIN_TOKEN_SECONDS_MAX, LIFETIME_MAX, NODE_DAYS,
     SCHEDULER_DAYS, Subject, USER_DAYS,

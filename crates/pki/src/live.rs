@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyball_core::identity::Identity;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::error::PkiError;
 use crate::facts::{Facts, certificates, facts_of_der};
 use crate::files::{CA_CERTIFICATES, CERTIFICATE, KEY, read, read_key};
 use crate::provider;
+use crate::server::Chain;
 
 /// Shortest time between two looks at the files: a look is three system calls, and seconds are soon
 /// enough for anything that people or renewals change.
@@ -48,6 +50,16 @@ pub struct Loaded {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) server_for_strangers: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Loaded {
+    /// Whether the certificates that a peer once showed would be accepted now: the authority that they lead
+    /// to may have been retired since.
+    pub fn trusts(&self, chain: &Chain) -> bool {
+        let Some((first, rest)) = chain.0.split_first() else { return false };
+        self.verifier.verify_client_cert(first, rest, UnixTime::now()).is_ok()
+    }
 }
 
 /// What tells a changed file from the one that was read.
@@ -147,6 +159,9 @@ fn load(dir: &Path, generation: u64) -> Result<Loaded, PkiError> {
         .with_client_auth_cert(chain.clone(), key_der.clone_key())
         .map_err(mismatch)?;
     prepare_client(&mut client);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+        .build()
+        .map_err(|error| PkiError::content(&ca, error.to_string()))?;
     let server = |strangers: bool| -> Result<Arc<ServerConfig>, PkiError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
         let verifier = if strangers { verifier.allow_unauthenticated() } else { verifier };
@@ -171,6 +186,7 @@ fn load(dir: &Path, generation: u64) -> Result<Loaded, PkiError> {
         client: Arc::new(client),
         server: server(false)?,
         server_for_strangers: server(true)?,
+        verifier,
     })
 }
 

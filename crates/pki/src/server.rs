@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,7 +24,15 @@ pub struct Accepted {
     pub stream: ServerStream,
     /// The peer's certificate, of an authority that we trust; `None` for a stranger.
     pub peer: Option<Facts>,
+    /// All certificates that the peer showed.
+    pub chain: Chain,
+    /// Under which reading of our files they were accepted.
+    pub generation: u64,
 }
+
+/// Certificates that a peer showed, its own first; see [`crate::Loaded::trusts`].
+#[derive(Debug, Clone, Default)]
+pub struct Chain(pub(crate) Vec<CertificateDer<'static>>);
 
 /// Accepts a connection. A peer without a certificate is let in only where strangers may ask something,
 /// e.g. to join; one with a certificate of another authority never.
@@ -41,7 +50,7 @@ pub async fn accept(
     let handshake = TlsAcceptor::from(config).accept(tcp);
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time");
     let stream = tokio::time::timeout(HANDSHAKE_MAX, handshake).await.map_err(late)??;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = shown.map(|der| facts_of_der(der)).transpose().map_err(io::Error::other)?;
-    Ok(Accepted { stream, peer })
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let peer = shown.first().map(|der| facts_of_der(der)).transpose().map_err(io::Error::other)?;
+    Ok(Accepted { stream, peer, chain: Chain(shown), generation: loaded.generation })
 }
