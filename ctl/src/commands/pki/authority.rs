@@ -80,7 +80,7 @@ impl Rotate {
             let kept = authority.retire().map_err(failed)?;
             context.out.line(format!("only {} is trusted now", kept.facts().name))?;
             context.out.note(format!(
-                "put {}/ca.pem into every identity directory, then restart the schedulers: open connections end with them",
+                "put {}/ca.pem into every identity directory; a scheduler that has it ends what the old one let in",
                 dir.display()
             ));
             return Ok(Exit::Ok);
