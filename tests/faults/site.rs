@@ -94,8 +94,7 @@ impl Site {
 
     /// The record in a journal's commit; of a refused push it may be gone.
     fn record(&self, commit: &str) -> Option<JournalRecord> {
-        let known = self.repo.git(&["rev-parse", "--verify", "--quiet", commit]);
-        let body = self.repo.git(&["log", "-1", "--format=%b", known.trim()]);
+        let body = self.repo.try_git(&["log", "-1", "--format=%b", commit]).ok()?;
         serde_json::from_str(&body).ok()
     }
 }

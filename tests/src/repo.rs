@@ -74,6 +74,14 @@ impl Repo {
         git(&self.path(), args)
     }
 
+    /// The same where git may fail: gives what it said on standard error then.
+    ///
+    /// # Errors
+    /// What git said.
+    pub fn try_git(&self, args: &[&str]) -> Result<String, String> {
+        try_git(&self.path(), args)
+    }
+
     /// Subjects of a ref's commits, newest first; of a journal its records alone.
     pub fn subjects(&self, reference: &str) -> Vec<String> {
         let log = git(&self.path(), &["log", "--first-parent", "--format=%s", reference]);
