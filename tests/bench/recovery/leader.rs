@@ -39,21 +39,28 @@ fn measure(trials: usize, signal: Signal) -> Samples {
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let etcd = runtime.block_on(Etcd::start());
-    let options =
-        Options { schedulers: 2, ttl: 6, etcd: Some(etcd.endpoint()), ..Options::default() };
+    let options = Options {
+        schedulers: 2,
+        ttl: 6,
+        etcd: Some(etcd.endpoint()),
+        worker_args: agent::shown(),
+        ..Options::default()
+    };
     let mut cluster = Cluster::start(options);
     let mut took = Samples::default();
     for trial in 0..trials {
         let leader = leader(&cluster);
-        let file = cluster.dir().join(format!("start-{trial}"));
-        let manifest = manifest(&format!("after-{trial}"), &agent::stamp(&file));
+        let manifest = manifest(trial, &agent::stamp());
         let mut ended = cluster.schedulers.remove(&leader).unwrap();
         let from = monotonic_ns();
         ended.signal(signal);
         // The command line goes to the one that is left.
         cluster.apply(&manifest);
-        let started =
-            until("the check has started", BOUND, || agent::stamps(&file).first().copied());
+        let node = cluster.node_dir("n1");
+        let stream = format!("check/only-{trial}");
+        let started = until("the check has started", BOUND, || {
+            agent::stamps(std::iter::once(node.clone()), &stream).first().copied()
+        });
         took.add((started - from) as f64 / 1e6);
         until("it has ended", BOUND, || ended.ended());
         cluster.start_scheduler(leader);
@@ -74,7 +81,8 @@ fn leader(cluster: &Cluster) -> usize {
     })
 }
 
-fn manifest(name: &str, check: &[String]) -> String {
+fn manifest(trial: usize, check: &[String]) -> String {
+    let name = format!("after-{trial}");
     json!({
         "apiVersion": "flyball.dev/v1",
         "kind": "Loop",
@@ -82,7 +90,7 @@ fn manifest(name: &str, check: &[String]) -> String {
         "spec": {
             "goal": "be done",
             "owns": [format!("bench:{name}")],
-            "checks": [{ "name": "only", "run": check }],
+            "checks": [{ "name": format!("only-{trial}"), "run": check }],
         },
     })
     .to_string()

@@ -1,7 +1,8 @@
 //! A worker is lost: killed, or it stands still with everything that belongs to it. Measured until the
 //! loop's agent runs on the other node, from its checkpoint and under a new seal.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,9 @@ const CHECK: Duration = Duration::from_millis(500);
 struct Trials {
     cluster: Cluster,
     repo: Repo,
-    starts: PathBuf,
-    /// Starts of the agent that belong to earlier trials.
+    /// Starts of the agent so far: nodes keep the output of the newest iterations only.
+    starts: BTreeSet<i128>,
+    /// How many of them belong to earlier trials.
     seen: usize,
 }
 
@@ -36,33 +38,38 @@ impl Trials {
         let items: String = (0..trials + 8).map(|n| format!("item{n} open\n")).collect();
         let repo = Repo::with(&[("list.txt", &items), ("src/lib.rs", "//! code\n")]);
         let env = vec![("FLYBALL_LOG".to_owned(), "info,flyball_worker::git=debug".to_owned())];
-        let cluster = Cluster::start(Options { workers: 2, ttl, env, ..Options::default() });
-        let starts = cluster.dir().join("starts");
-        cluster.apply(&manifest(&repo, &starts));
-        Self { cluster, repo, starts, seen: 0 }
+        let worker_args = agent::shown();
+        let options = Options { workers: 2, ttl, env, worker_args, ..Options::default() };
+        let cluster = Cluster::start(options);
+        cluster.apply(&manifest(&repo));
+        Self { cluster, repo, starts: BTreeSet::new(), seen: 0 }
     }
 
     /// Waits for the agent that does not end, and gives its node.
     fn busy_node(&mut self) -> String {
         let wanted = (self.seen + 2) / 2 * 2;
-        until("the agent is at work", BOUND, || {
-            (agent::stamps(&self.starts).len() >= wanted).then_some(())
-        });
-        self.seen = agent::stamps(&self.starts).len();
+        until("the agent is at work", BOUND, || (self.look() >= wanted).then_some(()));
+        self.seen = self.starts.len();
         let status = self.cluster.status(NAME).unwrap();
         status.node.unwrap().to_string()
     }
 
     /// Waits for the next start of the agent, milliseconds after `from`.
-    fn recovered(&self, from: i128) -> f64 {
-        let next = until("the agent is at work elsewhere", BOUND, || {
-            agent::stamps(&self.starts).get(self.seen).copied()
-        });
+    fn recovered(&mut self, from: i128) -> f64 {
+        until("the agent is at work elsewhere", BOUND, || (self.look() > self.seen).then_some(()));
+        let next = self.starts.iter().nth(self.seen).copied().unwrap();
         (next - from) as f64 / 1e6
+    }
+
+    /// How many starts there have been.
+    fn look(&mut self) -> usize {
+        let nodes = ["n1", "n2"].map(|node| self.cluster.node_dir(node));
+        self.starts.extend(agent::stamps(nodes.into_iter(), "agent"));
+        self.starts.len()
     }
 }
 
-fn manifest(repo: &Repo, starts: &Path) -> String {
+fn manifest(repo: &Repo) -> String {
     let check = "sed -n 's/ done$//p' list.txt | sed 's/^/ok /'; \
                  sed -n 's/ open$//p' list.txt | sed 's/^/open /'; ! grep -q ' open$' list.txt";
     json!({
@@ -78,7 +85,7 @@ fn manifest(repo: &Repo, starts: &Path) -> String {
                 "run": check,
                 "score": { "regex": { "pass": r"^ok (?P<name>\w+)", "fail": r"^open (?P<name>\w+)" } },
             }],
-            "agent": { "command": agent::agent(starts) },
+            "agent": { "command": agent::agent() },
             "governor": {
                 "iterations": 10_000,
                 "backoff": { "initial": "1ms", "max": "1ms" },
