@@ -7,8 +7,7 @@ use std::path::Path;
 
 use flyball_core::identity::Identity;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::Server;
@@ -16,6 +15,7 @@ use tonic::{Request, Status};
 
 use crate::access::AsOwner;
 use crate::config::{Listen, RunError};
+use crate::plain::Incoming;
 use crate::tls::Tls;
 
 /// Bound and not serving yet.
@@ -82,13 +82,9 @@ impl Listener {
                     .await
             }
             Self::Tcp { listener, token, .. } => {
-                let incoming = TcpListenerStream::new(listener).map(|stream| {
-                    // Small messages must not wait for more: every assignment is one.
-                    stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-                });
                 let check = InterceptorLayer::new(move |request| token.check(request));
                 let server = server().layer(check).layer(AsOwner).add_routes(routes);
-                server.serve_with_incoming_shutdown(incoming, stop).await
+                server.serve_with_incoming_shutdown(Incoming(listener), stop).await
             }
             Self::Tls { listener, tls, .. } => {
                 let incoming = ReceiverStream::new(tls.clone().incoming(listener));
