@@ -8,10 +8,14 @@ pub const VALUE_BYTES_MIN: usize = 8;
 /// Shortest line of a value of several lines that is looked for by itself: the rest of a key file.
 const LINE_BYTES_MIN: usize = 16;
 
+/// Fewest characters of a line by which programs wrap base64 and hexadecimal text (76, 64 and 60 are usual).
+const WRAPPED_AT_MIN: usize = 32;
+
 /// What to look for, longest first.
 #[derive(Clone, Default)]
 pub struct Patterns {
     all: Vec<Pattern>,
+    /// Most bytes that one of them can be found in.
     longest: usize,
     /// Which bytes a pattern begins with: most of an output begins none.
     begins: std::sync::Arc<std::collections::BTreeSet<u8>>,
@@ -19,9 +23,57 @@ pub struct Patterns {
 
 #[derive(Clone)]
 struct Pattern {
-    bytes: Vec<u8>,
+    form: Form,
     name: usize,
     names: std::sync::Arc<Vec<String>>,
+}
+
+/// How a value may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Form {
+    bytes: Vec<u8>,
+    /// Line breaks may stand in it: what encodes long texts wraps them.
+    wraps: bool,
+}
+
+impl Form {
+    fn exact(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), wraps: false }
+    }
+
+    fn wrapping(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), wraps: true }
+    }
+
+    /// Most line breaks that are looked over.
+    fn breaks_max(&self) -> usize {
+        if self.wraps { self.bytes.len() / WRAPPED_AT_MIN + 1 } else { 0 }
+    }
+
+    /// Most bytes that it can be found in.
+    fn longest(&self) -> usize {
+        self.bytes.len() + 2 * self.breaks_max()
+    }
+
+    /// How many bytes at the start of a text are this.
+    fn at_start(&self, text: &[u8]) -> Option<usize> {
+        if text.starts_with(&self.bytes) {
+            return Some(self.bytes.len());
+        }
+        let (mut at, mut breaks) = (0, 0);
+        for (index, byte) in self.bytes.iter().enumerate() {
+            let rest = text.get(at..)?;
+            let gap = [&b"\n"[..], b"\r\n"].into_iter().find(|gap| rest.starts_with(gap));
+            if let Some(gap) = gap.filter(|_| index > 0 && breaks < self.breaks_max()) {
+                (at, breaks) = (at + gap.len(), breaks + 1);
+            }
+            if text.get(at) != Some(byte) {
+                return None;
+            }
+            at += 1;
+        }
+        Some(at)
+    }
 }
 
 impl fmt::Debug for Patterns {
@@ -33,7 +85,7 @@ impl fmt::Debug for Patterns {
 impl Patterns {
     /// Patterns for these secrets, by name. Values below [`VALUE_BYTES_MIN`] are not looked for.
     pub fn of<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let (mut found, mut names): (Vec<(Vec<u8>, usize)>, Vec<String>) = Default::default();
+        let (mut found, mut names): (Vec<(Form, usize)>, Vec<String>) = Default::default();
         for (name, value) in secrets {
             let value = value.trim_ascii();
             if value.len() < VALUE_BYTES_MIN {
@@ -47,13 +99,17 @@ impl Patterns {
             }
             names.push(name.to_owned());
         }
-        found.sort_by(|one, other| other.0.len().cmp(&one.0.len()).then_with(|| one.cmp(other)));
-        found.dedup_by(|one, other| one.0 == other.0);
-        let longest = found.first().map_or(0, |(form, _)| form.len());
-        let begins = found.iter().filter_map(|(form, _)| form.first().copied()).collect();
+        // Of equal ones the form that finds more comes first, and stays.
+        let order = |(form, name): &(Form, usize)| {
+            (std::cmp::Reverse(form.bytes.len()), form.bytes.clone(), !form.wraps, *name)
+        };
+        found.sort_by_cached_key(order);
+        found.dedup_by(|one, other| one.0.bytes == other.0.bytes);
+        let longest = found.iter().map(|(form, _)| form.longest()).max().unwrap_or(0);
+        let begins = found.iter().filter_map(|(form, _)| form.bytes.first().copied()).collect();
         let begins = std::sync::Arc::new(begins);
         let names = std::sync::Arc::new(names);
-        let pattern = |(bytes, name)| Pattern { bytes, name, names: names.clone() };
+        let pattern = |(form, name)| Pattern { form, name, names: names.clone() };
         Self { all: found.into_iter().map(pattern).collect(), longest, begins }
     }
 
@@ -78,42 +134,51 @@ impl Patterns {
         String::from_utf8_lossy(&self.redact(text.as_bytes())).into_owned()
     }
 
-    /// The longest pattern that stands at the start.
-    fn at_start(&self, bytes: &[u8]) -> Option<&Pattern> {
+    /// The longest pattern that stands at the start, and how many bytes it takes there.
+    fn at_start(&self, bytes: &[u8]) -> Option<(&Pattern, usize)> {
         bytes.first().filter(|first| self.begins.contains(first))?;
-        self.all.iter().find(|pattern| bytes.starts_with(&pattern.bytes))
+        self.all.iter().find_map(|pattern| Some((pattern, pattern.form.at_start(bytes)?)))
     }
 }
 
 /// How a value may be written.
-fn forms(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut forms = vec![value.to_vec()];
+fn forms(value: &[u8]) -> Vec<Form> {
+    let mut forms = vec![Form::exact(value)];
     for alphabet in [STANDARD, URL_SAFE] {
-        forms.extend((0..3).filter_map(|offset| base64_inside(value, offset, alphabet)));
+        let inside = (0..3).filter_map(|offset| base64_inside(value, offset, alphabet));
+        forms.extend(inside.map(Form::wrapping));
     }
     for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
-        forms.push(value.iter().flat_map(|byte| hex(*byte, digits)).collect());
-        forms.push(percent(value, digits, false));
-        forms.push(percent(value, digits, true));
+        let hexadecimal: Vec<u8> = value.iter().flat_map(|byte| hex(*byte, digits)).collect();
+        forms.push(Form::wrapping(hexadecimal));
+        forms.push(Form::exact(percent(value, digits, false)));
+        forms.push(Form::exact(percent(value, digits, true)));
     }
-    if let Ok(text) = std::str::from_utf8(value)
-        && let Ok(json) = serde_json::to_vec(text)
-    {
-        forms.push(json[1..json.len() - 1].to_vec());
-        let slashes = text.replace('/', "\\/");
-        forms.extend(serde_json::to_vec(&slashes).ok().map(|_| slashes.into_bytes()));
+    if let Ok(text) = std::str::from_utf8(value) {
+        forms.extend(json(text).into_iter().map(Form::exact));
     }
     // What a terminal makes of line breaks.
-    forms.push(
-        value
-            .iter()
-            .flat_map(|byte| match byte {
-                b'\n' => b"\r\n".to_vec(),
-                byte => vec![*byte],
-            })
-            .collect(),
-    );
+    let returns = value.iter().flat_map(|byte| match byte {
+        b'\n' => b"\r\n".to_vec(),
+        byte => vec![*byte],
+    });
+    forms.push(Form::exact(returns.collect::<Vec<u8>>()));
     forms
+}
+
+/// As inside a JSON string, as the usual programs write one: with slashes escaped or not, and with what is not
+/// ASCII as it is or as numbers.
+fn json(text: &str) -> Vec<String> {
+    let Ok(quoted) = serde_json::to_string(text) else { return Vec::new() };
+    let plain = quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned();
+    let slashes = plain.replace('/', "\\/");
+    let numbers = |text: &str| -> String {
+        let units = |c: char| c.encode_utf16(&mut [0; 2]).to_vec();
+        let escaped = |c: char| units(c).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        let one = |c: char| if c.is_ascii() { c.to_string() } else { escaped(c) };
+        text.chars().map(one).collect()
+    };
+    vec![numbers(&plain), numbers(&slashes), slashes, plain]
 }
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -188,10 +253,10 @@ impl Redactor {
         let (mut clean, mut at) = (Vec::with_capacity(sure), 0);
         while at < sure {
             match self.patterns.at_start(&self.held[at..]) {
-                Some(found) => {
+                Some((found, length)) => {
                     let name = found.names.get(found.name).map(String::as_str).unwrap_or_default();
                     clean.extend_from_slice(format!("[redacted:{name}]").as_bytes());
-                    at += found.bytes.len();
+                    at += length;
                 }
                 None => {
                     clean.push(self.held[at]);
@@ -231,7 +296,10 @@ mod tests {
         let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
         let percent =
             String::from_utf8(percent(VALUE.as_bytes(), b"0123456789ABCDEF", false)).unwrap();
-        for form in [VALUE.to_owned(), escaped, hex, percent] {
+        let slashes = escaped.replace('/', "\\/");
+        let numbers = [escaped.replace('\u{e4}', "\\u00e4"), slashes.replace('\u{e4}', "\\u00e4")];
+        let [number, both] = numbers;
+        for form in [VALUE.to_owned(), escaped, slashes, number, both, hex, percent] {
             let clean = patterns().redact_text(&format!("a {form} b"));
             assert_eq!(clean, "a [redacted:token] b", "{form}");
         }
@@ -239,6 +307,29 @@ mod tests {
             let text = base64(format!("{before}{VALUE}!").as_bytes());
             assert!(patterns().redact_text(&text).contains("[redacted:token]"), "{text}");
         }
+    }
+
+    #[test]
+    fn wrapped_forms_are_found() {
+        let long = "a-token-of-a-hundred-characters-and-more-/".repeat(3);
+        let patterns = Patterns::of([("long", long.as_bytes())]);
+        let wrap = |text: &str, width: usize, end: &str| -> String {
+            let lines = text.as_bytes().chunks(width).map(String::from_utf8_lossy);
+            lines.map(|line| format!("{line}{end}")).collect()
+        };
+        let hex: String = long.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for before in ["", "x", "user:", "some more words that come before"] {
+            let text = base64(format!("{before}{long}").as_bytes());
+            for (width, end) in [(76, "\n"), (64, "\n"), (76, "\r\n"), (60, "\n")] {
+                let clean = patterns.redact_text(&wrap(&text, width, end));
+                assert!(clean.contains("[redacted:long]"), "{width} {clean}");
+                assert!(clean.len() < 80, "{width} {clean}");
+            }
+        }
+        assert_eq!(patterns.redact_text(&wrap(&hex, 60, "\n")), "[redacted:long]\n");
+        // A value as it is, with line breaks in it, is another text.
+        let broken = wrap(&long, 76, "\n");
+        assert_eq!(patterns.redact_text(&broken), broken);
     }
 
     #[test]
