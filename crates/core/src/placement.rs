@@ -16,6 +16,9 @@ mod tests;
 pub use amounts::Countable;
 pub use reasons::{Misfit, NodeReason};
 
+/// What only a node with a file tree for each step offers.
+const SECRETS_AS_FILES: &str = "secrets as files";
+
 /// What placement knows of a node: its record, and what live claims use of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeView {
@@ -138,7 +141,12 @@ fn misfits(spec: &LoopSpec, node: &NodeView) -> Vec<Misfit> {
             }
         }
     }
-    let what = node.offers.lacks(&spec.sandbox);
+    let mut what = node.offers.lacks(&spec.sandbox);
+    // A file that is gone with the step has to be in a tree that is the step's own.
+    let no_tree = node.missing_layers.as_ref().is_some_and(|all| all.contains(&Layer::Mount));
+    if no_tree && spec.secrets.iter().any(|secret| secret.file) {
+        what.push(SECRETS_AS_FILES.to_owned());
+    }
     if !what.is_empty() {
         misfits.push(Misfit::NotOffered { what });
     }

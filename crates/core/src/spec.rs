@@ -95,8 +95,11 @@ pub struct SecretSpec {
     pub name: String,
     /// Who gets it: agent, or check/NAME.
     pub to: Vec<String>,
-    /// The environment variable that holds it there.
+    /// The environment variable that holds it there, or the path of its file.
     pub env: String,
+    /// Hand it over in a file that only the step can read, in memory and gone with it; the variable holds its path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file: bool,
 }
 
 /// Where the work lives.

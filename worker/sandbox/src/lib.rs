@@ -46,7 +46,7 @@ pub use clock::{FAR_AWAY, boottime};
 pub use config::{
     GuardConfig, GuardError, GuardLoss, OUTPUT_BYTES_DEFAULT, Reporter, SpawnError, Step,
 };
-pub use confine::{Confinement, Limits, Overlay, Who, Writable};
+pub use confine::{Confinement, Limits, Overlay, SECRETS_DIR, Who, Writable};
 pub use guard::guard_main;
 pub use handle::{Listeners, StepEnd, StepHandle, StepKiller};
 pub use host::HostFacts;

@@ -13,7 +13,7 @@ use crate::abilities::{Abilities, Isolation};
 use crate::confine::{Confinement, LayerProbe};
 
 /// Raised with every change of the frames; guards of another build are refused.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Most bytes of a frame. Below the default send buffer of a socket (208 KiB), which a packet must
 /// fit into; far above what a command with its environment needs (a brief goes by file).

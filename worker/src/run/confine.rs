@@ -124,7 +124,10 @@ impl Run {
             |error: io::Error| Halt::node_fault(&format!("cannot prepare a step: {error}"));
         let abilities = self.context.guard.abilities();
         let offers = self.context.config.sandbox.offers(&abilities.missing_layers);
-        let lacks = offers.lacks(&self.spec.sandbox);
+        let mut lacks = offers.lacks(&self.spec.sandbox);
+        if !self.has_tree() && self.spec.secrets.iter().any(|secret| secret.file) {
+            lacks.push("secrets as files".to_owned());
+        }
         if !lacks.is_empty() {
             // Placement knows what is offered here; whoever placed this run did not ask.
             let message = format!("this node does not offer {}", lacks.join(", "));
@@ -154,6 +157,7 @@ impl Run {
             protect,
             overlays,
             sockets: Vec::new(),
+            secret_files: Vec::new(),
             listen: (0..egress).filter_map(egress_port).collect(),
             limits: self.limits(),
         })

@@ -1,6 +1,7 @@
 //! The secrets that a loop names: asked for when the run begins, with the proof that it is the owner, and
 //! held for as long as the run lasts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flyball_core::redact::Patterns;
@@ -10,6 +11,7 @@ use flyball_core::status::{Outcome, Phase, Reason};
 use flyball_proto::transport;
 use flyball_proto::v1::FetchSecretsRequest;
 use flyball_proto::v1::secrets_client::SecretsClient;
+use flyball_sandbox::SECRETS_DIR;
 use tonic::{Code, Status};
 
 use super::Run;
@@ -28,15 +30,32 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// What a step with this stream is given of them, as environment.
+    /// What a step with this stream is given of them, as environment: values, and paths of files.
     pub(super) fn env(&self, stream: &str) -> Vec<(String, String)> {
+        let given = self.given(stream).map(|(spec, value)| {
+            let text = match spec.file {
+                true => format!("{SECRETS_DIR}/{}", spec.name),
+                false => value.expose_text().to_owned(),
+            };
+            (spec.env.clone(), text)
+        });
+        given.collect()
+    }
+
+    /// Names of those that a step with this stream is given as files.
+    pub(super) fn files(&self, stream: &str) -> Vec<String> {
+        let files = self.given(stream).filter(|(spec, _)| spec.file);
+        let names: BTreeSet<String> = files.map(|(spec, _)| spec.name.clone()).collect();
+        names.into_iter().collect()
+    }
+
+    fn given(&self, stream: &str) -> impl Iterator<Item = &(SecretSpec, SecretValue)> {
         // What proves the result is the same checks once more.
         let asked = match stream.strip_prefix("proof/") {
             Some(name) => format!("check/{name}"),
             None => stream.to_owned(),
         };
-        let given = self.held.iter().filter(|(spec, _)| spec.to.contains(&asked));
-        given.map(|(spec, value)| (spec.env.clone(), value.expose_text().to_owned())).collect()
+        self.held.iter().filter(move |(spec, _)| spec.to.contains(&asked))
     }
 
     /// What must not be in any output.

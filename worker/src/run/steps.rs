@@ -40,7 +40,8 @@ impl Run {
             .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
         let path = request.env.iter().rev().find(|(name, _)| name == "PATH");
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
-        let confinement = self.confinement(&request.area, path)?;
+        let mut confinement = self.confinement(&request.area, path)?;
+        confinement.secret_files = self.secrets.files(&request.stream);
         let mut env = request.env;
         env.extend(self.secrets.env(&request.stream));
         let step = Step {

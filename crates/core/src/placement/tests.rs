@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::quantity::{ByteSize, CpuMillis};
+use crate::spec::SecretSpec;
 
 fn add(resources: &mut Resources, name: &str, amount: &str) {
     match name {
@@ -296,4 +297,26 @@ fn a_loop_goes_where_what_it_names_is_offered() {
     let mut offering = node("n2");
     offering.offers.caches = vec!["npm".to_owned()];
     assert!(matches!(place(&spec, &[offering], None), Placement::On { .. }));
+}
+
+#[test]
+fn secrets_as_files_need_a_file_tree_of_the_steps_own() {
+    let secret = |file| SecretSpec {
+        name: "token".to_owned(),
+        to: vec!["agent".to_owned()],
+        env: "TOKEN".to_owned(),
+        file,
+    };
+    let mut weak = node("n1");
+    weak.missing_layers = Some(vec![Layer::Mount]);
+    let mut spec = LoopSpec { secrets: vec![secret(true)], ..LoopSpec::default() };
+    let Placement::Never { summary, .. } = place(&spec, &[weak.clone()], None) else {
+        panic!("placed")
+    };
+    assert!(summary.contains("does not offer secrets as files"), "{summary}");
+    let mut whole = node("n2");
+    whole.missing_layers = Some(Vec::new());
+    assert!(matches!(place(&spec, &[whole], None), Placement::On { .. }));
+    spec.secrets = vec![secret(false)];
+    assert!(matches!(place(&spec, &[weak], None), Placement::On { .. }));
 }

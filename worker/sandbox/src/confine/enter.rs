@@ -39,6 +39,8 @@ pub(crate) struct Here<'a> {
     pub(crate) worker: Option<&'a Socket>,
     /// Number of the step.
     pub(crate) step: u64,
+    /// Names and values of secrets, some of which it may find as files.
+    pub(crate) secrets: &'a [(String, String)],
 }
 
 /// The namespaces that a confined step is forked into, besides those of its init.
@@ -68,8 +70,11 @@ pub(crate) fn enter(plan: &Confinement, here: &Here<'_>) -> Result<(), Unconfine
     limits::set_processors(plan.limits.cpu_millis, here.step).map_err(limit("processors"))?;
     let outer = here.user.as_ref().filter(|_| with.has(Layer::User));
     if with.has(Layer::Mount) {
-        tree::build(plan, outer, with.has(Layer::Landlock))
+        tree::build(plan, outer, with.has(Layer::Landlock), here.secrets)
             .map_err(Unconfined::of(Layer::Mount))?;
+    } else if !plan.secret_files.is_empty() {
+        let why = "secrets as files need a file tree of the step's own".to_owned();
+        return Err(Unconfined { layer: Some(Layer::Mount), why });
     }
     if with.has(Layer::User) {
         users::become_user(outer.map(|(user, _)| *user)).map_err(Unconfined::of(Layer::User))?;

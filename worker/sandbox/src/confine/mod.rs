@@ -10,6 +10,7 @@ mod filter;
 mod landlock;
 mod limits;
 mod probe;
+mod secrets;
 mod system_calls;
 mod tree;
 mod users;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use enter::{Here, enter, namespaces};
 pub(crate) use filter::Filters;
 pub(crate) use probe::{LayerProbe, find};
+pub use secrets::SECRETS_DIR;
 pub(crate) use users::{OuterUsers, UserMaps};
 pub(crate) use watch::Watch;
 
@@ -54,6 +56,10 @@ pub struct Confinement {
     pub overlays: Vec<Overlay>,
     /// Unix sockets that it can connect to: its only ways out.
     pub sockets: Vec<PathBuf>,
+    /// Names of secrets that it finds as files in [`SECRETS_DIR`], for itself alone and for as long as it lives; their
+    /// values are handed over beside this. Needs a file tree of its own.
+    #[serde(default)]
+    pub secret_files: Vec<String>,
     /// TCP ports of its own 127.0.0.1 whose listeners are handed to the worker, which answers there.
     pub listen: Vec<u16>,
     /// What it may take.

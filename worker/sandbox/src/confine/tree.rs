@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setfsgid, setfsuid};
 
-use super::{Confinement, Overlay, users};
+use super::{Confinement, Overlay, secrets, users};
 use crate::sys::{self, MountAttributes};
 
 /// What of the system a step can read and execute.
@@ -68,11 +68,12 @@ struct Piece {
 }
 
 /// Builds the tree and moves into it. `owner`: who is seen as the owner of root's files, with the mapping;
-/// `rules`: writes are bounded by Landlock, and need not be by mounts.
+/// `rules`: writes are bounded by Landlock, and need not be by mounts; `values`: what files of secrets hold.
 pub(super) fn build(
     plan: &Confinement,
     owner: Option<&(u32, OwnedFd)>,
     rules: bool,
+    values: &[(String, String)],
 ) -> io::Result<()> {
     let idmap = owner.map(|(_, map)| map.as_fd());
     let pieces = open_pieces(plan, idmap, rules)?;
@@ -98,6 +99,7 @@ pub(super) fn build(
     for overlay in overlays {
         overlay.mount(site, owner.map(|(user, _)| *user))?;
     }
+    secrets::put(site, plan, values, owner.map(|(user, _)| *user))?;
     // For programs that write there in spite of TMPDIR; unless something of the step's has its place there,
     // which must not have been put through a link.
     if !site.join("var/tmp").exists() {

@@ -48,7 +48,7 @@ pub(super) fn start(
         maps.get(user).map(|map| (user, map))
     });
     let user = user.transpose().map_err(|errno| cannot(format!("user: {errno}")))?;
-    let here = Here { with, user, worker, step: order.id };
+    let here = Here { with, user, worker, step: order.id, secrets: &order.secrets };
     let pipe = pipe2(OFlag::O_CLOEXEC);
     let (reader, writer) = pipe.map_err(|errno| cannot(format!("pipe: {errno}")))?;
     let pid = match sys::fork(namespaces(with)) {

@@ -7,7 +7,7 @@ use flyball_core::isolation::Layer;
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{Confinement, Guard, Overlay, Step, Who, Writable};
 
-use crate::harness::{Bench, Test};
+use crate::harness::{Bench, Test, children_of};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_confined_step_runs", a_confined_step_runs),
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_cache_is_seen_and_not_changed", a_cache_is_seen_and_not_changed),
     ("limits_end_it", limits_end_it),
     ("what_cannot_be_confined_does_not_run", what_cannot_be_confined_does_not_run),
+    ("a_secrets_file_is_the_steps_alone", a_secrets_file_is_the_steps_alone),
 ];
 
 /// The whole of the layers; with less, what is missing must be said.
@@ -220,4 +221,60 @@ fn what_cannot_be_confined_does_not_run(bench: &Bench) {
     let missing = Step { argv: vec!["no-such-program".into()], ..confined(bench, "") };
     let end = bench.run(&guard, missing);
     assert!(matches!(end.exit, ExitKind::CouldNotStart(_)), "{end:?}");
+}
+
+/// How many of the guard, its inits and what they have started have a mount of secrets in their file tree.
+fn trees_with_secrets(guard: &Guard) -> usize {
+    let mut family = vec![i32::try_from(guard.pid()).unwrap()];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(children_of(parent.unsigned_abs()));
+        next += 1;
+    }
+    let mounts = family.iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/mountinfo")));
+    mounts.filter(|text| text.as_ref().is_ok_and(|text| text.contains(" tmpfs secrets "))).count()
+}
+
+fn a_secrets_file_is_the_steps_alone(bench: &Bench) {
+    let guard = bench.guard();
+    let secrets = vec![
+        ("token".to_owned(), "hunter2-hunter2".to_owned()),
+        ("key".to_owned(), "first line\nsecond line".to_owned()),
+        ("other".to_owned(), "not for this step".to_owned()),
+    ];
+    let script = "cd /run/secrets && ls && stat -c '%n %a %u' . token && wc -c < token && wc -l < key; cat token; \
+                  for f in token new; do (echo bad > $f) 2>/dev/null && echo wrote $f; done; \
+                  chmod 600 token 2>/dev/null && echo changed; echo up > ../../tmp/up; \
+                  echo up > \"$LIVES\"; read -r go < \"$GO\"; true";
+    let mut step = confined(bench, script);
+    let mut lives = bench.lives();
+    let go = bench.file("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (name, file) in [("LIVES", "lives"), ("GO", "go")] {
+        step.env.push((name.into(), bench.file(file).to_string_lossy().into_owned()));
+    }
+    if let Some(plan) = &mut step.confinement {
+        plan.secret_files = vec!["token".to_owned(), "key".to_owned()];
+        plan.write.push(Writable::all(bench.path()));
+    }
+    let mut handle = guard.spawn_redacting(step, secrets.clone()).unwrap();
+    if guard.abilities().missing_layers.contains_key(&Layer::Mount) {
+        let end = bench.wait(handle.wait());
+        let told = |why: &str| why.contains("file tree of the step's own");
+        assert!(matches!(&end.exit, ExitKind::NoRoom(why) if told(why)), "{end:?}");
+        return;
+    }
+    lives.wait_for("up");
+    // Another step beside it, and this process, see nothing of them.
+    let beside = Step { output: bench.file("beside"), ..confined(bench, "ls /run/secrets") };
+    let mut beside = guard.spawn_redacting(beside, secrets).unwrap();
+    assert_ne!(bench.wait(beside.wait()).exit, ExitKind::Exited(0));
+    assert!(trees_with_secrets(&guard) > 0);
+    assert!(!std::path::Path::new("/run/secrets/token").exists());
+    std::fs::write(&go, "go\n").unwrap();
+    let end = bench.wait(handle.wait());
+    assert_eq!(end.exit, ExitKind::Exited(0), "{} {}", end.detail, bench.output());
+    let wanted = "key\ntoken\n. 500 1000\ntoken 400 1000\n15\n2\n[redacted:token]";
+    assert_eq!(bench.output(), wanted);
+    assert_eq!(trees_with_secrets(&guard), 0);
 }
