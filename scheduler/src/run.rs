@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{AsOwner, Policies};
 use crate::api::{self, About, Api, LogRouter};
-use crate::config::{Bound, Config, RunError};
+use crate::config::{Bound, Config, RunError, StoreChoice};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::listen::Listener;
@@ -246,6 +246,7 @@ fn about(config: &Config, installation: InstallationId, store: String) -> About 
         id: config.id.clone(),
         installation,
         store,
+        alone: !matches!(config.store, StoreChoice::Etcd { .. }),
         session_ttl: config.session_ttl,
         next_number: AtomicU64::new(1),
         ambient: config.ambient.clone(),

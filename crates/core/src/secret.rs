@@ -6,6 +6,8 @@ use zeroize::Zeroizing;
 
 /// Largest value: a key or a certificate chain, and small enough for a command's environment.
 pub const SECRET_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes of the secrets of one loop together: they are handed to a step's process in one piece with its command.
+pub const SECRETS_OF_RUN_BYTES_MAX: usize = 64 * 1024;
 /// Most secrets of one namespace: far above what people can rotate.
 pub const SECRETS_MAX: usize = 200;
 
@@ -30,13 +32,13 @@ pub enum InvalidSecret {
 }
 
 impl SecretValue {
-    /// A value; one line break at its end, as editors leave it, is no part of it.
+    /// A value; line breaks at its end, as editors leave them, are no part of it.
     ///
     /// # Errors
     /// [`InvalidSecret`] when it cannot be handed over or kept out of output.
     pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidSecret> {
         let mut bytes = Zeroizing::new(bytes);
-        if bytes.last() == Some(&b'\n') {
+        while bytes.last() == Some(&b'\n') {
             bytes.pop();
             if bytes.last() == Some(&b'\r') {
                 bytes.pop();
@@ -80,6 +82,7 @@ mod tests {
     fn values_are_checked_and_never_shown() {
         let value = SecretValue::new(b"hunter2-hunter2\r\n".to_vec()).unwrap();
         assert_eq!(value.expose_text(), "hunter2-hunter2");
+        assert_eq!(SecretValue::new(b"hunter2-hunter2\n\n\r\n".to_vec()), Ok(value.clone()));
         assert!(!format!("{value:?}").contains("hunter"));
         for bad in [
             b"1234567\n".to_vec(),

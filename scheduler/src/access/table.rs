@@ -71,6 +71,7 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Secrets/Set": Apply Secrets, target::set_secret, Before;
     "/flyball.v1.Secrets/List": List Secrets, target::list_secrets, No;
     "/flyball.v1.Secrets/Delete": Delete Secrets, target::delete_secret, Before;
+    "/flyball.v1.Secrets/RotateKey": Apply Schedulers, target::secrets_key, Before;
     "/flyball.v1.Secrets/Fetch": Fetch Secrets, target::fetch_secrets, Before;
     "/flyball.v1.Server/Info": Get Schedulers, target::open, No;
     "/flyball.v1.Server/Diagnose": Diagnose Schedulers, target::installation, No;

@@ -91,6 +91,12 @@ pub(super) fn delete_secret(bytes: &[u8]) -> Found {
     Ok(one(request.namespace, request.name))
 }
 
+/// The key is the schedulers', and what is sealed with it is in all namespaces.
+pub(super) fn secrets_key(bytes: &[u8]) -> Found {
+    read::<v1::RotateSecretsKeyRequest>(bytes)?;
+    Ok(of_installation("secrets-key".to_owned()))
+}
+
 /// As the node; for which loop is the object's name in the trail.
 pub(super) fn fetch_secrets(bytes: &[u8]) -> Found {
     let request: v1::FetchSecretsRequest = read(bytes)?;

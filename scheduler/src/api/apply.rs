@@ -1,6 +1,7 @@
 //! `Loops.Apply`: validate, then create or update by a compare-and-swap; the same request again
 //! gives the same answer.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use flyball_core::ambient::Ambient;
 use flyball_core::ids::{LoopKey, LoopUid};
 use flyball_core::manifest::{FieldError, MANIFEST_BYTES_MAX, parse_manifest, validate};
 use flyball_core::resource::{RepoId, ResourceSet, canonical_repo_id};
-use flyball_core::spec::{LoopSpec, Manifest};
+use flyball_core::spec::{LoopSpec, Manifest, SecretSpec};
 use flyball_core::status::{LoopStatus, Reason};
 use flyball_proto::v1::{ApplyRequest, ApplyResponse, LoopObject};
 use flyball_store::{Change, CreateLoop, LoopRecord, StoreError, Stored, Update};
@@ -58,7 +59,7 @@ impl Api {
         let wanted = check(&request, &self.about.ambient)?;
         tracing::Span::current().record("flyball.loop", wanted.key.to_string());
         let applied = self.create_or_update(&wanted).await?;
-        let warnings = self.warnings(wanted.manifest.spec).await?;
+        let warnings = self.warnings(&wanted.key, wanted.manifest.spec).await?;
         let (object, outcome) = (Some(applied.object), applied.outcome.to_owned());
         Ok(ApplyResponse { object, outcome, warnings })
     }
@@ -224,9 +225,32 @@ impl Api {
     }
 
     /// What the user should know though the request is valid.
-    async fn warnings(&self, spec: LoopSpec) -> Result<Vec<String>, Status> {
+    async fn warnings(&self, key: &LoopKey, spec: LoopSpec) -> Result<Vec<String>, Status> {
+        let mut warnings = self.missing_secrets(key, &spec).await;
         let never = self.core.ask(move |reactor, _| reactor.never_fits(&spec)).await?;
-        Ok(never.into_iter().collect())
+        warnings.extend(never);
+        Ok(warnings)
+    }
+
+    /// Secrets that the loop names and nobody has set. Without them it is parked, so it is only a warning: it may
+    /// well be applied before them.
+    async fn missing_secrets(&self, key: &LoopKey, spec: &LoopSpec) -> Vec<String> {
+        if spec.secrets.is_empty() {
+            return Vec::new();
+        }
+        // What is not known is not warned of; the loop is stored already.
+        let Ok(kept) = self.store.list_secrets(&key.namespace).await else { return Vec::new() };
+        let known: BTreeSet<&str> = kept.iter().map(|one| one.value.key.name.as_str()).collect();
+        let named = spec.secrets.iter().enumerate();
+        let missing = named.filter(|(_, secret)| !known.contains(secret.name.as_str()));
+        let told = missing.map(|(index, SecretSpec { name, .. })| {
+            format!(
+                "spec.secrets[{index}].name: there is no secret {name} in namespace {}; the loop waits until it is \
+                 there: flyball secret set {name} --from-file FILE",
+                key.namespace
+            )
+        });
+        told.collect()
     }
 }
 

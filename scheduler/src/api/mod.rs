@@ -17,6 +17,7 @@ mod nodes;
 mod reports;
 mod seals;
 mod secrets;
+mod secrets_key;
 mod server;
 mod sessions;
 mod watching;
@@ -87,6 +88,8 @@ pub(crate) struct About {
     pub(crate) installation: InstallationId,
     /// `embedded` or `etcd <version>`.
     pub(crate) store: String,
+    /// No other scheduler can work on this store.
+    pub(crate) alone: bool,
     /// For all nodes, if set.
     pub(crate) session_ttl: Option<Duration>,
     pub(crate) next_number: AtomicU64,

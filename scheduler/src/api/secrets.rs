@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use flyball_core::ids::{LoopKey, Token};
-use flyball_core::secret::{SECRETS_MAX, SecretValue};
+use flyball_core::secret::{SECRETS_MAX, SECRETS_OF_RUN_BYTES_MAX, SecretValue};
 use flyball_proto::v1::secrets_server::Secrets;
 use flyball_proto::v1::{
     DeleteSecretRequest, DeleteSecretResponse, FetchSecretsRequest, FetchSecretsResponse,
-    FetchedSecret, ListSecretsRequest, ListSecretsResponse, SecretInfo, SetSecretRequest,
-    SetSecretResponse,
+    FetchedSecret, ListSecretsRequest, ListSecretsResponse, RotateSecretsKeyRequest,
+    RotateSecretsKeyResponse, SecretInfo, SetSecretRequest, SetSecretResponse,
 };
 use flyball_store::{SecretRecord, StoreError, Update};
 use tonic::{Code, Request, Response, Status};
@@ -34,7 +34,9 @@ impl Secrets for Api {
         let key = key_of(&request.namespace, &request.name)?;
         let value = SecretValue::new(request.value.to_vec());
         let value = value.map_err(|error| invalid_field("value", error.to_string()))?;
-        let sealed = self.secret_keys()?.seal(&key, &value);
+        let keys = self.secret_keys()?;
+        let _sealing = keys.sealing().await;
+        let sealed = keys.ring().seal(&key, &value);
         let (sealed_with, sealed) =
             sealed.ok_or_else(|| Status::internal("the value could not be sealed"))?;
         let now = self.about.ambient.now();
@@ -73,6 +75,12 @@ impl Secrets for Api {
     ) -> Result<Response<ListSecretsResponse>, Status> {
         let namespace = request.into_inner().namespace;
         let kept = self.store.list_secrets(&namespace).await.map_err(|error| of_store(&error))?;
+        let ring = self.secret_keys.as_ref().map(SecretKeys::ring);
+        let state = |id: &str| match &ring {
+            Some(ring) if ring.sealing_id() == id => "present",
+            Some(ring) if ring.has(id) => "old",
+            _ => "missing",
+        };
         let secrets = kept.iter().map(|stored| SecretInfo {
             namespace: stored.value.key.namespace.clone(),
             name: stored.value.key.name.clone(),
@@ -80,6 +88,7 @@ impl Secrets for Api {
             changed_unix_ms: stored.value.changed_at.as_millisecond(),
             changed_by: stored.value.changed_by.clone(),
             sealed_with: stored.value.sealed_with.clone(),
+            key_state: state(&stored.value.sealed_with).to_owned(),
         });
         Ok(Response::new(ListSecretsResponse { secrets: secrets.collect() }))
     }
@@ -108,8 +117,8 @@ impl Secrets for Api {
         let request = request.into_inner();
         let key = key_of(&request.namespace, &request.r#loop)?;
         let names = self.secrets_of_run(&request, &key).await?;
-        let keys = self.secret_keys()?;
-        let mut secrets = Vec::with_capacity(names.len());
+        let keys = self.secret_keys()?.ring();
+        let (mut secrets, mut bytes) = (Vec::with_capacity(names.len()), 0);
         for name in names {
             let place = LoopKey::new(key.namespace.clone(), name.clone());
             let found = self.store.get_secret(&place).await.map_err(|error| of_store(&error))?;
@@ -119,15 +128,31 @@ impl Secrets for Api {
                 let message = format!("secret {place} cannot be handed over: {error}");
                 status(Code::FailedPrecondition, "SECRET_SEALED", message)
             })?;
+            bytes += value.expose().len();
             let value = value.expose().to_vec().into();
             secrets.push(FetchedSecret { name, value });
         }
+        if bytes > SECRETS_OF_RUN_BYTES_MAX {
+            let message = format!(
+                "the secrets of loop {key} have {bytes} bytes together; at most {SECRETS_OF_RUN_BYTES_MAX} can be \
+                 handed to a step"
+            );
+            return Err(status(Code::FailedPrecondition, "SECRETS_TOO_LARGE", message));
+        }
         Ok(Response::new(FetchSecretsResponse { secrets }))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateSecretsKeyRequest>,
+    ) -> Result<Response<RotateSecretsKeyResponse>, Status> {
+        let request = request.into_inner();
+        self.rotate_secrets_key(request.new_key, request.drop_old).await.map(Response::new)
     }
 }
 
 impl Api {
-    fn secret_keys(&self) -> Result<&SecretKeys, Status> {
+    pub(super) fn secret_keys(&self) -> Result<&SecretKeys, Status> {
         self.secret_keys.as_ref().ok_or_else(|| {
             let message = "this scheduler has no key for secrets; start it with --secrets-key FILE";
             status(Code::FailedPrecondition, "NO_SECRETS_KEY", message)
