@@ -2,6 +2,7 @@
 //! command line.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod collector;
 mod secrets;
 mod support;
 

@@ -96,14 +96,24 @@ impl Apply {
         document: &Document,
         answer: &ApplyResponse,
     ) -> Result<(), Failure> {
-        document.warnings().iter().for_each(|warning| context.out.note(warning));
+        let own = document.warnings();
+        own.iter().for_each(|warning| context.out.note(warning));
         for warning in &answer.warnings {
             context.out.note(format!("warning: {warning}"));
         }
         let name = &document.manifest.metadata.name;
         match context.format() {
             Format::Json | Format::Yaml => match &answer.object {
-                Some(object) => context.out.document(&objects::json(&object.object_json)?),
+                Some(object) => {
+                    let mut json = objects::json(&object.object_json)?;
+                    let all =
+                        own.iter().map(|text| text.trim_start_matches("warning: ").to_owned());
+                    let all: Vec<String> = all.chain(answer.warnings.iter().cloned()).collect();
+                    if let Some(fields) = json.as_object_mut().filter(|_| !all.is_empty()) {
+                        fields.insert("warnings".to_owned(), all.into());
+                    }
+                    context.out.document(&json)
+                }
                 None => Ok(()),
             },
             Format::Name => context.out.line(format!("loop/{name}")),

@@ -1,0 +1,94 @@
+//! An OTLP collector that the cases play.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use flyball_tests::cluster::Options;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tonic::{Request, Response, Status};
+
+/// A span as far as the test looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) service: String,
+    pub(crate) instance: String,
+    pub(crate) name: String,
+    pub(crate) trace: Vec<u8>,
+}
+
+/// An OTLP collector that keeps what it gets.
+#[derive(Clone, Default)]
+pub(crate) struct Collector(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Seen>,
+    /// All requests, in the words of their fields.
+    text: String,
+}
+
+impl Collector {
+    pub(crate) fn spans(&self) -> Vec<Seen> {
+        self.0.lock().unwrap().spans.clone()
+    }
+
+    /// Everything that was exported, also what [`Seen`] leaves out.
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().text.clone()
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let request = request.into_inner();
+        self.0.lock().unwrap().text += &format!("{request:?}\n");
+        for resource in request.resource_spans {
+            let attributes = resource.resource.unwrap_or_default().attributes;
+            let text = |key: &str| {
+                let found = attributes.iter().find(|attribute| attribute.key == key);
+                format!("{:?}", found.and_then(|attribute| attribute.value.clone()))
+            };
+            let (service, instance) = (text("service.name"), text("service.instance.id"));
+            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                self.0.lock().unwrap().spans.push(Seen {
+                    service: service.clone(),
+                    instance: instance.clone(),
+                    name: span.name,
+                    trace: span.trace_id,
+                });
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// Starts the collector on a free port of the loopback; it ends with the runtime.
+pub(crate) fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String) {
+    let collector = Collector::default();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let service = TraceServiceServer::new(collector.clone());
+    runtime.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+    });
+    (collector, address)
+}
+
+/// Two workers and a scheduler that export there.
+pub(crate) fn exporting_to(address: &str) -> Options {
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", address), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Options { workers: 2, env: env.to_vec(), ..Options::default() }
+}
