@@ -2,6 +2,7 @@
 //! checks what has to hold of whatever is accepted.
 
 use flyball_core::redact::{Patterns, Redactor};
+use flyball_core::report::{REPORT_BYTES_MAX, Report};
 use flyball_core::resource::{Entry, ResourceSet, canonical_repo_id};
 use flyball_core::score::{CaseMemory, ExitKind, evaluate};
 use flyball_core::spec::{Access, CheckSpec, Command, Owns, RegexScore, Score};
@@ -13,11 +14,12 @@ use prost::Message;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("manifest", manifest_document),
     ("resource_set", resource_set),
     ("messages", messages),
     ("check_output", check_output),
+    ("report", report),
     ("redaction", redaction),
 ];
 
@@ -84,6 +86,14 @@ pub fn check_output(bytes: &[u8]) {
             assert!(result.distance <= flyball_core::quantity::Distance::ONE);
             assert!(!result.passed || result.distance.is_zero());
         }
+    }
+}
+
+/// What an agent left as its report: a note that is no longer than the report, or a reason in few words.
+pub fn report(bytes: &[u8]) {
+    match Report::parse(bytes) {
+        Ok(report) => assert!(report.note.len() <= bytes.len() && bytes.len() <= REPORT_BYTES_MAX),
+        Err(error) => assert!(error.to_string().len() <= 1000 + 10 * bytes.len()),
     }
 }
 

@@ -17,10 +17,11 @@ const MUTATIONS_MAX: usize = 8;
 /// Longest input: the interesting bounds are below it.
 const BYTES_MAX: usize = 8192;
 
-const SEEDS: [&str; 8] = [
+const SEEDS: [&str; 9] = [
     r#"{"apiVersion":"flyball.dev/v1","kind":"Loop","metadata":{"name":"a","namespace":"b","labels":{"k":"v"}},"spec":{"goal":"g","workspace":{"git":{"url":"/r","ref":"main","publish":{"branch":"x"}}},"owns":["src/**",{"resource":"gpu:n/0","access":"read"}],"needs":{"cpu":"500m","memory":"1Gi"},"checks":[{"name":"t","run":["true"],"timeout":"5m","score":{"libtest":{}}}],"pins":["tests/**"],"agent":{"command":"x","env":{"A":"b"}},"governor":{"iterations":3},"sandbox":{"isolation":"strict","readOnly":["/srv/a"],"egress":["web"]}}}"#,
     "git:example.org/a/src/**\ngit:example.org/a/*/x\nbranch:main\ngpu:node/0\ngit:/srv/r/**",
     "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\ntest d ... ignored\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n",
+    r#"{"note":"fixed \u00e4 \ud83d\ude00 \"x\"","claim":"needs-human","more":[1,{"a":null}]}"#,
     "ok first\nnot ok second\nok third\n",
     "user:ada",
     "https://user@example.org:443/a/b.git/",

@@ -21,6 +21,7 @@ pub mod planted;
 pub mod quantity;
 pub mod record;
 pub mod redact;
+pub mod report;
 pub mod resource;
 pub mod score;
 pub mod seal;

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use flyball_core::governor::Hint;
+use flyball_core::report::{Claim, Report};
 use flyball_core::score::ExitKind;
 use flyball_core::spec::AgentSpec;
 use flyball_sandbox::Who;
 use tracing::Instrument;
 
 use super::Run;
-use super::brief::{Brief, BriefFiles, BriefInput, Claim, Report, read_report, tail};
+use super::brief::{Brief, BriefFiles, BriefInput, read_report, tail};
 use super::checks::Measured;
 use super::confine::Area;
 use super::halt::Halt;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use flyball_core::ids::LoopKey;
 use flyball_core::quantity::Distance;
 use flyball_core::record::CheckResult;
+use flyball_core::report::{REPORT_BYTES_MAX, Report, ReportError};
 use flyball_core::spec::{GovernorSpec, LoopSpec, Owns};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::git::remove_any;
 
 /// Bytes of each failing check's output put into the brief: the end of it, where errors are.
 const OUTPUT_BYTES_MAX: usize = 8 * 1024;
-/// Longest report that is read.
-const REPORT_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the agent is told, as `brief.json`.
 #[derive(Debug, Clone, Serialize)]
@@ -58,31 +59,6 @@ pub(crate) struct FailingCheck {
     pub(crate) exit: String,
     pub(crate) cases: Vec<String>,
     pub(crate) output: String,
-}
-
-/// What the agent claims.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Claim {
-    /// Nothing.
-    #[default]
-    None,
-    /// The goal is reached. Verified like anything else.
-    Done,
-    /// The goal cannot be reached.
-    Unreachable,
-    /// A person must decide something.
-    NeedsHuman,
-}
-
-/// The report an agent may leave as JSON.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Report {
-    /// A line about what it did.
-    pub(crate) note: String,
-    /// What it claims.
-    pub(crate) claim: Claim,
 }
 
 /// Where the files of a brief are.
@@ -142,7 +118,7 @@ impl Brief {
         }
     }
 
-    /// Writes the three files and removes an old report.
+    /// Writes the three files and makes the report's directory anew, whatever the agent has left there.
     pub(crate) fn write(&self, files: &BriefFiles) -> std::io::Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
         std::fs::write(&files.json, json)?;
@@ -152,10 +128,9 @@ impl Brief {
             whole.into_iter().chain(check.cases.iter().map(|case| format!("{} {case}", check.name)))
         });
         std::fs::write(&files.failing, cases.map(|line| line + "\n").collect::<String>())?;
-        match std::fs::remove_file(&files.report) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        let Some(place) = files.report.parent() else { return Ok(()) };
+        remove_any(place)?;
+        std::fs::create_dir_all(place)
     }
 
     /// The brief as a prompt.
@@ -248,16 +223,15 @@ pub(crate) fn read_report(path: &Path) -> Result<Option<Report>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("the report cannot be read: {error}")),
     };
-    if !file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= REPORT_BYTES_MAX) {
-        return Err(format!("the report is not a file of at most {REPORT_BYTES_MAX} bytes"));
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(ReportError::TooLarge.to_string());
     }
-    let mut text = String::new();
-    file.take(REPORT_BYTES_MAX)
-        .read_to_string(&mut text)
+    let mut bytes = Vec::new();
+    // One more than there may be shows that there are too many.
+    file.take(REPORT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
         .map_err(|error| format!("the report cannot be read: {error}"))?;
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| format!("the report is not valid: {error}"))
+    Report::parse(&bytes).map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -272,17 +246,56 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_hints_that_may_be_broken() {
+    fn a_report_of_any_kind_is_read_or_told_and_gone_the_next_time() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        type Leave = fn(&Path);
+        let cases: [(Leave, &str); 7] = [
+            (|path| std::fs::write(path, "{").unwrap(), "not valid"),
+            (|path| symlink("/dev/zero", path).unwrap(), "cannot be read"),
+            (|path| symlink("/etc/hostname", path).unwrap(), "cannot be read"),
+            (|path| std::fs::create_dir_all(path.join("a/b")).unwrap(), "not a file"),
+            (
+                |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                "not a file",
+            ),
+            (
+                |path| std::fs::File::create(path).unwrap().set_len(1 << 30).unwrap(),
+                "not a file of",
+            ),
+            (|path| std::fs::write(path, vec![0xff; 100]).unwrap(), "not valid"),
+        ];
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("report.json");
-        assert_eq!(read_report(&path), Ok(None));
-        std::fs::write(&path, r#"{"note":"x","claim":"needs-human","more":1}"#).unwrap();
-        let report = Report { note: "x".to_owned(), claim: Claim::NeedsHuman };
-        assert_eq!(read_report(&path), Ok(Some(report)));
-        std::fs::write(&path, "{").unwrap();
-        assert!(read_report(&path).is_err());
-        std::fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(read_report(&path).is_err());
+        let place = dir.path().join("report");
+        let files = BriefFiles::in_dirs(dir.path(), &place);
+        let brief = brief();
+        for (leave, told) in cases {
+            brief.write(&files).unwrap();
+            assert_eq!(read_report(&files.report), Ok(None));
+            leave(&files.report);
+            let why = read_report(&files.report).unwrap_err();
+            assert!(why.contains(told), "{why}");
+            let closed = std::fs::Permissions::from_mode(0o000);
+            std::fs::set_permissions(&place, closed).unwrap();
+        }
+        brief.write(&files).unwrap();
+        std::fs::write(&files.report, r#"{"note":"x"}"#).unwrap();
+        assert_eq!(read_report(&files.report).unwrap().unwrap().note, "x");
+    }
+
+    fn brief() -> Brief {
+        Brief {
+            version: 1,
+            key: "default/x".to_owned(),
+            goal: String::new(),
+            iteration: 1,
+            limits: Limits { files: 1, lines: 1, iterations_left: 1 },
+            writable: Vec::new(),
+            pinned: Vec::new(),
+            distance: Distance::ZERO,
+            failing: Vec::new(),
+            tried: Vec::new(),
+            advice: Vec::new(),
+            report: PathBuf::new(),
+        }
     }
 }
