@@ -32,6 +32,30 @@ const SOCK_PACKET: libc::c_int = 10;
 /// The part of a socket's type that is not a flag.
 const SOCKET_TYPE: u64 = 0xf;
 
+/// File modes that make a program run as its owner. What a step makes belongs to the worker's user outside, under
+/// root to root, so such a file would be a way up for whoever reaches it on the host.
+const SET_ID: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+/// Calls that take a mode, and where.
+const WITH_MODE: &[(i64, u8)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    // fchmodat2, newer than the C library's list.
+    (452, 2),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+];
+/// Calls that take a mode behind their flags if those say that a file is made, and where the flags are.
+const WITH_FLAGS: &[(i64, u8)] = &[
+    (libc::SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+];
+
 /// Compiled filters, in the order in which they are put on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filters(Arc<Vec<BpfProgram>>);
@@ -116,7 +140,32 @@ fn by_argument(
             socket.push(SeccompRule::new(vec![narrow(0, Op::Eq, family)?, of_kind])?);
         }
     }
-    Ok(vec![(libc::SYS_clone, clone), (libc::SYS_ioctl, ioctl), (libc::SYS_socket, socket)])
+    let mut all =
+        vec![(libc::SYS_clone, clone), (libc::SYS_ioctl, ioctl), (libc::SYS_socket, socket)];
+    all.extend(of_set_id()?);
+    Ok(all)
+}
+
+/// Making a file that runs as its owner, or one of that.
+fn of_set_id() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
+    let has =
+        |index: u8, bits: u64| SeccompCondition::new(index, Width::Dword, Op::MaskedEq(bits), bits);
+    let mut all = Vec::new();
+    for (call, mode) in WITH_MODE {
+        let rules = SET_ID.map(|bit| SeccompRule::new(vec![has(*mode, u64::from(bit))?]));
+        all.push((*call, rules.into_iter().collect::<Result<_, _>>()?));
+    }
+    for (call, flags) in WITH_FLAGS {
+        let mut rules = Vec::new();
+        for made in [libc::O_CREAT, libc::O_TMPFILE].map(|flag| u64::from(flag.unsigned_abs())) {
+            for bit in SET_ID.map(u64::from) {
+                let conditions = vec![has(*flags, made)?, has(flags + 1, bit)?];
+                rules.push(SeccompRule::new(conditions)?);
+            }
+        }
+        all.push((*call, rules));
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
