@@ -67,6 +67,9 @@ pub(crate) fn enter(plan: &Confinement, here: &Here<'_>) -> Result<(), Unconfine
     let limit = |what: &'static str| {
         move |errno: nix::Error| Unconfined { layer: None, why: format!("{what}: {errno}") }
     };
+    if with.has(Layer::Ipc) {
+        limits::set_shared_segments(&plan.limits);
+    }
     limits::set_processors(plan.limits.cpu_millis, here.step).map_err(limit("processors"))?;
     let outer = here.user.as_ref().filter(|_| with.has(Layer::User));
     if with.has(Layer::Mount) {

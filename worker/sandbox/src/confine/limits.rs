@@ -29,6 +29,19 @@ pub(super) fn set_processors(cpu_millis: Option<u64>, step: u64) -> nix::Result<
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
+/// Bytes of a page of main memory.
+pub(super) fn page_bytes() -> u64 {
+    let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    found.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0).unwrap_or(4096)
+}
+
+/// Bounds what System V segments of this IPC namespace may take together, as they can be there without any
+/// process that has them. Only root may; for others those that are attached are seen by the watch of memory.
+pub(super) fn set_shared_segments(limits: &Limits) {
+    let Some(bytes) = limits.memory_bytes else { return };
+    let _ = std::fs::write("/proc/sys/kernel/shmall", (bytes / page_bytes()).to_string());
+}
+
 /// Sets the limits; the number of processes counts in the user namespace that this process is in.
 pub(super) fn set_limits(limits: &Limits) -> nix::Result<()> {
     let bounds = [

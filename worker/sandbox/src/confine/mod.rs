@@ -9,6 +9,7 @@ mod enter;
 mod filter;
 mod landlock;
 mod limits;
+mod memory;
 mod probe;
 mod secrets;
 mod system_calls;

@@ -6,14 +6,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::limits::page_bytes;
+use super::memory::Table;
 use super::{Confinement, Limits};
 
 /// Between two looks at memory: a few looks while a fast program fills what a small machine has.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks at the disk, at the least.
+/// The same, where a look takes long: what shares memory in thousands of processes.
+const MEMORY_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Between two looks at the disk, and at memory that is only open, at the least.
 const DISK_PAUSE: Duration = Duration::from_millis(250);
-/// A look at the disk may take this share of the time: one part in so many.
-const DISK_SHARE: u32 = 20;
+/// Looks of one kind may take this share of the time: one part in so many.
+const SHARE: u32 = 20;
 /// Most files that one look counts; what is above is no workspace of this size any more.
 const FILES_MAX: u64 = 5_000_000;
 /// Deepest directory that is looked into; the bound of a path (PATH_MAX) is not far above.
@@ -26,6 +30,9 @@ pub(crate) struct Watch {
     page_bytes: u64,
     memory_at: Instant,
     disk_at: Instant,
+    files_at: Instant,
+    /// Bytes of memory that was only open when that was last looked at.
+    files_bytes: u64,
 }
 
 impl Watch {
@@ -42,6 +49,8 @@ impl Watch {
             page_bytes: page_bytes(),
             memory_at: now,
             disk_at: now,
+            files_at: now + DISK_PAUSE,
+            files_bytes: 0,
         }
     }
 
@@ -57,20 +66,32 @@ impl Watch {
     pub(crate) fn look(&mut self) -> Option<String> {
         let now = Instant::now();
         if let Some(limit) = self.limits.memory_bytes.filter(|_| now >= self.memory_at) {
-            self.memory_at = now + MEMORY_PAUSE;
-            let used = resident_bytes(Path::new("/proc"), self.page_bytes);
+            let used = self.memory_bytes(limit);
+            // Time that others had on the processor is in there too, so it is bounded.
+            let pause = (now.elapsed() * SHARE).clamp(MEMORY_PAUSE, MEMORY_PAUSE_MAX);
+            self.memory_at = Instant::now() + pause;
             if used > limit {
                 return Some(over("memory", used, limit));
             }
         }
         if let Some(limit) = self.limits.disk_bytes.filter(|_| now >= self.disk_at) {
             let used = self.disk_bytes(limit);
-            self.disk_at = Instant::now() + DISK_PAUSE.max(now.elapsed() * DISK_SHARE);
+            self.disk_at = Instant::now() + DISK_PAUSE.max(now.elapsed() * SHARE);
             if used > limit {
                 return Some(over("disk", used, limit));
             }
         }
         None
+    }
+
+    fn memory_bytes(&mut self, limit: u64) -> u64 {
+        let table = Table { dir: Path::new("/proc"), page_bytes: self.page_bytes };
+        let now = Instant::now();
+        if now >= self.files_at {
+            self.files_bytes = table.files();
+            self.files_at = Instant::now() + DISK_PAUSE.max(now.elapsed() * SHARE);
+        }
+        table.bytes(limit, self.files_bytes)
     }
 
     fn disk_bytes(&self, limit: u64) -> u64 {
@@ -86,30 +107,6 @@ impl Watch {
 fn over(what: &str, used: u64, limit: u64) -> String {
     const MIB: u64 = 1024 * 1024;
     format!("{what}: {} MiB of {} MiB", used.div_ceil(MIB), limit / MIB)
-}
-
-fn page_bytes() -> u64 {
-    let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    found.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
-}
-
-/// What the processes in this table hold in memory that is theirs alone or shared among them by a fork:
-/// what files and their pages take is left out, as the kernel can drop it. The first is the init.
-fn resident_bytes(table: &Path, page_bytes: u64) -> u64 {
-    let Ok(entries) = fs::read_dir(table) else { return 0 };
-    let mut pages = 0_u64;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if pid == 1 {
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(entry.path().join("statm")) else { continue };
-        let mut fields = text.split(' ').skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
-        let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
-        pages = pages.saturating_add(resident.saturating_sub(shared));
-    }
-    pages.saturating_mul(page_bytes)
 }
 
 /// Adds up what is below a directory, without following links, until it is more than allowed.
@@ -156,15 +153,5 @@ mod tests {
         fs::write(dir.path().join("a/big"), vec![1; 2 * 1024 * 1024]).unwrap();
         watch.disk_at = Instant::now();
         assert!(watch.look().unwrap().starts_with("disk: "));
-    }
-
-    #[test]
-    fn memory_is_added_up_over_processes() {
-        let table = tempfile::tempdir().unwrap();
-        for (pid, statm) in [("1", "9 9 0 0"), ("7", "100 50 10 0"), ("8", "1 5 0 0"), ("x", "")] {
-            fs::create_dir(table.path().join(pid)).unwrap();
-            fs::write(table.path().join(pid).join("statm"), statm).unwrap();
-        }
-        assert_eq!(resident_bytes(table.path(), 4096), 45 * 4096);
     }
 }
