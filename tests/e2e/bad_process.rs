@@ -42,6 +42,57 @@ fn agents_that_end_badly() {
 }
 
 #[test]
+fn a_program_that_runs_do_not_see_is_told_with_what_to_do() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    // Not below what runs share with a test, and not in a directory that they see.
+    let dir = tempfile::Builder::new().prefix("fbhidden").tempdir_in("/var/tmp").unwrap();
+    let (hidden, shown) = (dir.path().join("hidden"), dir.path().join("shown"));
+    for place in [&hidden, &shown] {
+        std::fs::create_dir(place).unwrap();
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = hidden.join("fbagent");
+    std::fs::write(&program, "#!/bin/sh\ntouch result.txt\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(&program, shown.join("fblinked")).unwrap();
+    let path = format!("{}:{}", std::env::var("PATH").unwrap(), shown.display());
+    let env = vec![("PATH".to_owned(), path)];
+    let start = |arguments: &[String]| {
+        let worker_args = arguments.to_vec();
+        Cluster::start(Options { env: env.clone(), worker_args, ..Options::default() })
+    };
+    let repo = list(&["a"]);
+    let apply = |cluster: &Cluster, name: &str, agent: serde_json::Value| {
+        cluster.apply(&manifest(name, &spec(&url(&repo), agent, json!("test -f result.txt"))));
+    };
+    let commands = [
+        ("linked", json!("cd . && fblinked --print")),
+        ("by-path", json!(format!("{} --print", program.display()))),
+        ("direct", json!([program.display().to_string(), "--print"])),
+    ];
+    let cluster = start(&[]);
+    for (name, agent) in &commands {
+        apply(&cluster, name, agent.clone());
+        let status = ended(&cluster, name, Phase::Failed, Reason::AgentCannotStart);
+        let advice = format!("--show {}", hidden.display());
+        assert!(status.message.contains(&advice), "{name}: {}", status.message);
+    }
+    let mut checks = spec(&url(&repo), json!("touch x"), json!("fblinked"));
+    checks["owns"] = json!(["x"]);
+    cluster.apply(&manifest("check", &checks));
+    let status = ended(&cluster, "check", Phase::Failed, Reason::CheckCannotStart);
+    assert!(status.message.contains("--show "), "{}", status.message);
+    drop(cluster);
+    // And what it says helps.
+    let cluster = start(&[format!("--show={}", hidden.display())]);
+    for (name, agent) in &commands {
+        apply(&cluster, name, agent.clone());
+        ended(&cluster, name, Phase::Converged, Reason::None);
+    }
+}
+
+#[test]
 fn checks_that_end_badly() {
     let cluster = Cluster::start(Options { slots: 8, ..Options::default() });
     let repo = list(&["a"]);

@@ -27,7 +27,7 @@ const EGRESS_PORT_FIRST: u16 = 8118;
 /// Parts of Cargo's home that hold downloads, and no credentials.
 const CARGO_CACHES: [&str; 2] = ["registry", "git"];
 /// Below these the system shows everything to every step.
-const SYSTEM: [&str; 9] =
+pub(super) const SYSTEM: [&str; 9] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix"];
 
 /// Where a step works.

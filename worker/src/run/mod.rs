@@ -14,6 +14,7 @@ mod scratch;
 mod seal;
 mod secrets;
 mod steps;
+mod unseen;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use flyball_sandbox::{Step, StepEnd, Who};
 use super::Run;
 use super::confine::{Area, tool_home};
 use super::halt::Halt;
+use super::unseen::Sight;
 use crate::forward;
 use crate::logs::STREAM_BYTES_MAX;
 use crate::runs::Stop;
@@ -42,10 +43,11 @@ impl Run {
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
         let mut confinement = self.confinement(&request.area, path)?;
         confinement.secret_files = self.secrets.files(&request.stream);
+        let sight = Sight::of(&confinement, path);
         let mut env = request.env;
         env.extend(self.secrets.env(&request.stream));
         let step = Step {
-            argv: request.argv,
+            argv: request.argv.clone(),
             cwd: request.area.dir().to_owned(),
             env,
             output: output.clone(),
@@ -63,7 +65,7 @@ impl Run {
         let _answering = handle.take_listeners().map(|found| forward::serve(found, targets));
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut wait = std::pin::pin!(handle.wait());
-        let end = tokio::select! {
+        let mut end = tokio::select! {
             end = &mut wait => end,
             () = urgent(&mut stop) => {
                 killer.kill();
@@ -88,6 +90,9 @@ impl Run {
         if end.output_truncated {
             // Said where people and agents read it: cases printed later have not been seen.
             text += &format!("\n[flyball: only the first {STREAM_BYTES_MAX} bytes were kept]\n");
+        }
+        if let Some(why) = sight.explain(&end.exit, &request.argv, &text) {
+            end.exit = ExitKind::CouldNotStart(why);
         }
         Ok(StepResult { end, output: text })
     }
