@@ -21,9 +21,7 @@ use flyball_proto::v1::{
     WhoAmIRequest, node_message, scheduler_message,
 };
 use serde_json::{Value, json};
-use support::{As, Callers, PATIENCE, manifest, register};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use support::{As, Callers, PATIENCE, ack, attach, manifest};
 use tonic::{Code, Status, Streaming};
 
 fn document(value: &Value) -> ApplyAccessRequest {
@@ -233,31 +231,6 @@ async fn everybody_may_ask_who_they_are_and_what_they_may() {
     assert_eq!(code(ada.can_i(bad).await), Code::InvalidArgument);
 }
 
-/// A worker's stream as some caller: what the scheduler answers to a registration.
-async fn attach(
-    callers: &Callers,
-    who: &str,
-    node: &str,
-) -> Result<(mpsc::Sender<NodeMessage>, Streaming<SchedulerMessage>, i64), Status> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let mut client = SessionsClient::new(callers.caller(who).await);
-        let (sender, stream) = mpsc::channel(16);
-        let message = Some(node_message::Message::Register(register(node, &format!("i-{node}"))));
-        sender.send(NodeMessage { message }).await.unwrap();
-        let mut inbound = client.attach(ReceiverStream::new(stream)).await?.into_inner();
-        match inbound.message().await?.unwrap().message.unwrap() {
-            scheduler_message::Message::Registered(one) => {
-                return Ok((sender, inbound, one.lease_id));
-            }
-            scheduler_message::Message::Refused(one) => assert_eq!(one.reason, "not-leader"),
-            other => panic!("{other:?}"),
-        }
-        assert!(tokio::time::Instant::now() < deadline, "nobody leads");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_node_speaks_for_itself_only() {
     let dir = tempfile::tempdir().unwrap();
@@ -312,15 +285,6 @@ async fn a_node_speaks_for_itself_only() {
     assert_eq!(ack(&mut from).await, (2, String::new()));
     let _ = (&mut to, &mut from);
     n1.report_gone(gone).await.unwrap();
-}
-
-async fn ack(from: &mut Streaming<SchedulerMessage>) -> (u64, String) {
-    loop {
-        let message = tokio::time::timeout(PATIENCE, from.message()).await.unwrap();
-        if let Some(scheduler_message::Message::Ack(ack)) = message.unwrap().unwrap().message {
-            return (ack.sequence, ack.refused);
-        }
-    }
 }
 
 /// The assignment, and whether the first of the two streams got it.

@@ -4,8 +4,12 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
 mod bombs;
+mod controls;
 mod list;
+mod metadata;
 mod scene;
+mod scripts;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -13,6 +17,7 @@ use std::process::{Command, ExitCode};
 
 use flyball_core::isolation::Layer;
 
+use flyball_sandbox::Who;
 use list::{Attack, Bare};
 use scene::{SECRET, Scene};
 
@@ -27,6 +32,8 @@ const THROUGH: &str = "through: ";
 enum Verdict {
     Refused(String),
     Through(String),
+    /// A control has bitten, as it must, or cannot bite here.
+    Bit(String),
     /// It says nothing, as it did not even run.
     Broken(String),
 }
@@ -39,6 +46,7 @@ fn main() -> ExitCode {
             without(&arguments[1]);
             return ExitCode::SUCCESS;
         }
+        Some("metadata") => return metadata::role(&arguments[1..]),
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
     }
@@ -52,6 +60,11 @@ fn main() -> ExitCode {
             }
             None => failed.push("the suite as an ordinary user gave no result".to_owned()),
         }
+    }
+    if is_root() && filter.is_none_or(|word| "metadata_address".contains(word)) {
+        let (more, wrong) = metadata::suite();
+        passed += more;
+        failed.extend(wrong);
     }
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
     println!("failed: {failed:#?}");
@@ -72,12 +85,12 @@ fn suite(filter: Option<&str>) -> (usize, Vec<String>) {
     for (layer, why) in &missing {
         println!("SKIPPED as {user}: whatever layer {layer} stops: this host lacks it ({why})");
     }
-    println!("SKIPPED metadata_address: the suite makes no network that carries 169.254.169.254");
     let mut note = |name: &str, verdict: Verdict| match verdict {
         Verdict::Refused(how) => {
             passed += 1;
             println!("attack {name} as {user}: refused ({how})");
         }
+        Verdict::Bit(how) => println!("control of {name} as {user}: {how}"),
         Verdict::Through(how) | Verdict::Broken(how) => {
             println!("attack {name} as {user}: FAILED: {how}");
             failed.push(format!("{name} as {user}: {how}"));
@@ -91,6 +104,11 @@ fn suite(filter: Option<&str>) -> (usize, Vec<String>) {
             continue;
         }
         note(&attack.name, attempt(&mut scene, attack));
+    }
+    for attack in list::all().iter().filter(|attack| is_root() && wanted(&attack.name)) {
+        if let Some(verdict) = controls::of_never(&scene, attack) {
+            note(&attack.name, verdict);
+        }
     }
     for (name, bomb) in bombs::ALL.iter().filter(|(name, _)| wanted(name) && missing.is_empty()) {
         note(name, bomb(&mut scene).map_or_else(Verdict::Through, Verdict::Refused));
@@ -107,12 +125,20 @@ fn suite(filter: Option<&str>) -> (usize, Vec<String>) {
 /// A file of root's that an ordinary user's suite owns itself is no secret to it; and whoever is what steps
 /// are from within cannot be told from them.
 fn says_nothing(attack: &Attack) -> bool {
-    (!is_root() && attack.name == "read_roots_file_in_sight")
-        || (nix::unistd::geteuid().as_raw() == INNER_USER && attack.name == "be_the_workers_user")
+    let name = attack.name.trim_start_matches("check_");
+    (!is_root() && name == "read_roots_file_in_sight")
+        || (nix::unistd::geteuid().as_raw() == INNER_USER && name == "be_the_workers_user")
 }
 
 fn attempt(scene: &mut Scene, attack: &Attack) -> Verdict {
-    let (end, said) = scene.run(scene.step(&attack.script));
+    let step = match attack.who {
+        Who::Agent => scene.step(&attack.script),
+        Who::Check => scene.check(&attack.script),
+    };
+    let (mut end, mut said) = scene.run(step);
+    if let Some(then) = attack.then.filter(|_| said.ends_with("done\n")) {
+        (end, said) = scene.run(scene.check(then));
+    }
     let effects = scene.effects();
     scene.reset();
     let line = |start: &str| said.lines().find(|line| line.starts_with(start)).map(str::to_owned);
@@ -144,7 +170,9 @@ fn without(which: &str) {
         }
         match attempt(&mut scene, &attack) {
             Verdict::Through(_) => println!("{THROUGH}{}", attack.name),
-            Verdict::Refused(how) | Verdict::Broken(how) => println!("{}: {how}", attack.name),
+            Verdict::Refused(how) | Verdict::Bit(how) | Verdict::Broken(how) => {
+                println!("{}: {how}", attack.name);
+            }
         }
     }
 }
@@ -200,16 +228,22 @@ fn fenced(which: &str) -> Command {
     child
 }
 
-/// The whole suite again, in a copy that this user can execute.
-fn as_ordinary_user() -> Option<(usize, Vec<String>)> {
+/// This program as the ordinary user, in a copy that this user can execute; the copy goes with the directory.
+fn ordinary() -> (tempfile::TempDir, Command) {
     let dir = tempfile::Builder::new().prefix("flyball-attacks-").tempdir_in("/var/tmp").unwrap();
-    scene::open_to_all(dir.path());
+    tools::open_to_all(dir.path());
     let copy = dir.path().join("attacks");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut child = Command::new(&copy);
-    child.arg("as-ordinary-user").env_clear().env("PATH", "/usr/bin:/bin").env("HOME", dir.path());
+    child.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", dir.path());
     child.uid(ORDINARY).gid(ORDINARY).current_dir(dir.path());
-    let done = child.output().unwrap();
+    (dir, child)
+}
+
+/// The whole suite again.
+fn as_ordinary_user() -> Option<(usize, Vec<String>)> {
+    let (_dir, mut child) = ordinary();
+    let done = child.arg("as-ordinary-user").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     let result = said.lines().find_map(|line| line.strip_prefix("test result: "));
     for line in said.lines().filter(|line| !line.starts_with("test result: ")) {

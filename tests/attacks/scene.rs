@@ -3,19 +3,49 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use flyball_sandbox::{Confinement, FAR_AWAY, Guard, GuardConfig, Limits, Overlay, Step, StepEnd};
-use flyball_sandbox::{Who, Writable};
+use flyball_sandbox::{StepHandle, Who, Writable};
 use tempfile::TempDir;
 
 use crate::list::PRELUDE;
+use crate::tools::{abstract_name, find_process, open_to_all, perl, special};
+
+/// Directories of a scene.
+const DIRS: [&str; 15] = [
+    "outside",
+    "other",
+    "shown",
+    "agent/home",
+    "agent/tmp",
+    "agent/report",
+    "check/home",
+    "check/tmp",
+    "check/changes/upper",
+    "check/changes/work",
+    "cache",
+    "changes/upper",
+    "changes/work",
+    "verify/own",
+    "neighbour/work",
+];
+/// What may not change, nor its mode.
+const WATCHED: [&str; 7] = [
+    "work/others/file",
+    "work/.git/config",
+    "other/file",
+    "outside/canary",
+    "cache/tool",
+    "shown/brief",
+    "neighbour/work/file",
+];
 
 /// The longest that anything here is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +65,9 @@ pub(crate) struct Scene {
     pipe: fs::File,
     victim: Child,
     shm: String,
+    address: Ipv4Addr,
+    /// A step of another run under the same guard, and its number on the host.
+    neighbour: Option<(StepHandle, u32)>,
     runtime: tokio::runtime::Runtime,
     // Last, as fields are dropped in this order: the guard works in it.
     dir: TempDir,
@@ -42,13 +75,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// With listeners on this address of the host.
+    pub(crate) fn at(address: Ipv4Addr) -> Self {
         let dir = tempfile::Builder::new().prefix("flyball-attacks-").tempdir_in(PLACE).unwrap();
         open_to_all(dir.path());
         let path = dir.path().to_owned();
-        for name in ["outside", "other", "shown", "agent/home", "agent/tmp", "agent/report"] {
-            fs::create_dir_all(path.join(name)).unwrap();
-        }
-        for name in ["check/home", "check/tmp", "cache", "changes/upper", "changes/work"] {
+        for name in DIRS {
             fs::create_dir_all(path.join(name)).unwrap();
         }
         let pipe = path.join("shown/pipe");
@@ -61,8 +96,8 @@ impl Scene {
         let socket = UnixListener::bind(path.join("outside/socket")).unwrap();
         fs::set_permissions(path.join("outside/socket"), fs::Permissions::from_mode(0o777))
             .unwrap();
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpListener::bind((address, 0)).unwrap();
+        let udp = UdpSocket::bind((address, 0)).unwrap();
         for result in [hidden.set_nonblocking(true), socket.set_nonblocking(true)] {
             result.unwrap();
         }
@@ -79,10 +114,55 @@ impl Scene {
         assert!(guard.extender().extend(FAR_AWAY));
         let script = "my $i=shmget(0,4096,0666|01000); shmwrite($i,$ARGV[0],0,20); print $i";
         let shm = perl(script, SECRET);
-        let victim = victim.unwrap();
-        let scene = Self { dir, guard, tcp, udp, hidden, socket, pipe, victim, shm, runtime };
+        let (victim, neighbour) = (victim.unwrap(), None);
+        let mut scene = Self {
+            dir,
+            guard,
+            tcp,
+            udp,
+            hidden,
+            socket,
+            pipe,
+            victim,
+            shm,
+            address,
+            neighbour,
+            runtime,
+        };
         scene.reset();
+        scene.move_in();
         scene
+    }
+
+    /// Starts the step of another run, and waits until the host sees it.
+    fn move_in(&mut self) {
+        let (work, mark) =
+            (self.path("neighbour/work"), format!("neighbour-{}", std::process::id()));
+        let plan = Confinement {
+            who: Who::Agent,
+            write: vec![Writable::all(&work)],
+            ..Confinement::default()
+        };
+        let step = Step {
+            argv: ["/usr/bin/perl", "-e", "sleep 600", &mark].map(str::to_owned).into(),
+            cwd: work,
+            env: vec![("SECRET".to_owned(), SECRET.to_owned())],
+            output: self.path("neighbour/out"),
+            output_bytes_max: 1000,
+            timeout: Duration::from_secs(600),
+            label: "neighbour".into(),
+            confinement: Some(plan),
+        };
+        let handle = self.guard.spawn(step).unwrap();
+        let give_up = std::time::Instant::now() + PATIENCE;
+        let pid = loop {
+            if let Some(pid) = find_process(&mark) {
+                break pid;
+            }
+            assert!(std::time::Instant::now() < give_up, "the neighbour is not seen");
+            std::thread::yield_now();
+        };
+        self.neighbour = Some((handle, pid));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -91,27 +171,21 @@ impl Scene {
 
     /// Puts everything back as it was.
     pub(crate) fn reset(&self) {
-        let work = self.path("work");
-        let _ = fs::remove_dir_all(&work);
-        for name in ["own", "others", ".git/hooks"] {
-            fs::create_dir_all(work.join(name)).unwrap();
+        for name in ["work", "verify", "agent", "check/home", "check/tmp"] {
+            let _ = fs::remove_dir_all(self.path(name));
         }
-        for name in ["work/others/file", "work/.git/config", "other/file", "outside/canary"] {
-            self.put(name, 0o644);
-        }
-        for (name, mode) in
-            [("cache/tool", 0o644), ("shown/brief", 0o644), ("shown/rootonly", 0o600)]
-        {
-            self.put(name, mode);
-        }
-        let _ = fs::remove_file(self.path("check/home/.gitconfig"));
-        // The kernel's own directory in there is closed to its owner too.
-        let closed = self.path("changes/work/work");
-        let _ = fs::set_permissions(closed, fs::Permissions::from_mode(0o700));
-        for dir in ["changes/upper", "changes/work"] {
+        for dir in ["changes", "check/changes"] {
+            // The kernel's own directory in there is closed to its owner too.
+            let closed = self.path(dir).join("work/work");
+            let _ = fs::set_permissions(closed, fs::Permissions::from_mode(0o700));
             let _ = fs::remove_dir_all(self.path(dir));
-            fs::create_dir_all(self.path(dir)).unwrap();
         }
+        for name in DIRS.iter().chain(&["work/own", "work/others", "work/.git/hooks"]) {
+            fs::create_dir_all(self.path(name)).unwrap();
+        }
+        WATCHED.iter().for_each(|name| self.put(name, 0o644));
+        self.put("agent/home/file", 0o644);
+        self.put("shown/rootonly", 0o600);
         self.reached();
     }
 
@@ -126,14 +200,7 @@ impl Scene {
     pub(crate) fn effects(&mut self) -> Vec<String> {
         let mut found = self.reached();
         let us = nix::unistd::geteuid().as_raw();
-        for name in [
-            "work/others/file",
-            "work/.git/config",
-            "other/file",
-            "outside/canary",
-            "cache/tool",
-            "shown/brief",
-        ] {
+        for name in WATCHED {
             let path = self.path(name);
             let same = fs::read(&path).is_ok_and(|bytes| bytes == SECRET.as_bytes());
             let mode =
@@ -149,6 +216,7 @@ impl Scene {
             ("work/.git/hooks", 0),
             ("check/home", 0),
             ("outside", 2),
+            ("neighbour/work", 1),
         ] {
             if fs::read_dir(self.path(dir)).map(Iterator::count).ok() != Some(wanted) {
                 found.push(format!("{dir} has other entries"));
@@ -156,6 +224,15 @@ impl Scene {
         }
         if self.victim.try_wait().unwrap().is_some() {
             found.push("the host's process is dead".to_owned());
+        }
+        let mark = format!("neighbour-{}", std::process::id());
+        if self.neighbour.as_ref().is_some_and(|(_, pid)| find_process(&mark) != Some(*pid)) {
+            found.push("the other run's process is dead".to_owned());
+        }
+        for dir in ["work/own", "verify/own", "agent/tmp"] {
+            found.extend(
+                fs::read_dir(self.path(dir)).into_iter().flatten().flatten().filter_map(special),
+            );
         }
         found
     }
@@ -179,6 +256,30 @@ impl Scene {
             found.push("the pipe was written to".to_owned());
         }
         found
+    }
+
+    /// A step as the worker makes one for a check.
+    pub(crate) fn check(&self, script: &str) -> Step {
+        let verify = self.path("verify");
+        let cache = self.path("cache");
+        let changes = self.path("check/changes");
+        let overlay = Overlay { from: cache.clone(), at: cache, changes };
+        let plan = Confinement {
+            who: Who::Check,
+            show: vec![self.path("shown")],
+            write: ["check/home", "check/tmp", "verify"]
+                .map(|name| Writable::all(self.path(name)))
+                .into(),
+            overlays: vec![overlay],
+            limits: Limits { temp_bytes: Some(16 << 20), ..Limits::default() },
+            ..Confinement::default()
+        };
+        let mut step = Step { cwd: verify.clone(), confinement: Some(plan), ..self.step(script) };
+        step.env.retain(|(name, _)| name != "HOME" && name != "OWN");
+        for (name, path) in [("HOME", self.path("check/home")), ("OWN", verify.join("own"))] {
+            step.env.push((name.to_owned(), path.display().to_string()));
+        }
+        step
     }
 
     /// A step as the worker makes one for an agent.
@@ -212,7 +313,8 @@ impl Scene {
         }
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
+    /// What scripts have to know.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.path(name).display().to_string();
         let host = nix::unistd::gethostname().unwrap_or_default();
         [
@@ -226,6 +328,15 @@ impl Scene {
             ("STATE", path("state")),
             ("CHECK", path("check")),
             ("CACHE", path("cache")),
+            ("AGENT", path("agent")),
+            ("NEIGHBOURS", path("neighbour/work")),
+            ("NEIGHBOUR", self.neighbour.as_ref().map_or(0, |(_, pid)| *pid).to_string()),
+            ("ADDRESS", self.address.to_string()),
+            ("SYS_PTRACE", nix::libc::SYS_ptrace.to_string()),
+            ("SYS_SETNS", nix::libc::SYS_setns.to_string()),
+            ("SYS_MEMFD_CREATE", nix::libc::SYS_memfd_create.to_string()),
+            ("SYS_MKNODAT", nix::libc::SYS_mknodat.to_string()),
+            ("SYS_OPENAT2", nix::libc::SYS_openat2.to_string()),
             ("USER_ID", nix::unistd::geteuid().to_string()),
             ("WORKER", std::process::id().to_string()),
             ("VICTIM", self.victim.id().to_string()),
@@ -258,18 +369,4 @@ impl Drop for Scene {
         self.reset();
         perl("shmctl($ARGV[0],0,0)", &self.shm);
     }
-}
-
-fn abstract_name() -> String {
-    format!("flyball-attacks-{}", std::process::id())
-}
-
-pub(crate) fn open_to_all(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn perl(script: &str, argument: &str) -> String {
-    let mut command = Command::new("/usr/bin/perl");
-    let done = command.args(["-e", script, argument]).stdin(Stdio::null()).output().unwrap();
-    String::from_utf8(done.stdout).unwrap()
 }

@@ -13,6 +13,7 @@ mod clocks;
 mod converge;
 mod ending;
 mod itself;
+mod left_behind;
 mod misuse;
 mod moving_base;
 mod operations;

@@ -47,6 +47,18 @@ impl Repo {
         git(&seed, &["push", "--quiet", "origin", "HEAD:refs/heads/main"]);
     }
 
+    /// Makes a file of `main` one that can be executed.
+    ///
+    /// # Panics
+    /// When git fails.
+    pub fn make_executable(&self, path: &str) {
+        let seed = self.dir.path().join("seed");
+        git(&seed, &["update-index", "--chmod=+x", path]);
+        git(&seed, &["commit", "--quiet", "-m", "a program"]);
+        git(&seed, &["push", "--quiet", "origin", "HEAD:refs/heads/main"]);
+        git(&seed, &["checkout", "--quiet", "--", path]);
+    }
+
     /// Sets a configuration value of the bare repository.
     pub fn config(&self, name: &str, value: &str) {
         git(&self.path(), &["config", name, value]);

@@ -1,19 +1,25 @@
 //! A scheduler whose network says who calls: the test does, by a header that only this network knows.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flyball_core::identity::Identity;
 use flyball_embedded::{Options, Server};
 use flyball_proto::transport::Address;
+use flyball_proto::v1::sessions_client::SessionsClient;
+use flyball_proto::v1::{NodeMessage, SchedulerMessage, node_message, scheduler_message};
 use flyball_scheduler::{Config, StoreChoice};
 use flyball_store::Store;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::interceptor::{InterceptedService, InterceptorLayer};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
+
+use super::{PATIENCE, register};
 
 const HEADER: &str = "x-test-caller";
 
@@ -40,9 +46,14 @@ pub(crate) struct Callers {
 impl Callers {
     /// With one scheduler.
     pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, |_| {}).await
+    }
+
+    /// With one scheduler of this configuration.
+    pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let server = Server::open(Options::in_memory()).unwrap();
         let mut callers = Self { dir: dir.to_owned(), server, schedulers: Vec::new() };
-        callers.add(|_| {}).await;
+        callers.add(change).await;
         callers
     }
 
@@ -103,5 +114,40 @@ impl Callers {
 impl Drop for Callers {
     fn drop(&mut self) {
         self.schedulers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A worker's stream as some caller: what the scheduler answers to a registration.
+pub(crate) async fn attach(
+    callers: &Callers,
+    who: &str,
+    node: &str,
+) -> Result<(mpsc::Sender<NodeMessage>, Streaming<SchedulerMessage>, i64), Status> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut client = SessionsClient::new(callers.caller(who).await);
+        let (sender, stream) = mpsc::channel(16);
+        let message = Some(node_message::Message::Register(register(node, &format!("i-{node}"))));
+        sender.send(NodeMessage { message }).await.unwrap();
+        let mut inbound = client.attach(ReceiverStream::new(stream)).await?.into_inner();
+        match inbound.message().await?.unwrap().message.unwrap() {
+            scheduler_message::Message::Registered(one) => {
+                return Ok((sender, inbound, one.lease_id));
+            }
+            scheduler_message::Message::Refused(one) => assert_eq!(one.reason, "not-leader"),
+            other => panic!("{other:?}"),
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nobody leads");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The next acknowledgement: of what, and why it is refused.
+pub(crate) async fn ack(from: &mut Streaming<SchedulerMessage>) -> (u64, String) {
+    loop {
+        let message = tokio::time::timeout(PATIENCE, from.message()).await.unwrap();
+        if let Some(scheduler_message::Message::Ack(ack)) = message.unwrap().unwrap().message {
+            return (ack.sequence, ack.refused);
+        }
     }
 }

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-pub(crate) use callers::{As, Callers};
+pub(crate) use callers::{As, Callers, ack, attach};
 pub(crate) use etcd::TestStore;
 
 /// Longest wait for anything; far above what is needed on a loaded machine.
