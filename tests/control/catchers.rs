@@ -23,6 +23,11 @@ const SIMULATED: Catcher = Catcher { suite: Suite::Ownership, test: "", says: ":
 /// Real processes outlive their deadline or a report, a trial says.
 const KILL: Catcher = Catcher { suite: Suite::Kill, test: "", says: "alive after" };
 
+/// A script whose effects change.
+const fn script(says: &'static str) -> Catcher {
+    Catcher { suite: Suite::Script, test: "scripts_have_the_effects_they_say", says }
+}
+
 /// For each bug everything that is known to catch it, and must.
 pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
     (
@@ -62,17 +67,12 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             SIMULATED,
         ],
     ),
+    (Bug::UnsealedIgnored, &[script("04_lost_runs.txt"), SIMULATED]),
     (
-        Bug::UnsealedIgnored,
-        &[
-            Catcher {
-                suite: Suite::Script,
-                test: "scripts_have_the_effects_they_say",
-                says: "04_lost_runs.txt",
-            },
-            SIMULATED,
-        ],
+        Bug::DutyIgnored,
+        &[script("19_kept.txt"), script("20_orphans.txt"), script("24_abandoned.txt")],
     ),
+    (Bug::DutyDropped, &[script("there is no duty to give up")]),
     (
         Bug::NoReadBack,
         &[
@@ -87,14 +87,7 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             test(Suite::Store, "sessions::a_deposed_leader_opens_no_session::embedded"),
         ],
     ),
-    (
-        Bug::StaleList,
-        &[Catcher {
-            suite: Suite::Script,
-            test: "scripts_have_the_effects_they_say",
-            says: "21_new_leader.txt",
-        }],
-    ),
+    (Bug::StaleList, &[script("21_new_leader.txt")]),
     (
         Bug::ClaimNotAtomic,
         &[test(Suite::Store, "commit::a_conflict_on_one_entry_leaves_nothing::embedded")],

@@ -187,7 +187,8 @@ impl Stage {
     /// `abandon NAME [told]`: an operator gives the seal of its lost runs up, as the API does.
     fn abandon(&mut self, command: &Command) {
         let key = key(command.word(0));
-        let view = self.reactor.duty_views("").into_iter().find(|view| view.key == key).unwrap();
+        let view = self.reactor.duty_views("").into_iter().find(|view| view.key == key);
+        let view = view.expect("there is no duty to give up");
         let through = view.runs.iter().map(|run| run.token).max().unwrap();
         let mut duty = self
             .model

@@ -24,6 +24,10 @@ pub enum Bug {
     TokenWithoutOrder,
     /// A loop does not seal the unproven runs of other loops whose sets overlap its own.
     UnsealedIgnored,
+    /// The seal duties of loops that are gone are kept, and carried by nobody.
+    DutyIgnored,
+    /// A loop that is removed takes its seal duty along.
+    DutyDropped,
     /// A commit whose answer was lost is taken as not applied.
     NoReadBack,
     /// A leader's writes do not compare its leadership key.
@@ -44,7 +48,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::DeadlineFromReceipt,
         Self::LateAnswerRevives,
         Self::RenewalFromCache,
@@ -52,6 +56,8 @@ impl Bug {
         Self::JournalNotMoved,
         Self::TokenWithoutOrder,
         Self::UnsealedIgnored,
+        Self::DutyIgnored,
+        Self::DutyDropped,
         Self::NoReadBack,
         Self::LeaderUnfenced,
         Self::StaleList,
@@ -72,6 +78,8 @@ impl Bug {
             Self::JournalNotMoved => "journal-not-moved",
             Self::TokenWithoutOrder => "token-without-order",
             Self::UnsealedIgnored => "unsealed-ignored",
+            Self::DutyIgnored => "duty-ignored",
+            Self::DutyDropped => "duty-dropped",
             Self::NoReadBack => "no-read-back",
             Self::LeaderUnfenced => "leader-unfenced",
             Self::StaleList => "stale-list",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use flyball_core::ids::{LoopKey, LoopUid, Token};
+use flyball_core::planted::{self, Bug};
 use flyball_core::resource::ResourceSet;
 use flyball_core::seal::{GivenUp, SealDuty, add_unsealed};
 use flyball_core::status::Unsealed;
@@ -110,6 +111,9 @@ impl Reactor {
         runs: &[Unsealed],
         now: Timestamp,
     ) -> Option<PutDuty> {
+        if planted::is(Bug::DutyDropped) {
+            return None;
+        }
         let uid = runs.first()?.loop_uid.clone();
         let entry = self.view.duties.get(&uid);
         let before = entry.and_then(|entry| entry.record.get());

@@ -103,7 +103,7 @@ impl Reactor {
                 }
             }
         }
-        if !planted::is(Bug::UnsealedIgnored) {
+        if !planted::is(Bug::UnsealedIgnored) && !planted::is(Bug::DutyIgnored) {
             for entry in self.duties_over(&set) {
                 unsealed.push(entry.clone());
                 carried.push((None, entry.clone()));
