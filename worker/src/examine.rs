@@ -124,6 +124,12 @@ async fn guard(command: Vec<String>, scratch: &Path) -> Vec<Finding> {
         false => format!("runs are isolated by {} of {} layers", on.len(), Layer::ALL.len()),
     };
     found.push(Finding::ok(AREA, "Isolation", text));
+    let text = format!(
+        "limits of a run: memory {} and disk watched (weaker than a cgroup, which is not used yet); processes, \
+         open files and processors held by the kernel",
+        abilities.memory_bound
+    );
+    found.push(Finding::ok(AREA, "Limits", text));
     found.extend(weaknesses(AREA, &abilities));
     found.push(probe(&guard, scratch).await);
     found

@@ -62,6 +62,13 @@ fn host(sheet: &mut Sheet, abilities: &Abilities) {
         sheet.field("Isolation", format!("{}{weaker}", on.join(", ")));
         sheet.list("Goes without", &describe(missing, |_| true));
     }
+    if !abilities.memory_bound.is_empty() {
+        let text = format!(
+            "memory {} (weaker than a cgroup), disk watched, processes and files held",
+            abilities.memory_bound
+        );
+        sheet.field("Limits", text);
+    }
     let offers = &abilities.offers;
     sheet.list("Paths", &offers.paths);
     sheet.list("Caches", &offers.caches);

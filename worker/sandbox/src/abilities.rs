@@ -82,3 +82,34 @@ pub struct Abilities {
     /// The layers of confinement that this host does not allow, and why.
     pub missing_layers: MissingLayers,
 }
+
+impl Abilities {
+    /// How the memory of all of a step's processes together is bounded: `watched` by its init, or `per-process`
+    /// only, where the init cannot tell which processes are the step's.
+    pub fn memory_bound(&self) -> &'static str {
+        let own_table = self.containment.is_pid_namespace()
+            && !self.missing_layers.contains_key(&flyball_core::isolation::Layer::Pid);
+        if own_table { "watched" } else { "per-process" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_watched_only_where_processes_can_be_told_apart() {
+        let mut abilities = Abilities {
+            containment: Containment::PidNamespace,
+            cgroup: true,
+            memory_locked: true,
+            priority_raised: true,
+            oom_protected: true,
+            weaker_because: Vec::new(),
+            missing_layers: MissingLayers::new(),
+        };
+        assert_eq!(abilities.memory_bound(), "watched");
+        abilities.containment = Containment::Subreaper;
+        assert_eq!(abilities.memory_bound(), "per-process");
+    }
+}
