@@ -5,6 +5,7 @@ pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
 use flyball_proto::v1::access_client::AccessClient;
 use flyball_proto::v1::audit_client::AuditClient;
+use flyball_proto::v1::certificates_client::CertificatesClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
@@ -39,6 +40,8 @@ pub struct Clients {
     pub audit: AuditClient<Connection>,
     /// Secrets.
     pub secrets: SecretsClient<Connection>,
+    /// Certificates, and join tokens for them.
+    pub certificates: CertificatesClient<Connection>,
     /// The server itself.
     pub server: ServerClient<Connection>,
 }
@@ -93,6 +96,8 @@ impl Clients {
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             audit: AuditClient::new(connection.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
             secrets: SecretsClient::new(connection.clone()),
+            certificates: CertificatesClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             server: ServerClient::new(connection),
         }
     }

@@ -122,6 +122,10 @@ impl From<Status> for Failure {
         };
         let failure = Self::new(code, message(&status)).exit(exit).fields(fields(&status));
         match code {
+            // With a certificate that does not count no token helps.
+            "unauthenticated" if failure.message.contains("certificate") => {
+                failure.hint("look at it: flyball pki show DIR; then join again, or ask for a new one")
+            }
             "unauthenticated" => failure
                 .hint("give the token of this scheduler: --token-file FILE, or FLYBALL_TOKEN"),
             "too-much" if is_full(&status) => Self { code: "store-full", ..failure }.hint(

@@ -1,5 +1,6 @@
 //! The wire contract: generated messages and services, and their conversion to core vocabulary.
 
+pub mod renewal;
 pub mod transport;
 
 /// What every message of the contract is: something that can be read from bytes.
@@ -29,5 +30,17 @@ impl std::fmt::Debug for v1::SetSecretRequest {
 impl std::fmt::Debug for v1::FetchedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FetchedSecret({}, ***)", self.name)
+    }
+}
+
+impl std::fmt::Debug for v1::JoinRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "JoinRequest({}, {:?}, ***)", self.token_id, self.node)
+    }
+}
+
+impl std::fmt::Debug for v1::CreateTokenResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CreateTokenResponse({:?}, ***)", self.info)
     }
 }

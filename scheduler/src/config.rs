@@ -9,6 +9,7 @@ use flyball_core::ambient::Ambient;
 use flyball_pki::LiveIdentity;
 
 use crate::secrets::SecretKeys;
+use crate::signing::Signer;
 
 /// Where the state lives.
 #[derive(Debug, Clone)]
@@ -81,6 +82,8 @@ pub struct Config {
     pub election_ttl: Duration,
     /// What seals secrets; without it there are none.
     pub secret_keys: Option<SecretKeys>,
+    /// What signs certificates of nodes that join and of whoever renews; needs a listener with TLS.
+    pub signer: Option<Signer>,
     /// Where times for people, ids and jitter come from.
     pub ambient: Ambient,
 }
@@ -91,6 +94,14 @@ pub fn ambient() -> Ambient {
 }
 
 impl Config {
+    /// What this scheduler shows to callers over TLS, if it listens there.
+    pub(crate) fn identity(&self) -> Option<Arc<LiveIdentity>> {
+        self.listen.iter().find_map(|listen| match listen {
+            Listen::Tls { identity, .. } => Some(identity.clone()),
+            Listen::Unix(_) | Listen::Tcp { .. } => None,
+        })
+    }
+
     /// A scheduler with the usual times.
     pub fn new(store: StoreChoice, listen: Vec<Listen>) -> Self {
         Self {
@@ -101,6 +112,7 @@ impl Config {
             session_ttl: None,
             election_ttl: Duration::from_secs(5),
             secret_keys: None,
+            signer: None,
             ambient: ambient(),
         }
     }

@@ -14,9 +14,11 @@ mod renewals;
 mod run;
 mod secrets;
 mod shell;
+mod signing;
 mod stores;
 mod tls;
 
 pub use config::{Bound, Config, Listen, RunError, StoreChoice, ambient};
 pub use run::{run, run_over};
 pub use secrets::{KeyFileError, SecretKeys};
+pub use signing::{SIGNED_NODE_LIFETIME, Signer};

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use crate::access::AsOwner;
 use crate::config::{Listen, RunError};
 use crate::plain::Incoming;
-use crate::tls::Tls;
+use crate::tls::{Admission, Tls};
 
 /// Bound and not serving yet.
 pub(crate) enum Listener {
@@ -26,8 +26,8 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Binds.
-    pub(crate) async fn bind(listen: &Listen) -> Result<Self, RunError> {
+    /// Binds. `admission`: who is let in over TLS.
+    pub(crate) async fn bind(listen: &Listen, admission: &Admission) -> Result<Self, RunError> {
         match listen {
             Listen::Unix(path) => {
                 let address = format!("unix://{}", path.display());
@@ -51,7 +51,7 @@ impl Listener {
                     return Err(RunError::Config(why));
                 }
                 let (listener, bound) = bind_tcp(*addr).await?;
-                let tls = Tls::new(identity.clone(), false);
+                let tls = Tls::new(identity.clone(), admission);
                 Ok(Self::Tls { listener, address: format!("https://{bound}"), tls })
             }
         }

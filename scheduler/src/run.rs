@@ -6,28 +6,33 @@ use std::time::Duration;
 
 use flyball_core::ids::InstallationId;
 use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
+use flyball_proto::renewal;
 use flyball_store::{LeaderRecord, Store};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{AsOwner, Policies};
+use crate::access::limit::{Limiter, RENEWAL, RENEWALS};
+use crate::access::{AsOwner, Policies, RevokedList};
 use crate::api::{self, About, Api, LogRouter};
 use crate::config::{Bound, Config, RunError, StoreChoice};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::listen::Listener;
+use crate::shell::announcer::Announcer;
 use crate::shell::auditor::Auditor;
 use crate::shell::committer::Committer;
 use crate::shell::events::{self, Emitter};
-use crate::shell::feeder::Feeder;
+use crate::shell::feeder::{Feeder, ListRequest};
 use crate::shell::keeper::Keeper;
 use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::{self, Submitter};
 use crate::shell::{Core, Handle};
+use crate::signing::renew_own;
 use crate::stores;
+use crate::tls::Admission;
 
 /// Fenced leader keys waiting to be looked at; the first one ends the term.
 const FENCED_MAX: usize = 4;
@@ -48,11 +53,16 @@ pub async fn run(
     if config.listen.is_empty() {
         return Err(RunError::Config("there is no address to listen on".to_owned()));
     }
+    if config.signer.is_some() && config.identity().is_none() {
+        let message = "signing certificates (--sign-with) needs a listener with TLS (https://)";
+        return Err(RunError::Config(message.to_owned()));
+    }
     check_ttl("session_ttl", config.session_ttl)?;
     check_ttl("election_ttl", Some(config.election_ttl))?;
     let mut listeners = Vec::with_capacity(config.listen.len());
+    let admission = Admission { strangers: config.signer.is_some(), ..Admission::default() };
     for listen in &config.listen {
-        listeners.push(Listener::bind(listen).await?);
+        listeners.push(Listener::bind(listen, &admission).await?);
     }
     let addresses: Vec<String> =
         listeners.iter().map(|listener| listener.address().to_owned()).collect();
@@ -60,7 +70,7 @@ pub async fn run(
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let store = (opened.store.clone(), opened.name.clone());
-    let built = Box::pin(build(&config, &addresses, store, &stop, &mut tasks)).await?;
+    let built = Box::pin(build(&config, &addresses, store, (admission, &stop), &mut tasks)).await?;
     let routes = api::routes(built.api).await;
     let mut servers = JoinSet::new();
     for listener in listeners {
@@ -102,7 +112,8 @@ pub async fn run_over<F: Future<Output = ()>>(
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let name = "given".to_owned();
-    let built = Box::pin(build(&config, &[], (store, name), &stop, &mut tasks)).await?;
+    let admission = (Admission::default(), &stop);
+    let built = Box::pin(build(&config, &[], (store, name), admission, &mut tasks)).await?;
     let routes = api::routes(built.api).await.into_axum_router().layer(AsOwner);
     serve(routes.into()).await;
     Ok(())
@@ -139,7 +150,7 @@ async fn build(
     config: &Config,
     addresses: &[String],
     (store, name): (Store, String),
-    stop: &CancellationToken,
+    (admission, stop): (Admission, &CancellationToken),
     tasks: &mut JoinSet<()>,
 ) -> Result<Built, RunError> {
     let installation = store.installation().await?;
@@ -166,14 +177,8 @@ async fn build(
         findings: findings.clone(),
     };
     tasks.spawn(committer.run());
-    let feeder = Feeder {
-        store: store.clone(),
-        requests: list_requests,
-        core: core.clone(),
-        leader_moved: leader_moved.clone(),
-        observer: Observer::new(sessions.clone(), findings.clone(), policies.clone()),
-    };
-    tasks.spawn(feeder.run());
+    let reading = observer(&sessions, &findings, &policies, &admission.revoked);
+    tasks.spawn(feeder(&store, list_requests, &core, &leader_moved, reading).run());
     until_listed(&core).await?;
     let elector = Elector {
         store: store.clone(),
@@ -194,14 +199,20 @@ async fn build(
         logs: LogRouter::default(),
         leadership,
         leader_moved,
-        about: Arc::new(about(config, installation.id, name)),
+        about: Arc::new(about(config, addresses, installation.id, name)),
         findings,
         sessions,
         doctor: Arc::new(doctor(config)),
         policies,
         auditor,
         secret_keys: config.secret_keys.clone(),
+        revoked: admission.revoked,
+        open: admission.open,
+        identity: config.identity(),
+        signer: config.signer.clone(),
+        renewing: Arc::new(Limiter::new(RENEWAL, RENEWALS)),
     };
+    announce(config, &api, tasks);
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })
 }
@@ -224,6 +235,45 @@ fn leader_record(config: &Config, addresses: &[String]) -> LeaderRecord {
     LeaderRecord { id: config.id.clone(), address: address.unwrap_or_default() }
 }
 
+/// Keeps this scheduler's own certificate, and says that it can sign others, if it can.
+fn announce(config: &Config, api: &Api, tasks: &mut JoinSet<()>) {
+    let Some(identity) = &api.identity else { return };
+    let (signer, own, store) = (config.signer.clone(), identity.clone(), api.store.clone());
+    tasks.spawn(renewal::keep(identity.clone(), move || {
+        renew_own(signer.clone(), own.clone(), store.clone())
+    }));
+    if config.signer.is_none() {
+        return;
+    }
+    let announcer = Announcer {
+        store: api.store.clone(),
+        id: config.id.clone(),
+        address: api.about.address.clone(),
+        identity: identity.clone(),
+    };
+    tasks.spawn(announcer.run());
+}
+
+fn feeder(
+    store: &Store,
+    requests: mpsc::UnboundedReceiver<ListRequest>,
+    core: &Handle,
+    leader_moved: &Arc<Notify>,
+    observer: Observer,
+) -> Feeder {
+    let (store, core, leader_moved) = (store.clone(), core.clone(), leader_moved.clone());
+    Feeder { store, requests, core, leader_moved, observer }
+}
+
+fn observer(
+    sessions: &Sessions,
+    findings: &Findings,
+    policies: &Policies,
+    revoked: &RevokedList,
+) -> Observer {
+    Observer::new(sessions.clone(), findings.clone(), policies.clone(), revoked.clone())
+}
+
 fn keeper(api: &Api) -> Keeper {
     Keeper {
         store: api.store.clone(),
@@ -241,10 +291,18 @@ fn doctor(config: &Config) -> Doctor {
         .with_fixed_ttl(config.session_ttl.is_some())
 }
 
-fn about(config: &Config, installation: InstallationId, store: String) -> About {
+fn about(
+    config: &Config,
+    addresses: &[String],
+    installation: InstallationId,
+    store: String,
+) -> About {
+    let encrypted = |address: &&String| address.starts_with("https://");
+    let address = config.advertise.iter().chain(addresses).find(encrypted).cloned();
     About {
         id: config.id.clone(),
         installation,
+        address: address.unwrap_or_default(),
         store,
         alone: !matches!(config.store, StoreChoice::Etcd { .. }),
         session_ttl: config.session_ttl,

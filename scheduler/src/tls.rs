@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -14,9 +14,13 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Request, Status};
+
+use crate::access::RevokedList;
+use crate::access::limit::place;
 
 /// Handshakes at a time: each costs a signature, and a peer that never finishes one is gone after five
 /// seconds.
@@ -25,6 +29,11 @@ const HANDSHAKES_MAX: usize = 256;
 const WAITING_MAX: usize = 16;
 /// Rhythm of looking whether the certificates behind open connections still count.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Connections without a certificate at a time, of all and from one place: each is there for two calls.
+const STRANGERS_MAX: usize = 64;
+const STRANGERS_OF_ONE_MAX: usize = 8;
+/// How long such a connection may last.
+const STRANGER_LIFE_MAX: Duration = Duration::from_secs(20);
 /// Pause after a connection could not be accepted, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,7 +44,19 @@ pub(crate) struct Tls {
     pub(crate) identity: Arc<LiveIdentity>,
     /// Peers without a certificate may join.
     pub(crate) strangers: bool,
+    /// Certificates that are not taken any more.
+    revoked: RevokedList,
     open: Open,
+}
+
+/// Who is let in, over all listeners.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Admission {
+    /// Machines without a certificate may join.
+    pub(crate) strangers: bool,
+    /// Certificates that are not taken any more.
+    pub(crate) revoked: RevokedList,
+    pub(crate) open: Open,
 }
 
 /// Who is at the other end; in the extensions of every request of the connection.
@@ -45,15 +66,24 @@ pub(crate) struct TlsPeer {
     tcp: TcpConnectInfo,
 }
 
+impl TlsPeer {
+    /// What the peer's certificate says; `None` for a stranger.
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
+        self.facts.as_ref()
+    }
+}
+
 impl Tls {
-    pub(crate) fn new(identity: Arc<LiveIdentity>, strangers: bool) -> Self {
-        Self { identity, strangers, open: Open::default() }
+    pub(crate) fn new(identity: Arc<LiveIdentity>, admission: &Admission) -> Self {
+        let Admission { strangers, revoked, open } = admission.clone();
+        Self { identity, strangers, revoked, open }
     }
 
     /// Accepts for as long as the receiver lives.
     pub(crate) fn incoming(self, listener: TcpListener) -> mpsc::Receiver<io::Result<Encrypted>> {
         let (accepted, incoming) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(self.open.clone().sweep(self.identity.clone(), accepted.clone()));
+        let sweep = Sweep { identity: self.identity.clone(), revoked: self.revoked.clone() };
+        tokio::spawn(self.open.clone().sweep(sweep, accepted.clone()));
         tokio::spawn(self.accept(listener, accepted));
         incoming
     }
@@ -89,7 +119,13 @@ impl Tls {
         let Accepted { stream, peer, chain, generation } =
             flyball_pki::accept(tcp, &self.identity, self.strangers).await?;
         let facts = peer.map(Arc::new);
-        let (entry, ended) = self.open.enter(facts.clone(), chain, generation);
+        let (entry, ended) = match &facts {
+            Some(facts) => self.open.enter(facts.clone(), chain, generation),
+            None => self
+                .open
+                .enter_stranger(place(address.ip()))
+                .ok_or_else(|| io::Error::other("too many are connected without a certificate"))?,
+        };
         let tcp = TcpConnectInfo { local_addr, remote_addr: Some(address) };
         Ok(Encrypted { stream, peer: TlsPeer { facts, tcp }, ended, _entry: entry })
     }
@@ -100,13 +136,15 @@ impl Tls {
             return Err(Status::unauthenticated("the connection has no certificate"));
         };
         if let Some(facts) = &peer.facts {
-            if let Some(why) = objection(facts) {
+            if let Some(why) = objection(facts).or_else(|| self.revoked.objection(facts)) {
                 return Err(Status::unauthenticated(why));
             }
             let named = facts.require_identity();
             let identity =
                 named.cloned().map_err(|error| Status::unauthenticated(error.to_string()))?;
             request.extensions_mut().insert::<Identity>(identity);
+        } else if self.strangers {
+            request.extensions_mut().insert(Identity::Stranger);
         }
         request.extensions_mut().insert(peer.tcp);
         Ok(request)
@@ -115,12 +153,21 @@ impl Tls {
 
 /// The open connections. Clones share them.
 #[derive(Debug, Clone, Default)]
-struct Open(Arc<Mutex<Entries>>);
+pub(crate) struct Open(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
     next: u64,
     all: BTreeMap<u64, Certified>,
+    strangers: BTreeMap<u64, Stranger>,
+}
+
+/// A connection whose peer showed none.
+#[derive(Debug)]
+struct Stranger {
+    from: IpAddr,
+    since: Instant,
+    cancel: CancellationToken,
 }
 
 /// A connection whose peer showed a certificate.
@@ -134,43 +181,56 @@ struct Certified {
 }
 
 impl Open {
+    /// What the callers on open connections have shown; one may have several.
+    pub(crate) fn peers(&self) -> Vec<Arc<Facts>> {
+        self.lock().all.values().map(|one| one.facts.clone()).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         // A panic while the lock was held leaves the map whole: every change is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(
-        &self,
-        facts: Option<Arc<Facts>>,
-        chain: Chain,
-        generation: u64,
-    ) -> (Entry, Pin<Box<WaitForCancellationFutureOwned>>) {
+    fn enter(&self, facts: Arc<Facts>, chain: Chain, generation: u64) -> Entered {
         let cancel = CancellationToken::new();
         let ended = Box::pin(cancel.clone().cancelled_owned());
         let mut entries = self.lock();
         entries.next += 1;
         let number = entries.next;
-        if let Some(facts) = facts {
-            entries.all.insert(number, Certified { facts, chain, generation, cancel });
-        }
+        entries.all.insert(number, Certified { facts, chain, generation, cancel });
         (Entry { open: self.clone(), number }, ended)
     }
 
+    /// `None` when there are too many.
+    fn enter_stranger(&self, from: IpAddr) -> Option<Entered> {
+        let cancel = CancellationToken::new();
+        let ended = Box::pin(cancel.clone().cancelled_owned());
+        let mut entries = self.lock();
+        let of_one = entries.strangers.values().filter(|one| one.from == from).count();
+        if entries.strangers.len() >= STRANGERS_MAX || of_one >= STRANGERS_OF_ONE_MAX {
+            return None;
+        }
+        entries.next += 1;
+        let number = entries.next;
+        entries.strangers.insert(number, Stranger { from, since: Instant::now(), cancel });
+        Some((Entry { open: self.clone(), number }, ended))
+    }
+
     /// Ends connections whose certificates do not count any more, with all their streams.
-    async fn sweep(
-        self,
-        identity: Arc<LiveIdentity>,
-        serving: mpsc::Sender<io::Result<Encrypted>>,
-    ) {
+    async fn sweep(self, of: Sweep, serving: mpsc::Sender<io::Result<Encrypted>>) {
         let mut rhythm = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = rhythm.tick() => {}
                 () = serving.closed() => return,
             }
-            let now = identity.current();
-            for one in self.lock().all.values_mut() {
-                let why = one.objection(&now);
+            let now = of.identity.current();
+            let mut entries = self.lock();
+            let late =
+                entries.strangers.values().filter(|one| one.since.elapsed() > STRANGER_LIFE_MAX);
+            late.for_each(|one| one.cancel.cancel());
+            for one in entries.all.values_mut() {
+                let why = one.objection(&now).or_else(|| of.revoked.objection(&one.facts));
                 if let Some(why) = why.filter(|_| !one.cancel.is_cancelled()) {
                     tracing::info!(peer = one.facts.name, "a connection is ended: {why}");
                     one.cancel.cancel();
@@ -178,6 +238,12 @@ impl Open {
             }
         }
     }
+}
+
+/// What open connections are looked at with.
+struct Sweep {
+    identity: Arc<LiveIdentity>,
+    revoked: RevokedList,
 }
 
 impl Certified {
@@ -206,6 +272,9 @@ fn objection(facts: &Facts) -> Option<String> {
     })
 }
 
+/// A connection's place in the list, and what resolves when it is to end.
+type Entered = (Entry, Pin<Box<WaitForCancellationFutureOwned>>);
+
 /// Takes a connection out of the list when it ends.
 struct Entry {
     open: Open,
@@ -214,7 +283,9 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.open.lock().all.remove(&self.number);
+        let mut entries = self.open.lock();
+        entries.all.remove(&self.number);
+        entries.strangers.remove(&self.number);
     }
 }
 
@@ -272,50 +343,4 @@ impl AsyncWrite for Encrypted {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::{Path, PathBuf};
-
-    use flyball_pki::{Authority, DAY, KeyOf, Order, Peer, Subject, connect, write_identity};
-    use tokio::io::AsyncReadExt;
-
-    use super::*;
-
-    /// The longest that anything here is waited for.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn issue(dir: &Path, authority: &Authority, name: &str) -> PathBuf {
-        let subject = Subject::Caller(name.parse().unwrap());
-        let hosts = if subject.serves() { vec!["127.0.0.1".to_owned()] } else { Vec::new() };
-        let order = Order { subject, hosts, lifetime: DAY, key: KeyOf::New, not_before: None };
-        let issued = authority.issue(&order, Timestamp::now()).unwrap();
-        let place = dir.join(name.replace(':', "-"));
-        let key = issued.key.as_deref().unwrap();
-        write_identity(&place, &issued.bundle, &issued.chain, key).unwrap();
-        place
-    }
-
-    #[tokio::test]
-    async fn a_connection_ends_when_its_authority_is_retired() {
-        let dir = tempfile::tempdir().unwrap();
-        let old = Authority::init(&dir.path().join("ca"), "ours", DAY * 10, Timestamp::now());
-        let old = old.unwrap();
-        let node = LiveIdentity::open(&issue(dir.path(), &old, "node:n1")).unwrap();
-        let new = old.rotate(DAY * 10, Timestamp::now()).unwrap();
-        let ours = issue(dir.path(), &new, "scheduler:s1");
-
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let tls = Tls::new(Arc::new(LiveIdentity::open(&ours).unwrap()), false);
-        let mut incoming = tls.incoming(listener);
-        let _client = connect(("127.0.0.1", port), &node, Peer::Scheduler).await.unwrap();
-        let mut served = incoming.recv().await.unwrap().unwrap();
-
-        // Both authorities are trusted: the connection stays.
-        let early = tokio::time::timeout(SWEEP_EVERY * 2, served.read_u8()).await;
-        assert!(early.is_err(), "{early:?}");
-        let last = new.retire().unwrap();
-        issue(dir.path(), &last, "scheduler:s1");
-        let ended = tokio::time::timeout(PATIENCE, served.read_u8()).await.unwrap();
-        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-    }
-}
+mod tests;

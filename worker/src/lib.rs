@@ -39,9 +39,11 @@ pub use examine::examine;
 pub use offers::{InvalidProxy, ProxyAddress, SandboxConfig};
 
 use flyball_core::lease::TTL_SECONDS_DEFAULT;
+use flyball_proto::renewal;
 use flyball_proto::v1::Leaving;
 use flyball_proto::v1::node_message::Message;
 use flyball_sandbox::Guard;
+use tokio::task::JoinSet;
 
 use crate::incarnation::{BeginError, Begun, Life, LifeEnd};
 
@@ -91,6 +93,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), WorkerError> {
     let config = Arc::new(config);
+    let _renewing = keep_certificate(&config);
     let asked = Arc::new(tokio::sync::Notify::new());
     tokio::spawn({
         let asked = asked.clone();
@@ -125,6 +128,19 @@ pub async fn run(
         drop(begun);
         tokio::time::sleep(REBIRTH_PAUSE).await;
     }
+}
+
+/// Renews the node's certificate for as long as the answer is kept.
+fn keep_certificate(config: &Arc<Config>) -> JoinSet<()> {
+    let mut renewing = JoinSet::new();
+    if let Some(identity) = config.credential.identity().cloned() {
+        let (config, own) = (config.clone(), identity.clone());
+        renewing.spawn(renewal::keep(identity, move || {
+            let (config, own) = (config.clone(), own.clone());
+            async move { renewal::renew(&config.schedulers, &own).await }
+        }));
+    }
+    renewing
 }
 
 async fn live(begun: &Begun, asked: &tokio::sync::Notify) -> LifeEnd {

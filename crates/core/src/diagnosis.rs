@@ -54,6 +54,8 @@ pub enum Area {
     Lease,
     /// Worker nodes.
     Node,
+    /// Certificates.
+    Certificate,
     /// This machine, looked at without a scheduler.
     Host,
     /// Named conditions of the installation as a whole.
@@ -70,6 +72,7 @@ impl Area {
             Self::Store => "Store",
             Self::Lease => "Leases",
             Self::Node => "Nodes",
+            Self::Certificate => "Certificates",
             Self::Host => "This host",
             Self::Condition => "Conditions",
         }

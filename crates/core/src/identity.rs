@@ -17,6 +17,8 @@ pub enum Identity {
     Node(NodeName),
     /// Another scheduler of this installation.
     Scheduler(String),
+    /// Somebody without a certificate, where those may join; nothing else is open to them.
+    Stranger,
 }
 
 /// A text that is not an identity.
@@ -37,6 +39,7 @@ impl fmt::Display for Identity {
             Self::User(name) => write!(f, "user:{name}"),
             Self::Node(name) => write!(f, "node:{name}"),
             Self::Scheduler(name) => write!(f, "scheduler:{name}"),
+            Self::Stranger => f.write_str("stranger"),
         }
     }
 }
@@ -69,7 +72,9 @@ mod tests {
         for text in ["owner", "user:ada", "node:n-1", "scheduler:s1"] {
             assert_eq!(text.parse::<Identity>().map(|one| one.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "user", "user:", "user:A", "root:x", "owner:x", "user:a:b", "node:a/b"] {
+        for text in
+            ["", "user", "user:", "user:A", "root:x", "owner:x", "stranger", "user:a:b", "node:a/b"]
+        {
             assert!(text.parse::<Identity>().is_err(), "{text}");
         }
     }

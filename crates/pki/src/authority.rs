@@ -18,7 +18,7 @@ use rcgen::{
 use crate::error::PkiError;
 use crate::facts::{Facts, facts_of_der, facts_of_pem, uri_of};
 use crate::files::{
-    CA_CERTIFICATES, CA_KEY, private_dir, read, read_key, write_private, write_public,
+    CA_CERTIFICATES, CA_KEY, blocks, private_dir, read, read_key, write_private, write_public,
 };
 use crate::subject::{BACKDATE_SECONDS, LIFETIME_MAX, Subject};
 use crate::token::random;
@@ -191,7 +191,7 @@ impl Authority {
         let mut params = CertificateParams::new(order.hosts.clone()).map_err(refused)?;
         if let Subject::Caller(identity) = &order.subject {
             let uri = uri_of(identity)
-                .ok_or_else(|| PkiError::Refused("the owner has no certificate".to_owned()))?;
+                .ok_or_else(|| PkiError::Refused(format!("{identity} has no certificate")))?;
             let uri = uri.try_into().map_err(refused)?;
             params.subject_alt_names.push(SanType::URI(uri));
         }
@@ -284,13 +284,6 @@ fn spki_pin(key: &KeyPair) -> String {
     use rcgen::PublicKeyData;
     let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
     crate::facts::hex(digest.as_ref())
-}
-
-/// The certificates of a PEM text, each as a text.
-fn blocks(pem: &str) -> Vec<String> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let parts = pem.split_inclusive(END).filter(|part| part.contains("-----BEGIN"));
-    parts.map(|part| format!("{}\n", part.trim())).collect()
 }
 
 fn seconds(at: Timestamp) -> i64 {

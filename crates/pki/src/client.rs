@@ -42,19 +42,25 @@ pub async fn connect(
 ) -> io::Result<TlsStream<TcpStream>> {
     let stream = handshake((host, port), identity.current().client.clone()).await?;
     if expected == Peer::Scheduler {
-        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let facts = shown.map(|der| facts_of_der(der)).transpose().map_err(io::Error::other)?;
-        let who = facts.and_then(|facts| facts.identity);
-        if !matches!(who, Some(Identity::Scheduler(_))) {
-            let who = who.map_or_else(|| "nobody of ours".to_owned(), |who| who.to_string());
-            let why = format!("{host}:{port} is {who} by its certificate, not a scheduler");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
+        require_scheduler((host, port), &stream)?;
     }
     Ok(stream)
 }
 
-/// Connects without an identity of one's own, to a server of a pinned authority.
+/// Whoever is of our authority may still be a node that plays a scheduler.
+fn require_scheduler((host, port): (&str, u16), stream: &TlsStream<TcpStream>) -> io::Result<()> {
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let facts = shown.map(|der| facts_of_der(der)).transpose().map_err(io::Error::other)?;
+    let who = facts.and_then(|facts| facts.identity);
+    if matches!(who, Some(Identity::Scheduler(_))) {
+        return Ok(());
+    }
+    let who = who.map_or_else(|| "nobody of ours".to_owned(), |who| who.to_string());
+    let why = format!("{host}:{port} is {who} by its certificate, not a scheduler");
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
+/// Connects without an identity of one's own, to a scheduler of a pinned authority.
 ///
 /// # Errors
 /// Those of the network, and of what the other side shows.
@@ -69,7 +75,9 @@ pub async fn connect_trusting(
         .with_root_certificates(roots)
         .with_no_client_auth();
     prepare_client(&mut config);
-    handshake(address, Arc::new(config)).await
+    let stream = handshake(address, Arc::new(config)).await?;
+    require_scheduler(address, &stream)?;
+    Ok(stream)
 }
 
 /// Connects to whoever answers. Only for asking which authority it has, which is then compared with a pin;

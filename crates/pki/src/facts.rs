@@ -70,7 +70,7 @@ impl Facts {
 /// The URI that stands for an identity in a certificate; the owner has none.
 pub fn uri_of(identity: &Identity) -> Option<String> {
     match identity {
-        Identity::Owner => None,
+        Identity::Owner | Identity::Stranger => None,
         Identity::User(name) => Some(format!("{SCHEME}user/{name}")),
         Identity::Node(name) => Some(format!("{SCHEME}node/{name}")),
         Identity::Scheduler(name) => Some(format!("{SCHEME}scheduler/{name}")),

@@ -40,6 +40,32 @@ pub(crate) fn read_key(path: &Path) -> Result<String, PkiError> {
     read(path)
 }
 
+/// The authorities that an identity trusts, PEM.
+///
+/// # Errors
+/// [`PkiError`] if the file cannot be read or is too large.
+pub fn authorities_in(dir: &Path) -> Result<String, PkiError> {
+    read(&dir.join(CA_CERTIFICATES))
+}
+
+/// The certificates of both PEM texts, those of the first in front, none twice.
+pub fn united(first: &str, second: &str) -> String {
+    let mut all = blocks(first);
+    for block in blocks(second) {
+        if !all.contains(&block) {
+            all.push(block);
+        }
+    }
+    all.concat()
+}
+
+/// The certificates of a PEM text, each as a text.
+pub(crate) fn blocks(pem: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = pem.split_inclusive(END).filter(|part| part.contains("-----BEGIN"));
+    parts.map(|part| format!("{}\n", part.trim())).collect()
+}
+
 /// Makes a directory of this user alone.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), PkiError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);

@@ -22,8 +22,8 @@ pub use client::{Peer, connect, connect_trusting, connect_unverified};
 pub use error::PkiError;
 pub use facts::{Facts, facts_of_der, facts_of_pem, uri_of};
 pub use files::{
-    CA_CERTIFICATES, CA_KEY, CERTIFICATE, KEY, request_for, write_certificates, write_identity,
-    write_private,
+    CA_CERTIFICATES, CA_KEY, CERTIFICATE, KEY, authorities_in, request_for, united,
+    write_certificates, write_identity, write_private,
 };
 pub use live::{LiveIdentity, Loaded};
 pub use server::{Accepted, Chain, ServerStream, accept};

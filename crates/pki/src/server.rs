@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::facts::{Facts, facts_of_der};
+use crate::error::PkiError;
+use crate::facts::{Facts, certificates, facts_of_der};
 use crate::live::LiveIdentity;
 
 /// Longest time that a peer may take to prove who it is.
@@ -33,6 +34,16 @@ pub struct Accepted {
 /// Certificates that a peer showed, its own first; see [`crate::Loaded::trusts`].
 #[derive(Debug, Clone, Default)]
 pub struct Chain(pub(crate) Vec<CertificateDer<'static>>);
+
+impl Chain {
+    /// The certificates of a PEM text, as if they had been shown.
+    ///
+    /// # Errors
+    /// [`PkiError::Certificate`] if there is none.
+    pub fn of_pem(pem: &str) -> Result<Self, PkiError> {
+        certificates(pem).map(Self)
+    }
+}
 
 /// Accepts a connection. A peer without a certificate is let in only where strangers may ask something,
 /// e.g. to join; one with a certificate of another authority never.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flyball_core::identity::Identity;
 use rcgen::ExtendedKeyUsagePurpose;
 
-/// A node's, in days: issued anew by hand, and what has to be done on every machine of a fleet more often than
+/// A node's that is issued by hand, in days: issued anew by hand, and what has to be done on every machine of a fleet more often than
 /// monthly is forgotten on one of them; a stolen one is worth a month at most.
 pub const NODE_DAYS: u64 = 30;
 /// A person's or program's, in days: renewed by hand, and what people must do more often than monthly they
@@ -53,7 +53,7 @@ impl Subject {
         let days = match self {
             Self::Caller(Identity::Node(_)) => NODE_DAYS,
             Self::Caller(Identity::Scheduler(_)) => SCHEDULER_DAYS,
-            Self::Caller(Identity::User(_) | Identity::Owner) => USER_DAYS,
+            Self::Caller(Identity::User(_) | Identity::Owner | Identity::Stranger) => USER_DAYS,
             Self::EtcdMember(_) | Self::EtcdClient(_) => ETCD_DAYS,
         };
         crate::DAY * u32::try_from(days).unwrap_or(1)

@@ -8,6 +8,7 @@ use etcd_client::proto::PbKeyValue;
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::node::NodeRecord;
+use flyball_core::revocation::{Revocation, Revoked};
 use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub roles: Vec<(String, Stored<Arc<AccessRecord<RoleManifest>>>)>,
     /// Who has which role.
     pub bindings: Vec<(BindingKey, Stored<Arc<AccessRecord<BindingManifest>>>)>,
+    /// Certificates that are not taken any more.
+    pub revocations: Vec<(Revoked, Stored<Arc<Revocation>>)>,
     /// What loops that are gone leave to be sealed.
     pub duties: Vec<(LoopUid, Stored<Arc<SealDuty>>)>,
     /// Who leads.
@@ -129,6 +132,9 @@ impl Snapshot {
             Some(Change::Owner(key, Some(stored))) => self.owners.push((key, stored)),
             Some(Change::Role(name, Some(stored))) => self.roles.push((name, stored)),
             Some(Change::Binding(key, Some(stored))) => self.bindings.push((key, stored)),
+            Some(Change::Revocation(revoked, Some(stored))) => {
+                self.revocations.push((revoked, stored));
+            }
             Some(Change::Duty(uid, Some(stored))) => self.duties.push((uid, stored)),
             Some(Change::Leader(leader)) => self.leader = leader,
             Some(Change::Undecodable { key, why }) => {

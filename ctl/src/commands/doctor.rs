@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level};
+use flyball_pki::LiveIdentity;
 use flyball_proto::v1::{DiagnoseRequest, InfoRequest, InfoResponse};
 
 use super::context::Context;
@@ -69,6 +70,7 @@ impl Doctor {
             findings.extend(answer.findings);
             todo.extend(answer.leader);
         }
+        findings.extend(own_certificate(context));
         // Stable: within a section the order stays.
         findings.sort_by_key(|finding: &Finding| finding.area);
         Ok(Diagnosis { findings })
@@ -91,11 +93,13 @@ impl Doctor {
                 let mut findings = vec![connected(address, &info, took)];
                 findings.push(clock_offset(address, offset_ms));
                 let only_itself = |finding: &Finding| {
-                    matches!(finding.area, Area::Scheduler | Area::Clock)
+                    matches!(finding.area, Area::Scheduler | Area::Clock | Area::Certificate)
                         || finding.code.starts_with("Renewals")
                 };
                 let rest = diagnosis.findings.into_iter().filter(|one| !told || only_itself(one));
-                findings.extend(rest.map(|one| match only_itself(&one) {
+                // A certificate is about its holder.
+                let itself = |one: &Finding| only_itself(one) && one.area != Area::Certificate;
+                findings.extend(rest.map(|one| match itself(&one) {
                     true => one.about(address.to_string()),
                     false => one,
                 }));
@@ -107,6 +111,33 @@ impl Doctor {
             }
         }
     }
+}
+
+/// The certificate that this client shows.
+fn own_certificate(context: &Context<'_>) -> Option<Finding> {
+    let dir = context.global.identity.as_deref()?;
+    let area = Area::Certificate;
+    let finding = match LiveIdentity::open(dir) {
+        Err(error) => {
+            let next = "name the directory of an identity: --identity DIR";
+            Finding::error(area, "ClientIdentity", error.to_string(), next)
+        }
+        Ok(identity) => {
+            let (facts, now) = (identity.current().facts.clone(), context.now());
+            let (due, end) = (facts.renewal_due(), facts.not_after);
+            let text = format!("this client is {} until {end}", facts.name);
+            let next = "get a new one: flyball pki renew";
+            let finding = match () {
+                () if now > end => {
+                    Finding::error(area, "ClientIdentity", text, "ask for a new one")
+                }
+                () if now > due => Finding::warning(area, "ClientIdentity", text, next),
+                () => Finding::ok(area, "ClientIdentity", text),
+            };
+            finding.figure("secondsLeft", end.duration_since(now).as_secs())
+        }
+    };
+    Some(finding.about(dir.display().to_string()))
 }
 
 /// What came of asking one scheduler.

@@ -18,6 +18,7 @@ mod get;
 mod init;
 mod logs;
 mod mark;
+mod node;
 mod pki;
 mod schema;
 mod seal;
@@ -73,6 +74,8 @@ pub enum Verb {
     /// Let a node take no new runs, and move those it has elsewhere.
     #[command(after_help = "Example:\n  flyball drain node-1 --reason \"kernel update\" --wait")]
     Drain(mark::Drain),
+    /// Make a machine a node: join tokens, and the first certificate.
+    Node(node::Node),
     /// Show which lost runs are still to be shut out, and give that up where it can never be done.
     #[command(
         after_help = "Examples:\n  flyball seal list -A\n  flyball seal abandon 0b5e… --reason \"the repository was deleted, node-3 is scrapped\""
@@ -169,6 +172,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Cordon(verb) => verb.run(context).await,
         Verb::Uncordon(verb) => verb.run(context).await,
         Verb::Drain(verb) => verb.run(context).await,
+        Verb::Node(verb) => verb.run(context).await,
         Verb::Seal(verb) => verb.run(context).await,
         Verb::Auth(verb) => verb.run(context).await,
         Verb::Audit(verb) => verb.run(context).await,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use flyball_core::quantity::Span;
 use flyball_pki::LiveIdentity;
 use flyball_proto::transport::Address;
-use flyball_scheduler::{Config, Listen, SecretKeys, StoreChoice};
+use flyball_scheduler::{Config, Listen, SIGNED_NODE_LIFETIME, SecretKeys, Signer, StoreChoice};
 
 use super::{dirs, signals};
 use crate::paths;
@@ -46,6 +47,14 @@ pub struct SchedulerArgs {
     /// in the data directory, with the embedded store]
     #[arg(long, value_name = "FILE")]
     secrets_key: Option<PathBuf>,
+    /// Directory of an authority (ca.pem, ca-key.pem): sign with it for nodes that join with a token, and
+    /// for whoever renews. Who can read the key there can be anybody: give it to one or two schedulers
+    #[arg(long, value_name = "DIR", env = "FLYBALL_SIGN_WITH")]
+    sign_with: Option<PathBuf>,
+    /// Life of the certificates that are signed for nodes, 10s to 400d; they are renewed by themselves
+    /// after two thirds of it [default: 7d]
+    #[arg(long, value_name = "DURATION", requires = "sign_with")]
+    node_certificate_life: Option<Span>,
     /// Name of this scheduler among others; random if absent
     #[arg(long)]
     id: Option<String>,
@@ -95,6 +104,9 @@ fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Conf
         },
     };
     let identity = dirs::identity(identity)?;
+    let life = args.node_certificate_life.map_or(SIGNED_NODE_LIFETIME, |span| span.0);
+    let signer = args.sign_with.as_deref().map(|dir| Signer::open(dir, life));
+    let signer = signer.transpose().context("--sign-with")?;
     let listening = Listening { token, identity, allow_unencrypted: args.allow_unencrypted };
     let listen = addresses.iter().map(|address| listening.on(address));
     Ok(Config {
@@ -105,6 +117,7 @@ fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Conf
         session_ttl: args.session_ttl.map(|ttl| Duration::from_secs(ttl.unsigned_abs())),
         election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
         secret_keys,
+        signer,
         ambient: flyball_scheduler::ambient(),
     })
 }

@@ -2,19 +2,24 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flyball_core::access::{AuditEntry, Denied, Scope, Verb};
 use flyball_core::identity::Identity;
 use flyball_core::ids::NAME_BYTES_MAX;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::limit::{Limiter, STRANGER, STRANGERS, place};
 use super::peek::first_message;
 use super::policies::Policies;
 use super::table::{Method, Trail, method};
@@ -28,8 +33,10 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(10);
 /// Decides about every call.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    pub(crate) policies: Policies,
-    pub(crate) auditor: Auditor,
+    policies: Policies,
+    auditor: Auditor,
+    /// How often those may ask of whom nothing is known.
+    strangers: Arc<Limiter<IpAddr>>,
 }
 
 /// Services that can be reached through the guard and in no other way.
@@ -107,13 +114,20 @@ where
                 Err(refusal) => refusal.into_http(),
             };
             let status = Status::from_header_map(answer.headers());
-            if let Some(call) = call {
+            if let Some(mut call) = call {
+                if let Some(Told(name)) = answer.extensions().get() {
+                    call.target.name.clone_from(name);
+                }
                 guard.audit(&call, status).await;
             }
             Ok(answer)
         })
     }
 }
+
+/// In the extensions of an answer: what the call was about, where the request does not say it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told(pub(crate) String);
 
 /// A call as far as it is known.
 struct Call {
@@ -125,6 +139,30 @@ struct Call {
 }
 
 impl Guard {
+    pub(crate) fn new(policies: Policies, auditor: Auditor) -> Self {
+        let strangers = Arc::new(Limiter::new(STRANGER, STRANGERS));
+        Self { policies, auditor, strangers }
+    }
+
+    /// A stranger is told at once what is not for strangers, before anything that it sends is read; and
+    /// what it does stands in the trail only as far as it may ask.
+    fn is_open_to_stranger(
+        &self,
+        method: &Method,
+        extensions: &http::Extensions,
+    ) -> Result<(), Status> {
+        let decision =
+            self.policies.now().decide(&Identity::Stranger, method.verb, method.kind, &Scope::Open);
+        decision.map_err(|denied| refusal(&denied))?;
+        let from = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| place(address.ip()));
+        if self.strangers.admits(from, Instant::now()) {
+            return Ok(());
+        }
+        let message = "too many ask without a certificate; try again in some seconds";
+        Err(status(Code::ResourceExhausted, "TOO_MANY_STRANGERS", message))
+    }
+
     /// The body to pass on, or what to answer instead.
     async fn admit(
         &self,
@@ -138,6 +176,11 @@ impl Guard {
         let Some(method) = method(parts.uri.path()) else {
             return (None, Err(Status::unimplemented("there is no such method")));
         };
+        if who == Identity::Stranger
+            && let Err(refused) = self.is_open_to_stranger(method, &parts.extensions)
+        {
+            return (None, Err(refused));
+        }
         let read = tokio::time::timeout(FIRST_MESSAGE_MAX, first_message(body, bytes_max)).await;
         let late = |_| Status::deadline_exceeded("the request's first message did not come");
         let peeked = match read.map_err(late).flatten() {
@@ -172,14 +215,21 @@ impl Guard {
             Scope::Namespace(namespace) => namespace.clone(),
             _ => String::new(),
         };
+        // A stranger that is refused fills no trail with words and ports of its own: the same again is one entry.
+        let nameless = call.who == Identity::Stranger && code != Code::Ok;
+        let name = if nameless { "" } else { call.target.name.as_str() };
+        let from = match call.from.rsplit_once(':') {
+            Some((address, _)) if nameless => address.to_owned(),
+            _ => call.from.clone(),
+        };
         let entry = AuditEntry {
             who: call.who.to_string(),
-            from: call.from.clone(),
+            from,
             verb: call.method.verb.to_string(),
             kind: call.method.kind.to_string(),
             namespace,
             // Names are the caller's own words until they have been checked.
-            name: call.target.name.chars().take(NAME_BYTES_MAX).collect(),
+            name: name.chars().take(2 * NAME_BYTES_MAX).collect(),
             result: format!("{code:?}"),
             trace: call.trace.clone(),
             ..AuditEntry::default()
@@ -214,7 +264,6 @@ fn refusal(denied: &Denied) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bytes::Bytes;
@@ -252,7 +301,7 @@ mod tests {
         let behind = Behind::default();
         let ambient = crate::config::ambient();
         let (auditor, _) = Auditor::new(Findings::default(), ambient, "s".to_owned());
-        let guard = Guard { policies: Policies::default(), auditor };
+        let guard = Guard::new(Policies::default(), auditor);
         let mut service = Guarded { guard, inner: behind.clone(), bytes_max: 100 };
         let body = Body::new(Full::new(Bytes::from_static(&[0; 5])));
         let mut request = http::Request::builder().uri(path).body(body).unwrap();
@@ -283,6 +332,16 @@ mod tests {
                 let refused = [Code::PermissionDenied, Code::InvalidArgument].contains(&code);
                 assert_eq!(refused, !open, "{who} {}: {code:?}", one.path);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_can_join_and_nothing_else() {
+        let joining = ["/flyball.v1.Join/Authorities", "/flyball.v1.Join/Join"];
+        for one in METHODS {
+            let (through, code) = call(one.path, Some(Identity::Stranger)).await;
+            assert_eq!(through, joining.contains(&one.path), "{}", one.path);
+            assert_eq!(code == Code::PermissionDenied, !through, "{}: {code:?}", one.path);
         }
     }
 

@@ -6,15 +6,18 @@
 //! handler has to remember to ask.
 
 mod guard;
+pub(crate) mod limit;
 mod peek;
 mod policies;
+mod revoked;
 mod table;
 mod target;
 
 use flyball_core::identity::Identity;
 
-pub(crate) use guard::{Guard, GuardedRoutes};
+pub(crate) use guard::{Guard, GuardedRoutes, Told};
 pub(crate) use policies::Policies;
+pub(crate) use revoked::RevokedList;
 pub(crate) use target::origin;
 
 /// For a network whose callers are all the owner unless it says otherwise, e.g. a simulated one.

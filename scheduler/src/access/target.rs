@@ -104,6 +104,30 @@ pub(super) fn fetch_secrets(bytes: &[u8]) -> Found {
     Ok(Target { name, ..as_node(request.node) })
 }
 
+/// Open to whoever has a token; the answer tells the trail who has joined.
+pub(super) fn join(bytes: &[u8]) -> Found {
+    let request: v1::JoinRequest = read(bytes)?;
+    Ok(Target { scope: Scope::Open, name: request.node, dry_run: false })
+}
+
+pub(super) fn create_token(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::CreateTokenRequest>(bytes)?.node))
+}
+
+pub(super) fn delete_token(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::DeleteTokenRequest>(bytes)?.id))
+}
+
+/// What is revoked is the object's name in the trail.
+pub(super) fn revoke(bytes: &[u8]) -> Found {
+    let request: v1::RevokeRequest = read(bytes)?;
+    let name = match request.serial.is_empty() {
+        true => request.identity,
+        false => format!("serial:{}", request.serial),
+    };
+    Ok(of_installation(name))
+}
+
 pub(super) fn apply_loop(bytes: &[u8]) -> Found {
     let request: v1::ApplyRequest = read(bytes)?;
     let (namespace, name) = metadata(&request.manifest_json)?;

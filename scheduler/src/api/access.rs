@@ -57,6 +57,8 @@ impl Access for Api {
         let kind: Kind = kind.parse().map_err(unknown)?;
         let scope = match (kind.is_namespaced(), namespace.is_empty(), &who) {
             (_, _, Identity::Node(node)) if verb.is_of_nodes() => Scope::AsNode(node.clone()),
+            // For oneself: everybody may who shows the certificate, or the token.
+            (_, _, _) if matches!(verb, Verb::Renew | Verb::Join) => Scope::Open,
             (false, ..) => Scope::Installation,
             (true, true, _) => Scope::AllNamespaces,
             (true, false, _) => Scope::Namespace(namespace),

@@ -4,11 +4,13 @@
 mod access;
 mod apply;
 mod audit;
+mod certificates;
 mod documents;
 pub(crate) mod error;
 mod events;
 mod gone;
 mod heartbeat;
+mod joining;
 mod leases;
 mod logs;
 mod loops;
@@ -27,10 +29,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flyball_core::ambient::Ambient;
+use flyball_core::identity::Identity;
 use flyball_core::ids::InstallationId;
+use flyball_pki::LiveIdentity;
 use flyball_proto::v1::access_server::AccessServer;
 use flyball_proto::v1::audit_server::AuditServer;
+use flyball_proto::v1::certificates_server::CertificatesServer;
 use flyball_proto::v1::events_server::EventsServer;
+use flyball_proto::v1::join_server::JoinServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
 use flyball_proto::v1::nodes_server::NodesServer;
@@ -41,7 +47,8 @@ use flyball_store::{Leadership, Store};
 use tokio::sync::{Notify, watch};
 use tonic::service::Routes;
 
-use crate::access::{Guard, GuardedRoutes, Policies};
+use crate::access::limit::Limiter;
+use crate::access::{Guard, GuardedRoutes, Policies, RevokedList};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
 use crate::secrets::SecretKeys;
@@ -50,12 +57,17 @@ use crate::shell::auditor::Auditor;
 use crate::shell::known::Sessions;
 use crate::shell::outbox::Outboxes;
 use crate::shell::submitter::Submitter;
+use crate::signing::Signer;
+use crate::tls::Open;
 
 /// Largest request of a client: four times the largest manifest, so that one that is too large is
 /// told so by its own limit.
 const REQUEST_BYTES_MAX: usize = 4 * flyball_core::manifest::MANIFEST_BYTES_MAX;
 /// Largest message of a worker: progress and log chunks stay far below.
 const SESSION_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest request of a stranger: a signing request takes a tenth of it.
+const JOIN_BYTES_MAX: usize = 16 * 1024;
 
 /// What all services share.
 #[derive(Clone)]
@@ -79,6 +91,16 @@ pub(crate) struct Api {
     pub(crate) auditor: Auditor,
     /// What seals and opens secrets, if there is something.
     pub(crate) secret_keys: Option<SecretKeys>,
+    /// Certificates that are not taken any more.
+    pub(crate) revoked: RevokedList,
+    /// Open connections over TLS.
+    pub(crate) open: Open,
+    /// What this scheduler shows over TLS, if it listens there.
+    pub(crate) identity: Option<Arc<LiveIdentity>>,
+    /// What signs certificates, if this scheduler can.
+    pub(crate) signer: Option<Signer>,
+    /// How often an identity may have its certificate renewed.
+    pub(crate) renewing: Arc<Limiter<Identity>>,
 }
 
 /// What does not change while the process lives.
@@ -86,6 +108,8 @@ pub(crate) struct Api {
 pub(crate) struct About {
     pub(crate) id: String,
     pub(crate) installation: InstallationId,
+    /// Where it is reached over TLS; empty if it does not listen there.
+    pub(crate) address: String,
     /// `embedded` or `etcd <version>`.
     pub(crate) store: String,
     /// No other scheduler can work on this store.
@@ -110,7 +134,7 @@ pub(crate) async fn routes(api: Api) -> Routes {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<LoopsServer<Api>>().await;
     let limit = REQUEST_BYTES_MAX;
-    let guard = Guard { policies: api.policies.clone(), auditor: api.auditor.clone() };
+    let guard = Guard::new(api.policies.clone(), api.auditor.clone());
     GuardedRoutes::new(guard)
         .with(health, limit)
         .with(LoopsServer::new(api.clone()).max_decoding_message_size(limit), limit)
@@ -120,6 +144,11 @@ pub(crate) async fn routes(api: Api) -> Routes {
         .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AuditServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(SecretsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(
+            JoinServer::new(api.clone()).max_decoding_message_size(JOIN_BYTES_MAX),
+            JOIN_BYTES_MAX,
+        )
+        .with(CertificatesServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),

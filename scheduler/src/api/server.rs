@@ -1,13 +1,20 @@
 //! The service `Server`: who answers here, and how it is.
 
+use std::time::Duration;
+
 use flyball_core::diagnosis::{Area, Finding};
 use flyball_proto::v1::server_server::Server;
 use flyball_proto::v1::{DiagnoseRequest, DiagnoseResponse, InfoRequest, InfoResponse};
+use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::diagnose::Itself;
+use crate::diagnose::certificates::Certificates;
 use crate::findings::{self, Severity};
+
+/// Longest wait for the list of those that sign.
+const SIGNERS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 #[tonic::async_trait]
 impl Server for Api {
@@ -34,6 +41,7 @@ impl Server for Api {
         // On the heap: its questions to the store run at the same time.
         let mut diagnosis =
             Box::pin(self.doctor.diagnose(&self.store, &itself, &nodes, measure, now)).await;
+        diagnosis.findings.extend(self.of_certificates(now).await);
         diagnosis.findings.extend(conditions(self.findings.list()));
         Ok(Response::new(DiagnoseResponse {
             // Plain data with text keys always serialises.
@@ -69,6 +77,18 @@ fn conditions((holding, left_out): (Vec<findings::Finding>, u64)) -> Vec<Finding
 }
 
 impl Api {
+    async fn of_certificates(&self, now: Timestamp) -> Vec<Finding> {
+        let asked = tokio::time::timeout(SIGNERS_WAIT_MAX, self.signers()).await;
+        let signers = asked.ok().and_then(Result::ok);
+        let certificates = Certificates {
+            own: self.identity.as_deref(),
+            peers: self.open.peers(),
+            signers: signers.map(|all| all.into_iter().map(|one| one.address).collect()),
+            revoked: &self.revoked.now(),
+        };
+        certificates.findings(now)
+    }
+
     async fn itself(&self) -> Result<Itself, Status> {
         let (leads, acts, leader) = self
             .core

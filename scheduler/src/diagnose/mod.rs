@@ -1,6 +1,7 @@
 //! `flyball doctor`, the scheduler's part: looks at this scheduler, its store, its leases and the
 //! nodes, and says what it finds. It decides nothing, and everything it waits for is bounded.
 
+pub(crate) mod certificates;
 mod clock;
 mod nodes;
 mod store;

@@ -232,6 +232,7 @@ impl View {
             Change::Owner(..)
             | Change::Role(..)
             | Change::Binding(..)
+            | Change::Revocation(..)
             | Change::Event(..)
             | Change::ForeignGone { .. } => {}
         }

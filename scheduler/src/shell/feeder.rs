@@ -114,7 +114,7 @@ impl Feeder {
                     kept.push(Change::Leader(leader));
                 }
                 // The observer has heard of it; no loop depends on it.
-                Change::Role(..) | Change::Binding(..) => {}
+                Change::Role(..) | Change::Binding(..) | Change::Revocation(..) => {}
                 change => kept.push(change),
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use flyball_core::ids::NodeName;
 use flyball_store::{Change, SessionRecord, Snapshot, Stored};
 
-use crate::access::Policies;
+use crate::access::{Policies, RevokedList};
 use crate::findings::{
     Findings, PERMANENT_KEY as PERMANENT, STORE_BEHIND, STORE_BEHIND_STEP, Severity,
     UNREADABLE_KEY as UNREADABLE,
@@ -52,13 +52,19 @@ pub(crate) struct Observer {
     sessions: Sessions,
     findings: Findings,
     policies: Policies,
+    revoked: RevokedList,
     /// Keys of which a condition holds; usually none, so that most changes cost nothing here.
     odd: BTreeSet<String>,
 }
 
 impl Observer {
-    pub(crate) fn new(sessions: Sessions, findings: Findings, policies: Policies) -> Self {
-        Self { sessions, findings, policies, odd: BTreeSet::new() }
+    pub(crate) fn new(
+        sessions: Sessions,
+        findings: Findings,
+        policies: Policies,
+        revoked: RevokedList,
+    ) -> Self {
+        Self { sessions, findings, policies, revoked, odd: BTreeSet::new() }
     }
 
     /// The store does not reach a revision that this scheduler has seen.
@@ -75,6 +81,7 @@ impl Observer {
         let sessions = snapshot.sessions.iter().cloned();
         self.sessions.change(|known| *known = sessions.collect());
         self.policies.on_snapshot(snapshot);
+        self.revoked.on_snapshot(snapshot);
         self.odd.clear();
         self.findings.clear(STORE_BEHIND, "");
         for one in &snapshot.undecodable {
@@ -107,7 +114,11 @@ impl Observer {
             self.findings.clear(PERMANENT, &key);
         }
         match change {
-            Change::Undecodable { key, why } => self.raise_unreadable(key, why),
+            Change::Undecodable { key, why } => {
+                self.revoked.on_change(change);
+                self.raise_unreadable(key, why);
+            }
+            Change::Revocation(..) => self.revoked.on_change(change),
             Change::Session(name, stored) => {
                 self.sessions.change(|known| {
                     match stored {

@@ -9,6 +9,7 @@
 //!
 //! The core task never waits for any of them, so they may wait for it.
 
+pub(crate) mod announcer;
 pub(crate) mod auditor;
 pub(crate) mod committer;
 mod core;

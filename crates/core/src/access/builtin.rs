@@ -10,7 +10,8 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("submitter", "viewer, and apply, cancel and delete loops"),
     (
         "operator",
-        "viewer, and cancel loops, mark nodes, give up claims and seals, diagnose, read the audit trail",
+        "viewer, and cancel loops, mark nodes, give up claims and seals, diagnose, read the audit trail and the \
+         list of revoked certificates",
     ),
     ("admin", "everything but being a node"),
     ("node", "be a worker: its own session and runs only; comes with a node's identity"),
@@ -47,6 +48,7 @@ fn operator() -> Permissions {
         .with(Permissions::of(&[Verb::Delete], &[Kind::Claims]))
         .with(Permissions::of(&[Verb::Diagnose], &[Kind::Schedulers]))
         .with(Permissions::of(&[Verb::List, Verb::Verify], &[Kind::Audit]))
+        .with(Permissions::of(&[Verb::List], &[Kind::Certificates]))
 }
 
 fn admin() -> Permissions {

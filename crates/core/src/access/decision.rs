@@ -42,6 +42,8 @@ pub enum By {
     Everyone,
     /// It is the node itself.
     Itself,
+    /// Whoever has no certificate yet may ask for one.
+    Joining,
     /// A binding.
     Binding {
         /// Which one.
@@ -57,6 +59,7 @@ impl fmt::Display for By {
             Self::Owner => f.write_str("the owner may do everything"),
             Self::Everyone => f.write_str("every known caller may"),
             Self::Itself => f.write_str("a node may, for itself"),
+            Self::Joining => f.write_str("whoever has no certificate may ask to join"),
             Self::Binding { binding, role } => {
                 write!(f, "role {role}, given by rolebinding {binding}")
             }
@@ -95,6 +98,9 @@ impl fmt::Display for Denied {
                 _ => return f.write_str(": a node may only attach, heartbeat, report and fetch"),
             },
             Identity::Scheduler(_) => return f.write_str(": schedulers ask nothing of each other"),
+            Identity::Stranger => {
+                return f.write_str(": whoever shows no certificate may only join, with a token");
+            }
             Identity::User(_) if verb.is_of_nodes() => {
                 return f.write_str(": only a node may, with its own certificate");
             }

@@ -82,6 +82,11 @@ impl Policy {
     pub fn decide(&self, who: &Identity, verb: Verb, kind: Kind, scope: &Scope) -> Decision {
         match (who, scope) {
             (Identity::Owner, _) => Ok(By::Owner),
+            // Before all that everybody may: a stranger is nobody.
+            (Identity::Stranger, scope) => match (verb, kind, scope) {
+                (Verb::Join, Kind::Nodes, Scope::Open) => Ok(By::Joining),
+                _ => Err(self.denied(who, verb, kind, scope, None)),
+            },
             (_, Scope::Open) => Ok(By::Everyone),
             (Identity::Node(own), Scope::AsNode(node)) if own == node => {
                 let node = built_in("node").is_some_and(|role| role.permissions.has(verb, kind));

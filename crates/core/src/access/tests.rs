@@ -169,7 +169,7 @@ fn documents_of_roles_are_checked() {
     assert!(aliases.permissions.has(Verb::Mark, Kind::Nodes));
     insta::assert_snapshot!(faults(parse_role(&role("admin", &["read", "attach"], &[]))), @r#"
     metadata.name: is the name of a built-in role, which cannot be changed; found admin
-    spec.rules[0].verbs[0]: "read" is no verb; there are: get, list, watch, apply, delete, cancel, mark, diagnose, verify, attach, heartbeat, report, fetch
+    spec.rules[0].verbs[0]: "read" is no verb; there are: get, list, watch, apply, delete, cancel, mark, diagnose, verify, attach, heartbeat, report, fetch, revoke, renew, join
     spec.rules[0].kinds: must have at least one entry
     spec.rules[0].verbs: only a node does this, with its own certificate; no role can give it; found attach
     "#);

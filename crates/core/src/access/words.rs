@@ -32,6 +32,12 @@ pub enum Verb {
     Report,
     /// Be handed a secret's value, for a run.
     Fetch,
+    /// Refuse a certificate before its end.
+    Revoke,
+    /// Get a new certificate for the one that is shown.
+    Renew,
+    /// Get a first certificate for a join token.
+    Join,
 }
 
 /// What it is done to.
@@ -59,9 +65,13 @@ pub enum Kind {
     Schedulers,
     /// Named sets of permissions.
     Roles,
+    /// Certificates, and which of them are revoked.
+    Certificates,
+    /// What a new node gets its first certificate for.
+    JoinTokens,
 }
 
-const VERBS: [(Verb, &str); 13] = [
+const VERBS: [(Verb, &str); 16] = [
     (Verb::Get, "get"),
     (Verb::List, "list"),
     (Verb::Watch, "watch"),
@@ -75,6 +85,9 @@ const VERBS: [(Verb, &str); 13] = [
     (Verb::Heartbeat, "heartbeat"),
     (Verb::Report, "report"),
     (Verb::Fetch, "fetch"),
+    (Verb::Revoke, "revoke"),
+    (Verb::Renew, "renew"),
+    (Verb::Join, "join"),
 ];
 
 /// Other words for verbs, from other tools and from our own command line.
@@ -88,7 +101,7 @@ const VERB_ALIASES: [(&str, Verb); 7] = [
     ("describe", Verb::Get),
 ];
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 13] = [
     (Kind::Loops, "loops"),
     (Kind::Claims, "claims"),
     (Kind::Events, "events"),
@@ -100,6 +113,8 @@ const KINDS: [(Kind, &str); 11] = [
     (Kind::Sessions, "sessions"),
     (Kind::Schedulers, "schedulers"),
     (Kind::Roles, "roles"),
+    (Kind::Certificates, "certificates"),
+    (Kind::JoinTokens, "jointokens"),
 ];
 
 /// A word that is no verb or no kind.
@@ -147,7 +162,12 @@ impl Kind {
             | Self::Secrets
             | Self::RoleBindings
             | Self::Audit => true,
-            Self::Nodes | Self::Sessions | Self::Schedulers | Self::Roles => false,
+            Self::Nodes
+            | Self::Sessions
+            | Self::Schedulers
+            | Self::Roles
+            | Self::Certificates
+            | Self::JoinTokens => false,
         }
     }
 

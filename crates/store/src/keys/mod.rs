@@ -6,10 +6,12 @@ mod audit;
 mod claims;
 mod duties;
 mod events;
+mod joining;
 mod loops;
 mod nodes;
 mod owners;
 mod path;
+mod revoked;
 mod secrets;
 mod sessions;
 mod singletons;
@@ -18,6 +20,7 @@ mod tests;
 
 use flyball_core::access::BindingKey;
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
+use flyball_core::revocation::Revoked;
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
 pub(crate) use audit::{AUDIT, AUDIT_HEAD, audit};
@@ -25,10 +28,12 @@ pub(crate) use claims::claim;
 pub(crate) use duties::duty;
 pub use events::EventKey;
 pub(crate) use events::{event, events_of};
+pub(crate) use joining::{JOIN_TOKENS, SIGNERS, join_token, signer};
 pub(crate) use loops::{spec, status};
 pub(crate) use nodes::node;
 pub use owners::OwnerKey;
 pub(crate) use owners::owner;
+pub(crate) use revoked::{REVOKED, revoked};
 pub(crate) use secrets::{secret, secrets_of};
 pub(crate) use sessions::session;
 pub(crate) use singletons::{INSTALLATION, LEADER};
@@ -66,6 +71,9 @@ pub(crate) enum Key {
     Audit(u64),
     AuditHead,
     Secret(LoopKey),
+    Revoked(Revoked),
+    JoinToken(String),
+    Signer(String),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -109,6 +117,9 @@ impl Key {
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
             Some(("audit", rest)) => audit::decode(rest),
             Some(("secrets", rest)) => secrets::decode(rest),
+            Some(("revoked", rest)) => revoked::decode(rest),
+            Some(("jointokens", rest)) => joining::decode_token(rest),
+            Some(("signers", rest)) => joining::decode_signer(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

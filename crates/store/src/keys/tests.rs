@@ -30,6 +30,11 @@ fn binding_key() -> impl Strategy<Value = BindingKey> {
         .prop_map(|(namespace, name)| BindingKey { namespace, name })
 }
 
+fn revoked_key() -> impl Strategy<Value = Revoked> {
+    "serial:[1-9a-f][0-9a-f]{0,40}|(user|node|scheduler):[a-z0-9]{1,9}"
+        .prop_map(|text| text.parse().expect("well-formed"))
+}
+
 fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
     prop_oneof![
         odd_text().prop_map(|n| (Key::Node(n.clone().into()), node(&n.into()))),
@@ -44,6 +49,9 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
         loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
+        revoked_key().prop_map(|k| (Key::Revoked(k.clone()), revoked(&k))),
+        odd_text().prop_map(|n| (Key::JoinToken(n.clone()), join_token(&n))),
+        odd_text().prop_map(|n| (Key::Signer(n.clone()), signer(&n))),
     ]
 }
 
@@ -77,6 +85,9 @@ proptest! {
             Key::Audit(n) => audit(n),
             Key::AuditHead => AUDIT_HEAD.into(),
             Key::Secret(k) => secret(&k),
+            Key::Revoked(k) => revoked(&k),
+            Key::JoinToken(n) => join_token(&n),
+            Key::Signer(n) => signer(&n),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
             Key::Foreign => return Ok(()),
@@ -98,6 +109,8 @@ fn keys_read_as_documented() {
     assert_eq!(text(exclusive), "/flyball/v1/owners/x/git/example.org/r/src/**");
     let shared = owner(Access::Read, "gpu/a b/0", &key);
     assert_eq!(text(shared), "/flyball/v1/owners/r/gpu/a%20b/0/default/fix-it");
+    assert_eq!(text(revoked(&"node:n1".parse().unwrap())), "/flyball/v1/revoked/node:n1");
+    assert_eq!(Key::decode(b"/flyball/v1/revoked/serial:0A"), Key::Foreign, "one form only");
     assert_eq!(Key::decode(b"/flyball/v1/timers/1/x"), Key::Foreign);
     assert_eq!(Key::decode(b"/other"), Key::Foreign);
     assert_eq!(Key::decode(b"\xff"), Key::Foreign);

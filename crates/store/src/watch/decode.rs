@@ -6,6 +6,7 @@ use etcd_client::proto::{PbEvent, PbKeyValue};
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::node::NodeRecord;
+use flyball_core::revocation::{Revocation, Revoked};
 use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 
@@ -39,6 +40,8 @@ pub enum Change {
     Role(String, Option<Stored<Arc<AccessRecord<RoleManifest>>>>),
     /// A binding.
     Binding(BindingKey, Option<Stored<Arc<AccessRecord<BindingManifest>>>>),
+    /// A revocation.
+    Revocation(Revoked, Option<Stored<Arc<Revocation>>>),
     /// An event; its end is not reported.
     Event(Stored<EventRecord>),
     /// A value that cannot be read: what it names must be left alone.
@@ -69,6 +72,7 @@ impl Change {
             Self::Leader(_) => keys::LEADER.into(),
             Self::Role(name, _) => keys::role(name),
             Self::Binding(key, _) => keys::binding(key),
+            Self::Revocation(revoked, _) => keys::revoked(revoked),
             Self::Event(_) => return None,
             Self::Undecodable { key, .. } | Self::ForeignGone { key } => return Some(key.clone()),
         };
@@ -95,19 +99,38 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Leader => Change::Leader(None),
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
+        Key::Revoked(revoked) => Change::Revocation(revoked, None),
         Key::Foreign => Change::ForeignGone { key: text(key) },
-        Key::Installation | Key::Event(_) | Key::Audit(_) | Key::AuditHead | Key::Secret(_) => {
+        Key::Installation
+        | Key::Event(_)
+        | Key::Audit(_)
+        | Key::AuditHead
+        | Key::Secret(_)
+        | Key::JoinToken(_)
+        | Key::Signer(_) => {
             return None;
         }
     })
+}
+
+/// The audit trail is nobody's state, and secrets, join tokens and signers are read when they are used.
+const fn is_no_state(key: &Key) -> bool {
+    matches!(
+        key,
+        Key::Installation
+            | Key::Audit(_)
+            | Key::AuditHead
+            | Key::Secret(_)
+            | Key::JoinToken(_)
+            | Key::Signer(_)
+    )
 }
 
 /// The change of a put; `None` for keys that are no state.
 pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
     let key = Key::decode(&kv.key);
     let is_event = matches!(key, Key::Event(_));
-    // The audit trail is nobody's state, and secrets are read when they are handed out.
-    if matches!(key, Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_)) {
+    if is_no_state(&key) {
         return None;
     }
     match decode_value(key, &kv) {
@@ -156,8 +179,18 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         Key::Binding(key) => {
             Change::Binding(key, Some(stored(kv, Arc::new(values::decode_access(value)?))))
         }
+        Key::Revoked(revoked) => {
+            let record: Revocation = values::decode_document(value)?;
+            Change::Revocation(revoked, Some(stored(kv, Arc::new(record))))
+        }
         Key::Event(key) => decode_event_value(key, kv)?,
-        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) | Key::Foreign => {
+        Key::Installation
+        | Key::Audit(_)
+        | Key::AuditHead
+        | Key::Secret(_)
+        | Key::JoinToken(_)
+        | Key::Signer(_)
+        | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));
         }
     })

@@ -23,7 +23,7 @@ pub(super) struct Issue {
     /// Names and addresses that a scheduler or etcd member is reached at
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     host: Vec<String>,
-    /// How long it counts [default: 30d for users, 7d for nodes, 90d for schedulers and etcd]
+    /// How long it counts [default: 30d for users and nodes, 90d for schedulers and etcd]
     #[arg(long, value_name = "DURATION")]
     lifetime: Option<Span>,
     /// Directory to write ca.pem, cert.pem and key.pem to

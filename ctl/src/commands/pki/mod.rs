@@ -2,6 +2,8 @@
 
 mod authority;
 mod issue;
+mod renew;
+mod revoke;
 mod show;
 
 use std::path::PathBuf;
@@ -37,6 +39,26 @@ enum Command {
         after_help = "Examples:\n  flyball pki rotate\n  flyball pki rotate --retire\n  flyball pki rotate --etcd"
     )]
     Rotate(authority::Rotate),
+    /// Get a new certificate for the one that an identity has, from a scheduler that signs; its key stays.
+    ///
+    /// Workers and schedulers do that by themselves when two thirds of its life are over.
+    #[command(
+        after_help = "Example:\n  flyball --addr https://s1.example:7420 --identity ~/.config/flyball/identity pki renew"
+    )]
+    Renew(renew::Renew),
+    /// Refuse certificates before they end: one by its serial number, or all that somebody has got so far.
+    ///
+    /// Every scheduler refuses them within two seconds, on open connections too; a node is thrown out, and
+    /// its loops go on elsewhere once its lease has ended. Nobody takes it back: whoever is to be let in
+    /// again gets a new certificate. Where a key may be known to others name its holder: a certificate that
+    /// was renewed meanwhile has another number.
+    #[command(
+        after_help = "Examples:\n  flyball pki revoke node:n7 --reason \"stolen\"\n  flyball pki revoke 5c1f…e0 --reason \"issued by mistake\"\n  flyball pki revoke ./n7 --reason \"scrapped\""
+    )]
+    Revoke(revoke::Revoke),
+    /// Show which certificates are revoked.
+    #[command(after_help = "Examples:\n  flyball pki revoked\n  flyball pki revoked -o json")]
+    Revoked(revoke::List),
     /// Show what certificates say: files, or directories of identities and authorities.
     #[command(after_help = "Example:\n  flyball pki show /etc/flyball/identity")]
     Show(show::Show),
@@ -71,6 +93,9 @@ impl Pki {
             Command::Issue(verb) => verb.run(context),
             Command::Rotate(verb) => verb.run(context),
             Command::Show(verb) => verb.run(context),
+            Command::Renew(verb) => verb.run(context).await,
+            Command::Revoke(verb) => verb.run(context).await,
+            Command::Revoked(verb) => verb.run(context).await,
         }
     }
 }
