@@ -12,6 +12,8 @@ mod bad_repository;
 mod clocks;
 mod converge;
 mod ending;
+mod fleet;
+mod identities;
 mod itself;
 mod left_behind;
 mod misuse;

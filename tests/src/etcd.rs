@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use etcd_client::{Channel, Client};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, UnixStream};
 use tonic::transport::Endpoint;
 
 /// Names the `etcd` to use.
@@ -243,6 +244,45 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A fresh etcd that asks for certificates, and its address on a port of the loopback, which is served for as
+/// long as the runtime lives. `member` has its ca.pem, cert.pem and key.pem.
+///
+/// # Panics
+/// If there is no etcd, or if it does not start.
+pub async fn secured(member: &Path) -> (Etcd, String) {
+    let file = |name: &str| member.join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    // The plain socket in its private directory is for the harness.
+    let urls = "unix://localhost:1,unixs://localhost:3";
+    let etcd = Etcd::start_with(&[
+        "--listen-client-urls",
+        urls,
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        &ca,
+        "--cert-file",
+        &cert,
+        "--key-file",
+        &key,
+    ])
+    .await;
+    let socket = etcd.dir.path().join("localhost:3");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                if let Ok(mut unix) = UnixStream::connect(socket).await {
+                    // Whichever side ends it.
+                    let _ = tokio::io::copy_bidirectional(&mut tcp, &mut unix).await;
+                }
+            });
+        }
+    });
+    (etcd, format!("https://127.0.0.1:{port}"))
 }
 
 fn spawn(dir: &Path, arguments: &[&str]) -> Child {

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use flyball_pki::{Authority, KeyOf, LiveIdentity, Order, Subject, write_identity};
 use flyball_store::{KeepAlive, Store};
-use flyball_tests::etcd::Etcd;
+use flyball_tests::etcd::secured;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixStream};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -18,41 +17,6 @@ fn issue(authority: &Authority, subject: Subject, hosts: &[&str], dir: &Path) {
     let issued = authority.issue(&order, Timestamp::now()).expect("a certificate");
     let key = issued.key.expect("a key");
     write_identity(dir, &issued.bundle, &issued.chain, &key).expect("files");
-}
-
-/// An etcd that asks for certificates, behind a port of the loopback.
-async fn secured(member: &Path) -> (Etcd, String) {
-    let file = |name: &str| member.join(name).display().to_string();
-    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
-    // The plain socket in its private directory is for the harness.
-    let urls = "unix://localhost:1,unixs://localhost:3";
-    let etcd = Etcd::start_with(&[
-        "--listen-client-urls",
-        urls,
-        "--client-cert-auth",
-        "--trusted-ca-file",
-        &ca,
-        "--cert-file",
-        &cert,
-        "--key-file",
-        &key,
-    ])
-    .await;
-    let plain = etcd.endpoint();
-    let socket = plain.trim_start_matches("unix://").replace("localhost:1", "localhost:3");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                if let Ok(mut unix) = UnixStream::connect(socket).await {
-                    let _ = tokio::io::copy_bidirectional(&mut tcp, &mut unix).await;
-                }
-            });
-        }
-    });
-    (etcd, format!("https://127.0.0.1:{port}"))
 }
 
 async fn store(endpoint: &str, identity: &Path) -> Store {
