@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("flyball-proto", &["flyball-core", "flyball-pki"]),
     ("flyball-store", &["flyball-core", "flyball-pki"]),
     ("flyball-sandbox", &["flyball-core"]),
+    ("flyball-gateway", &["flyball-core", "flyball-telemetry"]),
     (
         "flyball-scheduler",
         &[
@@ -25,7 +26,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "flyball-worker",
-        &["flyball-core", "flyball-pki", "flyball-proto", "flyball-sandbox", "flyball-telemetry"],
+        &[
+            "flyball-core",
+            "flyball-pki",
+            "flyball-proto",
+            "flyball-sandbox",
+            "flyball-gateway",
+            "flyball-telemetry",
+        ],
     ),
     (
         "flyball",

@@ -15,6 +15,7 @@ pub mod isolation;
 pub mod lease;
 pub mod lifecycle;
 pub mod manifest;
+pub mod model;
 pub mod node;
 pub mod placement;
 pub mod planted;

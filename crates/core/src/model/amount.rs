@@ -1,0 +1,89 @@
+//! Amounts of what budgets bound: tokens, money and calls.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::money::Money;
+
+/// Tokens, money and calls: spent, reserved or granted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Amount {
+    /// Input and output tokens together.
+    pub tokens: u64,
+    /// Money.
+    pub money: Money,
+    /// Model calls that were forwarded.
+    pub calls: u64,
+}
+
+/// Bounds on an amount; what is absent is not bounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Most tokens, input and output together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Most money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub money: Option<Money>,
+    /// Most model calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+}
+
+impl Amount {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            money: Money(self.money.0.saturating_add(other.money.0)),
+            calls: self.calls.saturating_add(other.calls),
+        }
+    }
+
+    /// What is left of it; nothing where the other is larger.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_sub(other.tokens),
+            money: Money(self.money.0.saturating_sub(other.money.0)),
+            calls: self.calls.saturating_sub(other.calls),
+        }
+    }
+
+    /// Whether no part of it is larger than in the other.
+    pub fn within(self, other: Self) -> bool {
+        self.tokens <= other.tokens && self.money <= other.money && self.calls <= other.calls
+    }
+
+    /// Whether it is nothing.
+    pub fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl Limits {
+    /// Whether nothing is bounded.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether an amount keeps to them.
+    pub fn allow(&self, amount: Amount) -> bool {
+        self.tokens.is_none_or(|most| amount.tokens <= most)
+            && self.money.is_none_or(|most| amount.money <= most)
+            && self.calls.is_none_or(|most| amount.calls <= most)
+    }
+
+    /// What is left after `spent`; where nothing bounds it, all there is.
+    pub fn left(&self, spent: Amount) -> Amount {
+        let most = Amount {
+            tokens: self.tokens.unwrap_or(u64::MAX),
+            money: self.money.unwrap_or(Money(u64::MAX)),
+            calls: self.calls.unwrap_or(u64::MAX),
+        };
+        most.minus(spent)
+    }
+}

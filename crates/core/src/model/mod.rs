@@ -1,0 +1,30 @@
+//! Model calls: what they use and cost, what bounds them, who serves them. Types and arithmetic only; the
+//! gateway speaks to clients and providers, the scheduler keeps budgets and quotas.
+
+mod agent;
+mod amount;
+mod budget;
+mod money;
+mod ports;
+mod provider;
+mod route;
+mod usage;
+
+pub use self::agent::{
+    AgentDefinition, AgentManifest, AgentMetadata, BUILTIN_PRESETS, KIND_AGENT, PromptBy,
+};
+pub use self::amount::{Amount, Limits};
+pub use self::budget::LoopBudget;
+pub use self::money::{Money, PerMillion};
+pub use self::ports::{
+    BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
+};
+pub use self::provider::{
+    Auth, AuthScheme, KIND_PROVIDER, LongContext, ModelPrice, Protocol, ProviderManifest,
+    ProviderMetadata, ProviderQuota, ProviderSpec, SecretRef,
+};
+pub use self::route::{
+    Deployment, KIND_MODEL_ROUTE, Match, ModelRouteManifest, ModelRouteMetadata, ModelRouteSpec,
+    OnError, Stall, SubtaskClass, Tier,
+};
+pub use self::usage::Usage;
