@@ -62,6 +62,11 @@ impl Amount {
     pub fn is_zero(self) -> bool {
         self == Self::default()
     }
+
+    /// The same for serialisation, which has a reference only.
+    pub(super) fn is_zero_ref(&self) -> bool {
+        self.is_zero()
+    }
 }
 
 impl Limits {

@@ -1,23 +1,35 @@
 //! Model calls: what they use and cost, what bounds them, who serves them. Types and arithmetic only; the
 //! gateway speaks to clients and providers, the scheduler keeps budgets and quotas.
 
+mod account;
 mod agent;
 mod amount;
 mod budget;
+mod ledger;
 mod money;
 mod ports;
+mod price;
 mod provider;
 mod route;
 mod usage;
 
+pub use self::account::{
+    Accounts, CLOSED_SLICES_MAX, DrawRefused, DrawSlice, Drawn, EXTENSIONS_MAX, Extension,
+    LoopAccount, NamespaceAccount, NamespaceBudget, OPEN_SLICES_MAX, OpenSlice, remember,
+};
 pub use self::agent::{
     AgentDefinition, AgentManifest, AgentMetadata, BUILTIN_PRESETS, KIND_AGENT, PromptBy,
 };
 pub use self::amount::{Amount, Limits};
-pub use self::budget::LoopBudget;
+pub use self::budget::{AMOUNT_MAX, LoopBudget};
+pub use self::ledger::{Ledger, Reservation, SLICES_OF_RUN_MAX, Settlement, Short};
 pub use self::money::{Money, PerMillion};
 pub use self::ports::{
     BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
+};
+pub use self::price::{
+    BadPriceTable, DEFAULT_PRICE, Imported, NotAPriceList, PRICE_TABLE_VERSION, PriceTable, Priced,
+    import_litellm,
 };
 pub use self::provider::{
     Auth, AuthScheme, KIND_PROVIDER, LongContext, ModelPrice, Protocol, ProviderManifest,
