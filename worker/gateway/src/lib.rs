@@ -3,3 +3,5 @@
 //! cover.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod wire;

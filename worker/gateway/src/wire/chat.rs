@@ -1,0 +1,139 @@
+//! Answers of OpenAI Chat Completions: chunks of the stream, whole answers, and their usage.
+
+use flyball_core::model::Usage;
+
+use super::json::{Kind, Value};
+use super::seen::{Seen, count, note};
+
+/// What ends a stream, as the data of an event.
+pub(super) const DONE: &[u8] = b"[DONE]";
+
+/// Reads one answer.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Whether a search of the web is billed with the request.
+    searches: bool,
+    /// Answers that have not told why they ended.
+    choices: u64,
+    ended: u64,
+}
+
+impl Reader {
+    pub(super) fn new(searches: bool, choices: u64) -> Self {
+        Self { searches, choices, ended: 0 }
+    }
+
+    /// A chunk of a stream.
+    pub(super) fn event(&mut self, chunk: Value<'_>, seen: &mut Seen) {
+        self.common(chunk, seen);
+        for choice in chunk.get("choices").into_iter().flat_map(Value::items) {
+            self.choice(choice, "delta", seen);
+        }
+        // Servers that do not say when they are done have told everything after the usage.
+        seen.finished |= seen.usage_final && self.ended >= self.choices;
+    }
+
+    /// A whole answer.
+    pub(super) fn answer(&mut self, answer: Value<'_>, seen: &mut Seen) {
+        self.common(answer, seen);
+        for choice in answer.get("choices").into_iter().flat_map(Value::items) {
+            self.choice(choice, "message", seen);
+        }
+        seen.block_done |= seen.delivered;
+        seen.finished = seen.finish.is_some() || seen.usage.is_some();
+    }
+
+    fn common(&mut self, chunk: Value<'_>, seen: &mut Seen) {
+        note(&mut seen.id, chunk.get("id").filter(|id| !id.is("")));
+        note(&mut seen.model, chunk.get("model").filter(|model| !model.is("")));
+        note(&mut seen.service_tier, chunk.get("service_tier"));
+        if let Some(error) = chunk.get("error") {
+            seen.fault(error);
+        }
+        if let Some(found) = chunk.get("usage").filter(|usage| usage.kind() == Kind::Object) {
+            seen.usage = Some(usage(found, self.searches));
+            // Servers may tell usage with every chunk; the last one has no choices.
+            let empty = chunk.get("choices").is_none_or(|choices| choices.items().count() == 0);
+            seen.usage_final |= empty || self.ended >= self.choices;
+        }
+    }
+
+    fn choice(&mut self, choice: Value<'_>, part: &str, seen: &mut Seen) {
+        if let Some(delta) = choice.get(part) {
+            for name in ["content", "reasoning_content", "reasoning", "refusal"] {
+                seen.text(delta.get(name));
+            }
+            for call in delta.get("tool_calls").into_iter().flat_map(Value::items) {
+                tool_call(call, seen);
+            }
+            if let Some(call) = delta.get("function_call") {
+                seen.text(call.get("name"));
+                seen.text(call.get("arguments"));
+            }
+            if let Some(audio) = delta.get("audio") {
+                seen.text(audio.get("data"));
+                seen.text(audio.get("transcript"));
+            }
+        }
+        if choice.get("finish_reason").is_some() {
+            note(&mut seen.finish, choice.get("finish_reason"));
+            self.ended = self.ended.saturating_add(1);
+            seen.block_done |= seen.delivered;
+            if seen.usage.is_some() && part == "message" {
+                seen.usage_final = true;
+            }
+        }
+    }
+}
+
+fn tool_call(call: Value<'_>, seen: &mut Seen) {
+    let inner = call.get("function").or_else(|| call.get("custom"));
+    let Some(inner) = inner else { return };
+    if inner.get("name").is_some() {
+        seen.block();
+    }
+    for name in ["name", "arguments", "input"] {
+        seen.text(inner.get(name));
+    }
+}
+
+/// Whether a chunk is the one that a server sends only to whoever asked for usage.
+pub(super) fn is_usage_only(chunk: Value<'_>) -> bool {
+    let empty =
+        |choices: Value<'_>| choices.kind() == Kind::Array && choices.items().next().is_none();
+    chunk.get("choices").is_some_and(empty)
+        && chunk.get("usage").is_some_and(|usage| usage.kind() == Kind::Object)
+        && chunk.get("error").is_none()
+}
+
+/// The `usage` of a chunk or an answer.
+fn usage(usage: Value<'_>, searches: bool) -> Usage {
+    let input = count(usage, "prompt_tokens");
+    let output = count(usage, "completion_tokens");
+    let mut found = Usage {
+        input_total: input,
+        // A server whose output leaves reasoning out has it in the total only.
+        output_total: output.max(count(usage, "total_tokens").saturating_sub(input)),
+        web_searches: u64::from(searches),
+        ..Usage::default()
+    };
+    found.cache_read = count(usage, "prompt_cache_hit_tokens");
+    if let Some(details) = usage.get("prompt_tokens_details") {
+        found.cache_read = found.cache_read.max(count(details, "cached_tokens"));
+        let written = ["cache_write_tokens", "cache_creation_tokens"].map(|n| count(details, n));
+        found.cache_write_5m = written[0].max(written[1]);
+    }
+    if let Some(details) = usage.get("completion_tokens_details") {
+        found.reasoning = count(details, "reasoning_tokens");
+    }
+    settled(found)
+}
+
+/// Parts of more than the whole are cut to it, so that the whole is never charged at a part's lower price.
+pub(super) fn settled(mut usage: Usage) -> Usage {
+    let written = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
+    usage.input_total = usage.input_total.max(written);
+    usage.cache_read = usage.cache_read.min(usage.input_total - written);
+    usage.output_total = usage.output_total.max(usage.reasoning);
+    usage
+}
