@@ -1,5 +1,9 @@
 //! An agent: a versioned definition of how a program is let act, as data.
 
+mod account;
+mod fill;
+mod presets;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -8,11 +12,21 @@ use serde::{Deserialize, Serialize};
 use super::provider::Protocol;
 use crate::quantity::Span;
 
+pub use self::account::{AgentAccount, AgentCut, AgentEnding, LastWord};
+pub use self::fill::{
+    AgentValues, Filled, MODEL_LARGE, MODEL_SMALL, PLACEHOLDERS, PROMPT_ARGUMENT_BYTES_MAX, fill,
+    placeholder_faults,
+};
+pub use self::presets::{is_cleared, preset};
+
 /// The kind of an agent's manifest. Agents belong to the whole cluster.
 pub const KIND_AGENT: &str = "Agent";
 
 /// Names that are agents without any manifest.
 pub const BUILTIN_PRESETS: [&str; 4] = ["builtin", "claude-code", "codex", "mini-swe-agent"];
+
+/// What the output of an agent may be; anything else has no parser.
+pub const OUTPUTS: [&str; 5] = ["lines", "builtin", "claude-code", "codex", "mini-swe-agent"];
 
 /// A manifest of kind `Agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,8 +51,10 @@ pub struct AgentMetadata {
 }
 
 /// How a program is let act once. In `command`, `env` and `files` these stand for values of the run: `{gateway}`
-/// (`http://127.0.0.1:PORT`), `{key}` (the run's key for it), `{model}`, `{prompt}`, `{promptFile}`, `{session}`
-/// (a UUID), `{home}`, `{report}`.
+/// (`http://127.0.0.1:PORT`), `{key}` (the run's key for it; not in `command`), `{protocol}`, `{model}`, `{small}` (the alias
+/// for small things), `{prompt}`, `{promptFile}`, `{session}` (a UUID), `{home}` (its own, empty at each attempt),
+/// `{report}`, `{flyball}` (this program), `{traceparent}`, and `{attribution}` (0 where models of another vendor
+/// serve it, else nothing). A variable that comes out empty is not set; `${…}` is left to the shell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentDefinition {
@@ -64,6 +80,9 @@ pub struct AgentDefinition {
     /// What its output is: `lines` (of any kind), `claude-code`, `codex`, `mini-swe-agent` or `builtin`.
     #[serde(default = "default_output")]
     pub output: String,
+    /// Arguments with which the program says its version, once for each run; absent: it is not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probe: Vec<String>,
     /// Killed this long after its last event, if it is still there.
     #[serde(default = "default_grace")]
     pub grace: Span,
@@ -73,6 +92,26 @@ pub struct AgentDefinition {
     /// Killed after this long.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
+}
+
+impl AgentDefinition {
+    /// A program of which nothing is known but how it is started.
+    pub fn plain(command: Vec<String>) -> Self {
+        Self {
+            version: String::new(),
+            command,
+            prompt: PromptBy::Files,
+            protocol: None,
+            model: None,
+            env: BTreeMap::new(),
+            files: BTreeMap::new(),
+            output: default_output(),
+            probe: Vec::new(),
+            grace: default_grace(),
+            stall: None,
+            timeout: default_timeout(),
+        }
+    }
 }
 
 fn default_output() -> String {

@@ -18,7 +18,10 @@ pub use self::account::{
     LoopAccount, NamespaceAccount, NamespaceBudget, OPEN_SLICES_MAX, OpenSlice, remember,
 };
 pub use self::agent::{
-    AgentDefinition, AgentManifest, AgentMetadata, BUILTIN_PRESETS, KIND_AGENT, PromptBy,
+    AgentAccount, AgentCut, AgentDefinition, AgentEnding, AgentManifest, AgentMetadata,
+    AgentValues, BUILTIN_PRESETS, Filled, KIND_AGENT, LastWord, MODEL_LARGE, MODEL_SMALL, OUTPUTS,
+    PLACEHOLDERS, PROMPT_ARGUMENT_BYTES_MAX, PromptBy, fill, is_cleared, placeholder_faults,
+    preset,
 };
 pub use self::amount::{Amount, Limits};
 pub use self::budget::{AMOUNT_MAX, LoopBudget};
