@@ -205,6 +205,7 @@ impl Scene {
             cwd: work,
             env: self.environment(),
             output: self.path("out"),
+            stdin: None,
             output_bytes_max: 100_000,
             timeout: ATTEMPT_MAX,
             label: "attack".into(),

@@ -48,6 +48,7 @@ impl Run {
             cwd: request.area.dir().to_owned(),
             env,
             output: output.clone(),
+            stdin: None,
             output_bytes_max: STREAM_BYTES_MAX,
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
