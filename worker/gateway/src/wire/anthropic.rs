@@ -11,6 +11,8 @@ pub(super) struct Reader {
     counts: Counts,
     /// Whether the request wrote to the cache of an hour, for answers that do not say to which they wrote.
     hour_cache: bool,
+    /// Whether usage was told after the beginning.
+    told_late: bool,
 }
 
 /// What usage objects have told so far. A later object replaces what it tells, as its numbers are cumulative.
@@ -31,7 +33,7 @@ struct Counts {
 
 impl Reader {
     pub(super) fn new(hour_cache: bool) -> Self {
-        Self { counts: Counts::default(), hour_cache }
+        Self { counts: Counts::default(), hour_cache, told_late: false }
     }
 
     pub(super) fn event(&mut self, event: Value<'_>, seen: &mut Seen) {
@@ -58,10 +60,15 @@ impl Reader {
                 note(&mut seen.finish, event.get("delta").and_then(|d| d.get("stop_reason")));
                 if let Some(usage) = event.get("usage") {
                     self.usage(usage, seen);
-                    seen.usage_final = true;
+                    self.told_late = true;
                 }
+                // Another one may follow until it is said why the answer ended.
+                seen.usage_final = self.told_late && seen.finish.is_some();
             }
-            "message_stop" => seen.finished = true,
+            "message_stop" => {
+                seen.finished = true;
+                seen.usage_final = self.told_late;
+            }
             "error" => {
                 if let Some(error) = event.get("error") {
                     seen.fault(error);
@@ -123,7 +130,7 @@ fn delta_text(delta: Value<'_>, seen: &mut Seen) {
 
 impl Counts {
     fn take(&mut self, usage: Value<'_>) {
-        let told = |name: &str| usage.get(name).and_then(Value::whole);
+        let told = |name: &str| usage.get(name).and_then(Value::count);
         // A later 0 does not take back input: some servers only know it at one end of the stream.
         let replace = |place: &mut u64, found: Option<u64>| {
             *place = found.filter(|count| *count > 0).unwrap_or(*place);
@@ -132,7 +139,7 @@ impl Counts {
         replace(&mut self.cache_read, told("cache_read_input_tokens"));
         replace(&mut self.cache_write, told("cache_creation_input_tokens"));
         if let Some(parts) = usage.get("cache_creation") {
-            let told = |name: &str| parts.get(name).and_then(Value::whole);
+            let told = |name: &str| parts.get(name).and_then(Value::count);
             replace(&mut self.five_minutes, told("ephemeral_5m_input_tokens"));
             replace(&mut self.hour, told("ephemeral_1h_input_tokens"));
         }

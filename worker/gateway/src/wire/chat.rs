@@ -25,17 +25,21 @@ impl Reader {
 
     /// A chunk of a stream.
     pub(super) fn event(&mut self, chunk: Value<'_>, seen: &mut Seen) {
-        self.common(chunk, seen);
+        let told = self.common(chunk, seen);
+        let mut any = false;
         for choice in chunk.get("choices").into_iter().flat_map(Value::items) {
+            any = true;
             self.choice(choice, "delta", seen);
         }
+        // Servers may tell usage with every chunk; it is final in or behind the last one that has a choice.
+        seen.usage_final |= told && (!any || self.ended >= self.choices);
         // Servers that do not say when they are done have told everything after the usage.
         seen.finished |= seen.usage_final && self.ended >= self.choices;
     }
 
     /// A whole answer.
     pub(super) fn answer(&mut self, answer: Value<'_>, seen: &mut Seen) {
-        self.common(answer, seen);
+        seen.usage_final = self.common(answer, seen);
         for choice in answer.get("choices").into_iter().flat_map(Value::items) {
             self.choice(choice, "message", seen);
         }
@@ -43,19 +47,19 @@ impl Reader {
         seen.finished = seen.finish.is_some() || seen.usage.is_some();
     }
 
-    fn common(&mut self, chunk: Value<'_>, seen: &mut Seen) {
+    /// What chunks and whole answers have in common; returns whether usage was told.
+    fn common(&mut self, chunk: Value<'_>, seen: &mut Seen) -> bool {
         note(&mut seen.id, chunk.get("id").filter(|id| !id.is("")));
         note(&mut seen.model, chunk.get("model").filter(|model| !model.is("")));
         note(&mut seen.service_tier, chunk.get("service_tier"));
         if let Some(error) = chunk.get("error") {
             seen.fault(error);
         }
-        if let Some(found) = chunk.get("usage").filter(|usage| usage.kind() == Kind::Object) {
-            seen.usage = Some(usage(found, self.searches));
-            // Servers may tell usage with every chunk; the last one has no choices.
-            let empty = chunk.get("choices").is_none_or(|choices| choices.items().count() == 0);
-            seen.usage_final |= empty || self.ended >= self.choices;
+        let told = chunk.get("usage").filter(|usage| usage.kind() == Kind::Object);
+        if let Some(told) = told {
+            seen.usage = Some(usage(told, self.searches));
         }
+        told.is_some()
     }
 
     fn choice(&mut self, choice: Value<'_>, part: &str, seen: &mut Seen) {
@@ -79,9 +83,6 @@ impl Reader {
             note(&mut seen.finish, choice.get("finish_reason"));
             self.ended = self.ended.saturating_add(1);
             seen.block_done |= seen.delivered;
-            if seen.usage.is_some() && part == "message" {
-                seen.usage_final = true;
-            }
         }
     }
 }

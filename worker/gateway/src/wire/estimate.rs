@@ -16,8 +16,12 @@ const BLOCK: u64 = 32;
 /// - Input: what was told, else `input_bound`.
 /// - Output: a token for each byte that was shown, and for what was on its way; the whole of `output_bound` (tokens,
 ///   over all choices) if something may have been billed that is not shown, such as reasoning.
+/// - A provider that says it failed before it answered anything is taken at its word: what it told, else nothing.
 pub fn estimate(call: &Call, seen: &Seen, input_bound: u64, output_bound: u64) -> Usage {
     let mut usage = seen.usage.unwrap_or_default();
+    if seen.error.is_some() && !seen.delivered && seen.blocks == 0 && seen.unread == 0 {
+        return usage;
+    }
     if usage.input_total == 0 {
         usage.input_total = input_bound;
     }

@@ -140,6 +140,19 @@ impl<'a> Value<'a> {
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
     }
 
+    /// A number as a count, rounded up: some servers write `15.0`. `None` if it is less than 0.
+    pub(crate) fn count(self) -> Option<u64> {
+        if let Some(whole) = self.whole() {
+            return Some(whole);
+        }
+        if self.kind() != Kind::Number {
+            return None;
+        }
+        let number: f64 = std::str::from_utf8(self.text).ok()?.parse().ok()?;
+        // What does not fit becomes the largest count.
+        (number >= 0.0).then_some(number.ceil() as u64)
+    }
+
     /// True or false.
     pub(crate) fn truth(self) -> Option<bool> {
         match self.text {

@@ -12,7 +12,8 @@ const WORD_MAX: usize = 1024;
 pub struct Seen {
     /// The last usage that was told; cumulative, so never to be summed. In a stream that was cut it may lack output.
     pub usage: Option<Usage>,
-    /// Whether that usage is the final one.
+    /// Whether that usage is the final one, and can be true: servers that do not count tell zeros. Settled once the
+    /// answer has ended.
     pub usage_final: bool,
     /// Whether the answer is complete: its protocol's last event has come.
     pub finished: bool,
@@ -41,6 +42,14 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The answer has ended: a final usage without input, or without output although there was some, is none.
+    pub(super) fn end(&mut self) {
+        let can_be = |usage: Usage| {
+            usage.input_total > 0 && (usage.output_total > 0 || self.output_bytes == 0)
+        };
+        self.usage_final &= self.usage.is_some_and(can_be);
+    }
+
     /// Text of an answer was passed on.
     pub(super) fn text(&mut self, text: Option<Value<'_>>) {
         let Some(inner) = text.and_then(Value::inner).filter(|inner| !inner.is_empty()) else {
@@ -84,5 +93,5 @@ pub(super) fn note(place: &mut Option<String>, value: Option<Value<'_>>) {
 
 /// A count in an object; 0 if it is not there or not a count.
 pub(super) fn count(object: Value<'_>, name: &str) -> u64 {
-    object.get(name).and_then(Value::whole).unwrap_or(0)
+    object.get(name).and_then(Value::count).unwrap_or(0)
 }

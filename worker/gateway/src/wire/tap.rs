@@ -129,6 +129,7 @@ impl Tap {
         let took = self.framer.finish() && self.note(Mark::Event);
         let held = self.sieve.map(|sieve| sieve.held).unwrap_or_default();
         let rest = if took { Bytes::new() } else { Bytes::from(held) };
+        self.seen.end();
         Outcome { seen: self.seen, rest }
     }
 
@@ -228,5 +229,6 @@ pub fn read_answer(call: &Call, body: &[u8]) -> Seen {
         Ok(answer) => Reader::new(call).answer(answer, &mut seen),
         Err(_) => seen.unread = 1,
     }
+    seen.end();
     seen
 }
