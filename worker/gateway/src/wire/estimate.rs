@@ -43,8 +43,8 @@ fn may_hide(call: &Call, seen: &Seen) -> bool {
         return true;
     }
     match call.protocol {
-        // Thinking comes first, as a block that is announced.
-        Protocol::Anthropic => call.thinking && seen.blocks == 0,
+        // Thinking comes first, as a block that is announced. Without the first event nothing was understood.
+        Protocol::Anthropic => seen.usage.is_none() || (call.thinking && seen.blocks == 0),
         Protocol::Responses => seen.blocks == 0,
         // Chat never shows the reasoning of OpenAI's models.
         Protocol::Chat => true,

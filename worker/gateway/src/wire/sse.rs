@@ -73,6 +73,8 @@ impl Framer {
         self.clear_stale();
         loop {
             if self.after_cr && chunk.get(*at) == Some(&b'\n') {
+                // Only one: the next one is a line end of its own, also in another chunk.
+                self.after_cr = false;
                 *at += 1;
             }
             if *at >= chunk.len() {

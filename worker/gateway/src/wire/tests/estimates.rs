@@ -50,6 +50,11 @@ fn what_may_be_hidden_is_charged_in_full() {
         let usage = estimate(call, &seen_of("anthropic", &stream), 500, 8000);
         assert_eq!((usage.input_total, usage.output_total), (9, output), "{stream}");
     }
+    // An answer of which nothing was understood, such as a compressed one.
+    for name in ["anthropic", "chat", "responses"] {
+        let unread = estimate(&call_of(name), &seen_of(name, "\u{1f}\u{8b}\u{8}\n\n"), 500, 8000);
+        assert_eq!((unread.input_total, unread.output_total), (500, 8000), "{name}");
+    }
     let chat = estimate(&call_of("chat"), &seen_of("chat", ""), 500, 8000);
     assert_eq!((chat.input_total, chat.output_total), (500, 8000));
     let failed = "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\"}}\n\n";

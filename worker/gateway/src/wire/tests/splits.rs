@@ -119,6 +119,20 @@ fn what_is_too_long_passes_but_is_not_kept() {
 }
 
 #[test]
+fn line_ends_in_pieces_are_counted_once() {
+    let call = call_of("chat");
+    for stream in [format!("{USAGE}\r\n\n"), format!("{USAGE}\r\n\r\n"), format!("{USAGE}\r\r\n\n")]
+    {
+        let mut tap = Tap::new(&call, false);
+        for piece in stream.as_bytes().chunks(1) {
+            tap.feed(&Bytes::copy_from_slice(piece));
+        }
+        // Seen in the stream already, and not only at its end.
+        assert!(tap.seen().usage.is_some(), "{stream:?}");
+    }
+}
+
+#[test]
 fn an_event_of_ours_is_only_put_between_events() {
     for (stream, between) in [
         ("", true),
