@@ -10,6 +10,7 @@ mod access;
 mod audit;
 mod client;
 mod commit;
+mod definitions;
 mod duties;
 mod error;
 mod events;

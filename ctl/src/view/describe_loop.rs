@@ -141,7 +141,19 @@ fn check(check: &CheckSpec) -> String {
 }
 
 fn agent_line(agent: &AgentSpec) -> String {
-    format!("{} (timeout {})", command(&agent.command), agent.timeout)
+    let mut line = match (&agent.command, &agent.uses) {
+        (Some(own), _) => command(own),
+        (None, Some(name)) => format!("agent/{name}"),
+        (None, None) => String::new(),
+    };
+    for arg in &agent.args {
+        line.push(' ');
+        line.push_str(arg);
+    }
+    let model = agent.model.iter().map(|model| format!("model {model}"));
+    let timeout = agent.timeout.iter().map(|timeout| format!("timeout {timeout}"));
+    let more: Vec<_> = model.chain(timeout).collect();
+    if more.is_empty() { line } else { format!("{line} ({})", more.join(", ")) }
 }
 
 fn command(command: &Command) -> String {

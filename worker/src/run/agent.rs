@@ -61,10 +61,14 @@ impl Run {
             .step(StepRequest {
                 stream: "agent".to_owned(),
                 iteration: number,
-                argv: agent.command.argv(),
+                argv: agent.argv(),
                 area,
                 env: self.agent_env(agent, number, &files),
-                timeout: agent.timeout.0.min(self.time_left()),
+                timeout: agent
+                    .timeout
+                    .unwrap_or(AgentSpec::TIMEOUT_DEFAULT)
+                    .0
+                    .min(self.time_left()),
             })
             .instrument(span)
             .await?;

@@ -65,7 +65,7 @@ impl Work {
         let judged = judge(run, &base_tree, &change, &before, &after, &acted);
         let record = IterationRecord {
             number,
-            agent: agent.command.argv().last().cloned().unwrap_or_default(),
+            agent: agent.name().unwrap_or_default(),
             brief_digest: acted.brief_digest,
             base_tree: base_tree.to_string(),
             result_tree: change.tree.to_string(),

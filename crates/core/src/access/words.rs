@@ -59,6 +59,14 @@ pub enum Kind {
     Schedulers,
     /// Named sets of permissions.
     Roles,
+    /// Provider accounts, without their keys.
+    Providers,
+    /// Which model serves a call.
+    ModelRoutes,
+    /// Definitions of agents.
+    Agents,
+    /// What namespaces and loops may spend.
+    Budgets,
 }
 
 const VERBS: [(Verb, &str); 13] = [
@@ -88,7 +96,7 @@ const VERB_ALIASES: [(&str, Verb); 7] = [
     ("describe", Verb::Get),
 ];
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 15] = [
     (Kind::Loops, "loops"),
     (Kind::Claims, "claims"),
     (Kind::Events, "events"),
@@ -100,6 +108,10 @@ const KINDS: [(Kind, &str); 11] = [
     (Kind::Sessions, "sessions"),
     (Kind::Schedulers, "schedulers"),
     (Kind::Roles, "roles"),
+    (Kind::Providers, "providers"),
+    (Kind::ModelRoutes, "modelroutes"),
+    (Kind::Agents, "agents"),
+    (Kind::Budgets, "budgets"),
 ];
 
 /// A word that is no verb or no kind.
@@ -146,9 +158,23 @@ impl Kind {
             | Self::Logs
             | Self::Secrets
             | Self::RoleBindings
-            | Self::Audit => true,
-            Self::Nodes | Self::Sessions | Self::Schedulers | Self::Roles => false,
+            | Self::Audit
+            | Self::Budgets => true,
+            Self::Nodes
+            | Self::Sessions
+            | Self::Schedulers
+            | Self::Roles
+            | Self::Providers
+            | Self::ModelRoutes
+            | Self::Agents => false,
         }
+    }
+
+    /// True where a verb acts on the whole installation: on what is in no namespace, and where a namespace is bounded
+    /// from outside. Who is admin of a namespace sees its budget and does not set it.
+    pub const fn is_of_installation(self, verb: Verb) -> bool {
+        let bounds = matches!(self, Self::Budgets) && matches!(verb, Verb::Apply | Verb::Delete);
+        bounds || !self.is_namespaced()
     }
 
     /// As people write it.

@@ -5,8 +5,11 @@ mod account;
 mod agent;
 mod amount;
 mod budget;
+mod choose;
+mod definition;
 mod ledger;
 mod money;
+mod namespace_budget;
 mod ports;
 mod price;
 mod provider;
@@ -25,8 +28,16 @@ pub use self::agent::{
 };
 pub use self::amount::{Amount, Limits};
 pub use self::budget::{AMOUNT_MAX, LoopBudget};
+pub use self::choose::{
+    Asked, Features, Health, LeftOut, Plan, Refused, Resting, RouteMissed, Routing, Situation,
+    Step, Subtask, all_well, choose, classify,
+};
+pub use self::definition::{
+    DEFINITIONS_MAX, Definition, DefinitionKey, DefinitionKind, UnknownDefinitionKind,
+};
 pub use self::ledger::{Ledger, Reservation, SLICES_OF_RUN_MAX, Settlement, Short};
 pub use self::money::{Money, PerMillion};
+pub use self::namespace_budget::{BudgetManifest, BudgetMetadata, KIND_BUDGET};
 pub use self::ports::{
     BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
 };

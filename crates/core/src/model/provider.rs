@@ -1,6 +1,7 @@
 //! A provider account: where models are served, how it is asked, what it charges and how much it takes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,26 @@ pub enum Protocol {
     Chat,
     /// OpenAI Responses (`/v1/responses`).
     Responses,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Anthropic, Self::Chat, Self::Responses];
+
+    /// As in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Where a provider is, how it is asked, what it charges and how much it takes.

@@ -1,6 +1,7 @@
 //! A model route: which model of which provider serves a call.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,32 @@ pub enum SubtaskClass {
     Review,
     /// Planning.
     Plan,
+}
+
+impl SubtaskClass {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Small, Self::Large, Self::Review, Self::Plan];
+
+    /// As in manifests and in the header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+            Self::Review => "review",
+            Self::Plan => "plan",
+        }
+    }
+
+    /// The class of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
+    }
+}
+
+impl fmt::Display for SubtaskClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Deployments of about the same strength.

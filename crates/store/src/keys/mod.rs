@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod claims;
+mod definitions;
 mod duties;
 mod events;
 mod loops;
@@ -18,10 +19,12 @@ mod tests;
 
 use flyball_core::access::BindingKey;
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
+use flyball_core::model::DefinitionKey;
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
 pub(crate) use audit::{AUDIT, AUDIT_HEAD, audit};
 pub(crate) use claims::claim;
+pub(crate) use definitions::{definition, definitions_of};
 pub(crate) use duties::duty;
 pub use events::EventKey;
 pub(crate) use events::{event, events_of};
@@ -66,6 +69,7 @@ pub(crate) enum Key {
     Audit(u64),
     AuditHead,
     Secret(LoopKey),
+    Definition(DefinitionKey),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -109,6 +113,7 @@ impl Key {
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
             Some(("audit", rest)) => audit::decode(rest),
             Some(("secrets", rest)) => secrets::decode(rest),
+            Some(("definitions", rest)) => definitions::decode(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

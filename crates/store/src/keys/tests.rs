@@ -1,5 +1,6 @@
 //! Every key decodes to what it was made of, and no two things share a key.
 
+use flyball_core::model::DefinitionKind;
 use flyball_core::spec::Access;
 use proptest::prelude::*;
 
@@ -30,6 +31,11 @@ fn binding_key() -> impl Strategy<Value = BindingKey> {
         .prop_map(|(namespace, name)| BindingKey { namespace, name })
 }
 
+fn definition_key() -> impl Strategy<Value = DefinitionKey> {
+    let kinds: Vec<_> = DefinitionKind::all().collect();
+    (proptest::sample::select(kinds), odd_text()).prop_map(|(kind, n)| DefinitionKey::new(kind, n))
+}
+
 fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
     prop_oneof![
         odd_text().prop_map(|n| (Key::Node(n.clone().into()), node(&n.into()))),
@@ -43,6 +49,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
         any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
         loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
+        definition_key().prop_map(|k| (Key::Definition(k.clone()), definition(&k))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
 }
@@ -77,6 +84,7 @@ proptest! {
             Key::Audit(n) => audit(n),
             Key::AuditHead => AUDIT_HEAD.into(),
             Key::Secret(k) => secret(&k),
+            Key::Definition(k) => definition(&k),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
             Key::Foreign => return Ok(()),

@@ -96,9 +96,12 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
         Key::Foreign => Change::ForeignGone { key: text(key) },
-        Key::Installation | Key::Event(_) | Key::Audit(_) | Key::AuditHead | Key::Secret(_) => {
-            return None;
-        }
+        Key::Installation
+        | Key::Event(_)
+        | Key::Audit(_)
+        | Key::AuditHead
+        | Key::Secret(_)
+        | Key::Definition(_) => return None,
     })
 }
 
@@ -106,8 +109,12 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
 pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
     let key = Key::decode(&kv.key);
     let is_event = matches!(key, Key::Event(_));
-    // The audit trail is nobody's state, and secrets are read when they are handed out.
-    if matches!(key, Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_)) {
+    // The audit trail is nobody's state; secrets and definitions are read when they are handed out.
+    let unwatched = matches!(
+        key,
+        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) | Key::Definition(_)
+    );
+    if unwatched {
         return None;
     }
     match decode_value(key, &kv) {
@@ -157,7 +164,12 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
             Change::Binding(key, Some(stored(kv, Arc::new(values::decode_access(value)?))))
         }
         Key::Event(key) => decode_event_value(key, kv)?,
-        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) | Key::Foreign => {
+        Key::Installation
+        | Key::Audit(_)
+        | Key::AuditHead
+        | Key::Secret(_)
+        | Key::Definition(_)
+        | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));
         }
     })
