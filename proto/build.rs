@@ -6,7 +6,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What holds a secret's value shows none of it; see src/lib.rs.
     tonic_prost_build::configure()
         .bytes(".")
-        .skip_debug([".flyball.v1.SetSecretRequest", ".flyball.v1.FetchedSecret"])
+        .skip_debug([
+            ".flyball.v1.SetSecretRequest",
+            ".flyball.v1.FetchedSecret",
+            ".flyball.v1.SetupProvider",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -21,9 +21,7 @@ use flyball_proto::v1::{
     WhoAmIRequest, node_message, scheduler_message,
 };
 use serde_json::{Value, json};
-use support::{As, Callers, PATIENCE, manifest, register};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use support::{As, Callers, PATIENCE, attach, manifest};
 use tonic::{Code, Status, Streaming};
 
 fn document(value: &Value) -> ApplyAccessRequest {
@@ -231,31 +229,6 @@ async fn everybody_may_ask_who_they_are_and_what_they_may() {
     assert!(allowed(&mut owner, "").await.allowed);
     let bad = CanIRequest { verb: "fly".to_owned(), ..ask("a") };
     assert_eq!(code(ada.can_i(bad).await), Code::InvalidArgument);
-}
-
-/// A worker's stream as some caller: what the scheduler answers to a registration.
-async fn attach(
-    callers: &Callers,
-    who: &str,
-    node: &str,
-) -> Result<(mpsc::Sender<NodeMessage>, Streaming<SchedulerMessage>, i64), Status> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let mut client = SessionsClient::new(callers.caller(who).await);
-        let (sender, stream) = mpsc::channel(16);
-        let message = Some(node_message::Message::Register(register(node, &format!("i-{node}"))));
-        sender.send(NodeMessage { message }).await.unwrap();
-        let mut inbound = client.attach(ReceiverStream::new(stream)).await?.into_inner();
-        match inbound.message().await?.unwrap().message.unwrap() {
-            scheduler_message::Message::Registered(one) => {
-                return Ok((sender, inbound, one.lease_id));
-            }
-            scheduler_message::Message::Refused(one) => assert_eq!(one.reason, "not-leader"),
-            other => panic!("{other:?}"),
-        }
-        assert!(tokio::time::Instant::now() < deadline, "nobody leads");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

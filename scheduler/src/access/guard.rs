@@ -148,7 +148,8 @@ impl Guard {
             Ok(target) => target,
             Err(status) => return (None, Err(status)),
         };
-        let decision = self.policies.now().decide(&who, method.verb, method.kind, &target.scope);
+        let kind = target.kind.unwrap_or(method.kind);
+        let decision = self.policies.now().decide(&who, method.verb, kind, &target.scope);
         let admitted = decision.map(|_| peeked.body).map_err(|denied| refusal(&denied));
         let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace =
@@ -176,7 +177,7 @@ impl Guard {
             who: call.who.to_string(),
             from: call.from.clone(),
             verb: call.method.verb.to_string(),
-            kind: call.method.kind.to_string(),
+            kind: call.target.kind.unwrap_or(call.method.kind).to_string(),
             namespace,
             // Names are the caller's own words until they have been checked.
             name: call.target.name.chars().take(NAME_BYTES_MAX).collect(),

@@ -21,6 +21,7 @@ pub(super) struct Method {
     /// `/package.Service/Method`.
     pub(super) path: &'static str,
     pub(super) verb: Verb,
+    /// The kind, where the target does not say a closer one.
     pub(super) kind: Kind,
     /// What it acts on, from its first message.
     pub(super) target: fn(&[u8]) -> Result<Target, Unreadable>,
@@ -72,6 +73,12 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Secrets/List": List Secrets, target::list_secrets, No;
     "/flyball.v1.Secrets/Delete": Delete Secrets, target::delete_secret, Before;
     "/flyball.v1.Secrets/Fetch": Fetch Secrets, target::fetch_secrets, Before;
+    "/flyball.v1.Definitions/Apply": Apply Providers, target::apply_definition, Before;
+    "/flyball.v1.Definitions/Get": Get Providers, target::get_definition, No;
+    "/flyball.v1.Definitions/List": List Providers, target::list_definitions, No;
+    "/flyball.v1.Definitions/Delete": Delete Providers, target::delete_definition, Before;
+    "/flyball.v1.Definitions/ExplainRoute": Get ModelRoutes, target::installation, No;
+    "/flyball.v1.Models/Setup": Fetch Secrets, target::setup_models, Before;
     "/flyball.v1.Server/Info": Get Schedulers, target::open, No;
     "/flyball.v1.Server/Diagnose": Diagnose Schedulers, target::installation, No;
     "/grpc.health.v1.Health/Check": Get Schedulers, target::open, No;

@@ -58,7 +58,8 @@ impl Api {
         let wanted = check(&request, &self.about.ambient)?;
         tracing::Span::current().record("flyball.loop", wanted.key.to_string());
         let applied = self.create_or_update(&wanted).await?;
-        let warnings = self.warnings(wanted.manifest.spec).await?;
+        let mut warnings = self.agent_doubts(&wanted.manifest).await?;
+        warnings.extend(self.never_fits(wanted.manifest.spec).await?);
         let (object, outcome) = (Some(applied.object), applied.outcome.to_owned());
         Ok(ApplyResponse { object, outcome, warnings })
     }
@@ -224,9 +225,8 @@ impl Api {
     }
 
     /// What the user should know though the request is valid.
-    async fn warnings(&self, spec: LoopSpec) -> Result<Vec<String>, Status> {
-        let never = self.core.ask(move |reactor, _| reactor.never_fits(&spec)).await?;
-        Ok(never.into_iter().collect())
+    async fn never_fits(&self, spec: LoopSpec) -> Result<Option<String>, Status> {
+        Ok(self.core.ask(move |reactor, _| reactor.never_fits(&spec)).await?)
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod apply;
 mod audit;
+mod definitions;
 mod documents;
 pub(crate) mod error;
 mod events;
@@ -13,8 +14,10 @@ mod leases;
 mod logs;
 mod loops;
 mod marks;
+mod models;
 mod nodes;
 mod reports;
+mod route;
 mod seals;
 mod secrets;
 mod server;
@@ -29,9 +32,11 @@ use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 use flyball_proto::v1::access_server::AccessServer;
 use flyball_proto::v1::audit_server::AuditServer;
+use flyball_proto::v1::definitions_server::DefinitionsServer;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
+use flyball_proto::v1::models_server::ModelsServer;
 use flyball_proto::v1::nodes_server::NodesServer;
 use flyball_proto::v1::secrets_server::SecretsServer;
 use flyball_proto::v1::server_server::ServerServer;
@@ -117,6 +122,8 @@ pub(crate) async fn routes(api: Api) -> Routes {
         .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AuditServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(SecretsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(DefinitionsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(ModelsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),

@@ -285,3 +285,28 @@ async fn next(inbound: &mut Streaming<SchedulerMessage>) -> scheduler_message::M
     let message = tokio::time::timeout(PATIENCE, inbound.message()).await.unwrap();
     message.unwrap().unwrap().message.unwrap()
 }
+
+/// A worker's stream as some caller: what the scheduler answers to a registration.
+pub(crate) async fn attach(
+    callers: &Callers,
+    who: &str,
+    node: &str,
+) -> Result<(mpsc::Sender<NodeMessage>, Streaming<SchedulerMessage>, i64), tonic::Status> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut client = SessionsClient::new(callers.caller(who).await);
+        let (sender, stream) = mpsc::channel(16);
+        let message = Some(node_message::Message::Register(register(node, &format!("i-{node}"))));
+        sender.send(NodeMessage { message }).await.unwrap();
+        let mut inbound = client.attach(ReceiverStream::new(stream)).await?.into_inner();
+        match inbound.message().await?.unwrap().message.unwrap() {
+            scheduler_message::Message::Registered(one) => {
+                return Ok((sender, inbound, one.lease_id));
+            }
+            scheduler_message::Message::Refused(one) => assert_eq!(one.reason, "not-leader"),
+            other => panic!("{other:?}"),
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nobody leads");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -87,7 +87,7 @@ pub struct RouteMissed {
 
 /// Nobody is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "reason", rename_all_fields = "camelCase")]
+#[serde(rename_all = "kebab-case", tag = "reason", rename_all_fields = "camelCase")]
 pub enum Refused {
     /// No route takes the call.
     NoRoute {
