@@ -119,7 +119,7 @@ pub fn model_call(bytes: &[u8]) {
             model: Some("a\"b"),
             max_output: Some(77),
             ask_usage: true,
-            both_limits: bytes.len() % 2 == 0,
+            both_limits: bytes.len().is_multiple_of(2),
         };
         let edited = wire::edit(Bytes::copy_from_slice(bytes), &call, &edits);
         let again = wire::parse(protocol, &edited).expect("an edited request is one");
