@@ -73,6 +73,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("turmoil", &[SUITES]),
     ("rustls", &["flyball-pki"]),
     ("tokio-rustls", &["flyball-pki"]),
+    // What speaks HTTP to agents and providers.
+    ("hyper", &["flyball-gateway"]),
+    ("hyper-rustls", &["flyball-gateway"]),
     ("rcgen", &["flyball-pki"]),
     ("x509-parser", &["flyball-pki"]),
     ("regex", &["flyball-core", SUITES]),
