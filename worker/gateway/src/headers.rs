@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use flyball_core::model::AuthScheme;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, LOCATION, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, LOCATION,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,8 +20,15 @@ const NOT_UPSTREAM: [HeaderName; 6] =
     [HOST, CONTENT_LENGTH, EXPECT, ACCEPT_ENCODING, AUTHORIZATION, COOKIE];
 
 /// The same by names that have no constants.
-const NOT_UPSTREAM_NAMES: [&str; 7] =
-    ["x-api-key", "api-key", "keep-alive", "proxy-connection", "traceparent", "tracestate", "baggage"];
+const NOT_UPSTREAM_NAMES: [&str; 7] = [
+    "x-api-key",
+    "api-key",
+    "keep-alive",
+    "proxy-connection",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
 
 /// Names of our own begin so.
 const OURS: &str = "x-flyball-";
@@ -145,8 +153,11 @@ mod tests {
             ("location", "http://elsewhere.example"),
             ("transfer-encoding", "chunked"),
         ]));
-        let expected =
-            map(&[("content-type", "text/event-stream"), ("request-id", "req_1"), ("retry-after", "3")]);
+        let expected = map(&[
+            ("content-type", "text/event-stream"),
+            ("request-id", "req_1"),
+            ("retry-after", "3"),
+        ]);
         assert_eq!(passed, expected);
     }
 

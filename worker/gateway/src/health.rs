@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use flyball_core::model::OnError;
+use flyball_core::model::{OnError, Resting};
 
 /// Most deployments whose failures are remembered; beyond it all begin anew. Routes name a few dozen.
 const DEPLOYMENTS_MAX: usize = 4096;
@@ -27,6 +27,8 @@ struct State {
     until: Option<Instant>,
     /// When somebody began to try it again, after it was left alone.
     trial: Option<Instant>,
+    /// What the last failure was.
+    last: String,
 }
 
 /// How all of them fare, for all runs of the worker.
@@ -34,7 +36,19 @@ struct State {
 pub(crate) struct Health(HashMap<Place, State>);
 
 impl Health {
-    /// For how long a deployment is still left alone; `None`: it may be asked.
+    /// For how long a deployment is still left alone, and why; `None`: it may be asked.
+    pub(crate) fn resting(&self, place: &Place, now: Instant) -> Option<Resting> {
+        let left = self.rest(place, now)?;
+        let State { failures, last, .. } = self.0.get(place)?;
+        let row = if *failures > 1 {
+            format!("{failures} failures in a row, the last: ")
+        } else {
+            String::new()
+        };
+        Some(Resting { left, why: format!("{row}{last}") })
+    }
+
+    /// For how long a deployment is still left alone.
     pub(crate) fn rest(&self, place: &Place, now: Instant) -> Option<Duration> {
         let state = self.0.get(place)?;
         let until = state.until?;
@@ -70,6 +84,7 @@ impl Health {
         now: Instant,
         on_error: &OnError,
         retry_after: Option<Duration>,
+        why: &str,
     ) {
         if self.0.len() >= DEPLOYMENTS_MAX && !self.0.contains_key(place) {
             self.0.clear();
@@ -77,7 +92,8 @@ impl Health {
         let state = self.0.entry(place.clone()).or_default();
         state.failures = state.failures.saturating_add(1);
         state.trial = None;
-        let cool = (state.failures >= on_error.failures).then(|| on_error.cool_down.0);
+        why.clone_into(&mut state.last);
+        let cool = (state.failures >= on_error.failures).then_some(on_error.cool_down.0);
         let rest = cool.into_iter().chain(retry_after).max();
         if let Some(until) = rest.and_then(|rest| now.checked_add(rest)) {
             state.until = state.until.max(Some(until));
@@ -100,14 +116,14 @@ mod tests {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
         for _ in 0..on_error.failures - 1 {
-            health.failed(&here, now, &on_error, None);
+            health.failed(&here, now, &on_error, None, "529");
             assert_eq!(health.rest(&here, now), None);
         }
         health.served(&here);
-        health.failed(&here, now, &on_error, None);
+        health.failed(&here, now, &on_error, None, "529");
         assert_eq!(health.rest(&here, now), None, "a success begins the count anew");
         for _ in 1..on_error.failures {
-            health.failed(&here, now, &on_error, None);
+            health.failed(&here, now, &on_error, None, "529");
         }
         assert_eq!(health.rest(&here, now), Some(on_error.cool_down.0));
         assert_eq!(health.rest(&place("there"), now), None);
@@ -118,13 +134,13 @@ mod tests {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
         for _ in 0..on_error.failures {
-            health.failed(&here, now, &on_error, None);
+            health.failed(&here, now, &on_error, None, "529");
         }
         let later = now + on_error.cool_down.0;
         assert_eq!(health.rest(&here, later), None);
         health.begins(&here, later);
         assert_eq!(health.rest(&here, later), Some(TRIAL));
-        health.failed(&here, later, &on_error, None);
+        health.failed(&here, later, &on_error, None, "529");
         assert_eq!(health.rest(&here, later), Some(on_error.cool_down.0));
         health.begins(&here, later);
         health.served(&here);
@@ -135,11 +151,11 @@ mod tests {
     fn a_retry_after_is_believed_at_once_and_the_longer_wins() {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
-        health.failed(&here, now, &on_error, Some(7 * SECOND));
+        health.failed(&here, now, &on_error, Some(7 * SECOND), "529");
         assert_eq!(health.rest(&here, now), Some(7 * SECOND));
-        health.failed(&here, now, &on_error, Some(SECOND));
+        health.failed(&here, now, &on_error, Some(SECOND), "529");
         assert_eq!(health.rest(&here, now), Some(7 * SECOND));
-        health.failed(&here, now, &on_error, Some(300 * SECOND));
+        health.failed(&here, now, &on_error, Some(300 * SECOND), "529");
         assert_eq!(health.rest(&here, now), Some(300 * SECOND));
     }
 }

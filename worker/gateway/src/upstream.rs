@@ -56,7 +56,8 @@ impl Upstreams {
     fn secured(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Body>, SendError> {
         let made = self.secured.get_or_init(|| {
             let roots = HttpsConnectorBuilder::new().with_native_roots();
-            let roots = roots.map_err(|error| format!("no root certificates on this host: {error}"))?;
+            let roots =
+                roots.map_err(|error| format!("no root certificates on this host: {error}"))?;
             let mut tcp = connector(self.connect_max);
             tcp.enforce_http(false);
             Ok(client(roots.https_only().enable_http1().wrap_connector(tcp)))
@@ -69,9 +70,13 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`SendError::Connect`] and [`SendError::Gone`].
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
         let secured = request.uri().scheme_str() == Some("https");
-        let sent = if secured { self.secured()?.request(request) } else { self.plain.request(request) };
+        let sent =
+            if secured { self.secured()?.request(request) } else { self.plain.request(request) };
         sent.await.map_err(|error| {
             let text = reasons(&error);
             if error.is_connect() { SendError::Connect(text) } else { SendError::Gone(text) }
