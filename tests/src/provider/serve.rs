@@ -39,11 +39,13 @@ async fn connection(mut stream: TcpStream, state: &State, numbers: &AtomicUsize)
     while let Some(request) = read(&mut stream, &mut rest).await? {
         let number = numbers.fetch_add(1, Ordering::SeqCst);
         let Request { method, path, headers, body } = request;
+        let last =
+            headers.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let asked = Arc::new(Asked::new(number, method, path, headers, body));
         state.open.fetch_add(1, Ordering::SeqCst);
         let answered = answer(&mut stream, state, asked).await;
         state.open.fetch_sub(1, Ordering::SeqCst);
-        if !answered? {
+        if !answered? || last {
             return Ok(());
         }
     }

@@ -1,0 +1,9 @@
+//! The gateway against the scripted provider: what passes, what is refused, what it costs, and what happens when
+//! anything on the way fails. Everything is real but the provider, the bank and the pools.
+
+mod admission;
+mod client;
+mod failures;
+mod killed;
+mod passing;
+mod rig;
