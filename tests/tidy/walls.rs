@@ -13,6 +13,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("flyball-store", &["flyball-core", "flyball-pki"]),
     ("flyball-sandbox", &["flyball-core"]),
     ("flyball-gateway", &["flyball-core", "flyball-telemetry"]),
+    // What runs inside the sandbox knows nothing of what is outside.
+    ("flyball-agent", &["flyball-core"]),
     (
         "flyball-scheduler",
         &[
@@ -44,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "flyball-telemetry",
             "flyball-scheduler",
             "flyball-worker",
+            "flyball-agent",
         ],
     ),
 ];
@@ -63,7 +66,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded", SUITES]),
     ("tonic-prost*", &["flyball-proto", "flyball-store"]),
     ("protox", &["flyball-proto"]),
-    ("nix", &["flyball-sandbox", "flyball-worker", "flyball", SUITES]),
+    ("nix", &["flyball-sandbox", "flyball-worker", "flyball-agent", "flyball", SUITES]),
     ("clap*", &["flyball"]),
     ("crossterm", &["flyball"]),
     ("serde-saphyr", &["flyball"]),

@@ -38,9 +38,19 @@ pub enum Role {
     /// The process that is parent of every run and enforces its deadline.
     #[command(hide = true)]
     Guard,
+    /// An agent of our own, run inside the sandbox like any other.
+    #[command(hide = true, subcommand)]
+    Agent(Agent),
     /// What a guard becomes when its worker is gone: tells the schedulers.
     #[command(hide = true)]
     ReportGone,
+}
+
+/// The agents that are part of this program.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Agent {
+    /// A tool-calling loop over the run's model gateway. Its settings are variables of its environment.
+    Builtin,
 }
 
 /// Runs a role until it ends.
@@ -52,6 +62,11 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     if matches!(role, Role::Guard) {
         // No runtime and no telemetry: the guard is single-threaded when it forks.
         let code = flyball_worker::guard_main();
+        return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
+    }
+    if let Role::Agent(Agent::Builtin) = role {
+        // No runtime and no telemetry: it is a child of a step and says what it does on its standard output.
+        let code = flyball_agent::run(|name| std::env::var(name).ok(), &mut std::io::stdout());
         return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
     }
     if matches!(role, Role::ReportGone) {
@@ -92,7 +107,7 @@ async fn play(role: Role, global: &Global, _out: &mut Out) -> anyhow::Result<()>
         Role::Demo(args) => demo::run(args, matches!(global.output, Format::Json)).await,
         Role::Scheduler(args) => scheduler::run(args, global.identity.clone()).await,
         Role::Worker(args) => worker::run(args, global.identity.clone()).await,
-        Role::Guard | Role::ReportGone => Ok(()),
+        Role::Guard | Role::ReportGone | Role::Agent(_) => Ok(()),
     }
 }
 
@@ -101,7 +116,9 @@ fn start_telemetry(role: &Role) -> anyhow::Result<Telemetry> {
         Role::Up(_) => ("flyball-up", "warn"),
         Role::Demo(_) => ("flyball-demo", "warn"),
         Role::Scheduler(_) => ("flyball-scheduler", "info"),
-        Role::Worker(_) | Role::Guard | Role::ReportGone => ("flyball-worker", "info"),
+        Role::Worker(_) | Role::Guard | Role::ReportGone | Role::Agent(_) => {
+            ("flyball-worker", "info")
+        }
     };
     let instance = uuid::Uuid::new_v4().to_string();
     Ok(flyball_telemetry::init(&Options { service, instance, default_filter })?)
