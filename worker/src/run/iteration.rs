@@ -77,6 +77,7 @@ impl Work {
             reason: judged.reason,
             agent_note: acted.note,
             agent_exit: acted.exit,
+            agent_run: Some(Box::new(acted.account)),
             agent_ms: acted.duration_ms,
             checks_ms: after.duration_ms,
             trace_id: trace_id(run),

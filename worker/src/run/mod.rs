@@ -1,6 +1,7 @@
 //! A run: one tenure of a loop on this node under one token, from taking over to its outcome.
 
 mod agent;
+mod attempt;
 mod brief;
 mod checks;
 mod confine;
@@ -14,6 +15,7 @@ mod scratch;
 mod seal;
 mod secrets;
 mod steps;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +75,10 @@ struct Run {
     reports: JoinSet<Result<(), Refused>>,
     /// What steps are handed and what no output may hold.
     secrets: secrets::Secrets,
+    /// How the agent reaches models, if it does.
+    models: Option<attempt::ModelAccess>,
+    /// What the agent's program says of its version, once it was asked.
+    program: Option<String>,
     /// Where the objects are that a worktree's git directory refers to.
     objects: Vec<PathBuf>,
 }
@@ -143,6 +149,8 @@ impl Run {
             doubt: Doubt::default(),
             reports: JoinSet::new(),
             secrets: secrets::Secrets::default(),
+            models: None,
+            program: None,
             objects: Vec::new(),
         }
     }

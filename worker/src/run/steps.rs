@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flyball_core::model::AgentCut;
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{Step, StepEnd, Who};
 
 use super::Run;
 use super::confine::{Area, tool_home};
 use super::halt::Halt;
+use super::watching::Watch;
+use crate::agent::Supervisor;
 use crate::forward;
-use crate::logs::STREAM_BYTES_MAX;
+use crate::logs::{AGENT_BYTES_MAX, STREAM_BYTES_MAX};
 use crate::runs::Stop;
 
 /// A command to run.
@@ -23,12 +26,28 @@ pub(super) struct StepRequest {
     pub(super) area: Area,
     pub(super) env: Vec<(String, String)>,
     pub(super) timeout: Duration,
+    /// What only some steps have.
+    pub(super) extra: Extra,
+}
+
+/// What only an agent's step has.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// What stands on its standard input.
+    pub(super) stdin: Option<Vec<u8>>,
+    /// Files that it can read besides.
+    pub(super) show: Vec<PathBuf>,
+    /// Follows its output and may end it.
+    pub(super) watch: Option<Watch>,
 }
 
 /// A command that has ended, with everything it started.
 pub(super) struct StepResult {
     pub(super) end: StepEnd,
+    /// Nothing of a step that was watched.
     pub(super) output: String,
+    /// Who watched it, and why it was ended by that.
+    pub(super) watched: Option<(Supervisor, Option<AgentCut>)>,
 }
 
 impl Run {
@@ -40,7 +59,9 @@ impl Run {
             .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
         let path = request.env.iter().rev().find(|(name, _)| name == "PATH");
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
-        let confinement = self.confinement(&request.area, path)?;
+        let mut confinement = self.confinement(&request.area, path)?;
+        let Extra { stdin, show, mut watch } = request.extra;
+        confinement.show.extend(show);
         let mut env = request.env;
         env.extend(self.secrets.env(&request.stream));
         let step = Step {
@@ -48,8 +69,8 @@ impl Run {
             cwd: request.area.dir().to_owned(),
             env,
             output: output.clone(),
-            stdin: None,
-            output_bytes_max: STREAM_BYTES_MAX,
+            stdin,
+            output_bytes_max: output_bytes_max(watch.is_some()),
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
             confinement: Some(confinement),
@@ -63,10 +84,16 @@ impl Run {
         let _answering = handle.take_listeners().map(|found| forward::serve(found, targets));
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut wait = std::pin::pin!(handle.wait());
+        let mut cut = None;
         let end = tokio::select! {
             end = &mut wait => end,
             () = urgent(&mut stop) => {
                 killer.kill();
+                wait.await
+            }
+            why = until_cut(&mut watch, &output) => {
+                killer.kill();
+                cut = Some(why);
                 wait.await
             }
         };
@@ -81,15 +108,19 @@ impl Run {
             return Err(Halt::stopped(self.stop()));
         }
         // Nobody here asked for it: what was cut off says nothing about the work.
-        if end.exit == ExitKind::Killed {
+        if end.exit == ExitKind::Killed && cut.is_none() {
             return Err(Halt::End(Halt::fault(&format!("a step was killed: {}", end.detail))));
+        }
+        if let Some(watch) = watch {
+            let seen = watch.finish(&output, end.output_truncated);
+            return Ok(StepResult { end, output: String::new(), watched: Some((seen, cut)) });
         }
         let mut text = read_output(&output);
         if end.output_truncated {
             // Said where people and agents read it: cases printed later have not been seen.
             text += &format!("\n[flyball: only the first {STREAM_BYTES_MAX} bytes were kept]\n");
         }
-        Ok(StepResult { end, output: text })
+        Ok(StepResult { end, output: text, watched: None })
     }
 
     /// A step was lost with its init or with the guard. Nobody saw its processes end, so this life
@@ -132,6 +163,20 @@ impl Run {
             ("TRACEPARENT".to_owned(), trace.unwrap_or_else(|| self.traceparent.clone())),
         ]);
         env
+    }
+}
+
+/// Most bytes kept of a step's output. An agent's is all that there is of it for the record, and what its end is
+/// seen by.
+fn output_bytes_max(watched: bool) -> u64 {
+    if watched { AGENT_BYTES_MAX } else { STREAM_BYTES_MAX }
+}
+
+/// Returns when whoever watches the step wants it to end.
+async fn until_cut(watch: &mut Option<Watch>, output: &Path) -> AgentCut {
+    match watch {
+        Some(watch) => watch.until_cut(output).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -68,6 +68,7 @@ fn builtin() -> AgentDefinition {
 
 /// Claude Code. `--bare`: it takes no hooks, skills, memory or MCP servers from the repository, which is hostile
 /// input. Permissions are bypassed because the sandbox around it is what holds; what goes out is our gateway only.
+/// CLAUDE_CODE_SUBPROCESS_ENV_SCRUB must not be set, as it takes that bypass back (tried with 2.1.197).
 fn claude_code() -> AgentDefinition {
     let command = words(
         "claude -p --bare --output-format stream-json --verbose --permission-mode bypassPermissions \
@@ -84,7 +85,6 @@ fn claude_code() -> AgentDefinition {
             ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
             ("CLAUDE_CODE_PROPAGATE_TRACEPARENT", "1"),
             ("CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST", "1"),
-            ("CLAUDE_CODE_SUBPROCESS_ENV_SCRUB", "1"),
             ("CLAUDE_CONFIG_DIR", "{home}/.claude"),
             ("DISABLE_AUTOUPDATER", "1"),
             ("DISABLE_ERROR_REPORTING", "1"),
