@@ -49,8 +49,37 @@ pub enum Role {
 /// The agents that are part of this program.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 pub enum Agent {
-    /// A tool-calling loop over the run's model gateway. Its settings are variables of its environment.
-    Builtin,
+    /// A tool-calling loop over the run's model gateway, which is named by variables of its environment.
+    Builtin(BuiltinArgs),
+}
+
+/// Bounds of the built-in agent.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BuiltinArgs {
+    /// Most answers of the model
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    turns: Option<u32>,
+    /// Asks the model nothing more after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// Most tokens of one answer
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    output_tokens: Option<u64>,
+    /// Most bytes of a request; older results of tools are left out beyond it
+    #[arg(long, value_name = "BYTES")]
+    context_bytes: Option<usize>,
+}
+
+impl BuiltinArgs {
+    fn bounds(self) -> flyball_agent::Bounds {
+        let otherwise = flyball_agent::Bounds::default();
+        flyball_agent::Bounds {
+            turns: self.turns.unwrap_or(otherwise.turns),
+            seconds: self.seconds.unwrap_or(otherwise.seconds),
+            output_tokens: self.output_tokens.unwrap_or(otherwise.output_tokens),
+            context_bytes: self.context_bytes.unwrap_or(otherwise.context_bytes),
+        }
+    }
 }
 
 /// Runs a role until it ends.
@@ -64,9 +93,10 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
         let code = flyball_worker::guard_main();
         return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
     }
-    if let Role::Agent(Agent::Builtin) = role {
+    if let Role::Agent(Agent::Builtin(args)) = role {
         // No runtime and no telemetry: it is a child of a step and says what it does on its standard output.
-        let code = flyball_agent::run(|name| std::env::var(name).ok(), &mut std::io::stdout());
+        let variable = |name: &str| std::env::var(name).ok();
+        let code = flyball_agent::run(args.bounds(), variable, &mut std::io::stdout());
         return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
     }
     if matches!(role, Role::ReportGone) {

@@ -17,13 +17,18 @@ mod work;
 use std::io::Write;
 use std::process::ExitCode;
 
+pub use config::Bounds;
 use events::Events;
 
 /// Runs the agent to its end. `variable` looks its settings up, `out` takes its events, one JSON document a line.
 /// Success means that it ended as it should, not that its change is any good.
-pub fn run(variable: impl Fn(&str) -> Option<String>, out: &mut dyn Write) -> ExitCode {
+pub fn run(
+    bounds: Bounds,
+    variable: impl Fn(&str) -> Option<String>,
+    out: &mut dyn Write,
+) -> ExitCode {
     let mut events = Events::new(out);
-    let config = match config::Config::of(variable) {
+    let config = match config::Config::of(bounds, variable) {
         Ok(config) => config,
         Err(why) => {
             events.ended(

@@ -84,7 +84,7 @@ impl<'a, 'b> Work<'a, 'b> {
             }
         }
         loop {
-            if self.turns >= self.config.turns_max {
+            if self.turns >= self.config.bounds.turns {
                 let message = format!("no report within {} turns", self.turns);
                 return Ended::failed("turns", message);
             }
@@ -111,7 +111,7 @@ impl<'a, 'b> Work<'a, 'b> {
             system: SYSTEM,
             items: &self.items,
             tools: &self.tools,
-            output_tokens_max: self.config.output_tokens_max,
+            output_tokens_max: self.config.bounds.output_tokens,
         };
         talk::ask(self.config, &question, self.events)
     }
@@ -157,20 +157,20 @@ impl<'a, 'b> Work<'a, 'b> {
     }
 
     fn time_left(&self) -> Duration {
-        self.config.time_max.saturating_sub(self.began.elapsed())
+        Duration::from_secs(self.config.bounds.seconds).saturating_sub(self.began.elapsed())
     }
 
     /// Leaves the oldest results out until the conversation is small enough again. Half of the room is made at
     /// once, as what is said twice the same way costs less at most providers.
     fn fit(&mut self) {
         let mut bytes: usize = self.items.iter().map(size).sum();
-        if bytes <= self.config.context_bytes_max {
+        if bytes <= self.config.bounds.context_bytes {
             return;
         }
         for item in &mut self.items {
             let Item::Results(results) = item else { continue };
             for result in results.iter_mut().filter(|result| result.text.len() > LEFT_OUT.len()) {
-                if bytes <= self.config.context_bytes_max / 2 {
+                if bytes <= self.config.bounds.context_bytes / 2 {
                     return;
                 }
                 bytes -= result.text.len() - LEFT_OUT.len();

@@ -8,6 +8,7 @@ use flyball_core::model::Protocol;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Bounds;
 
 /// One answer: a status, and a text with calls (name, arguments) or, with another status, an error.
 type Script = (u16, &'static str, Vec<(&'static str, Value)>);
@@ -95,7 +96,7 @@ struct Played {
     report: Option<Value>,
 }
 
-fn play(protocol: Protocol, settings: &[(&str, &str)], script: Vec<Script>) -> Played {
+fn play(protocol: Protocol, bounds: Bounds, script: Vec<Script>) -> Played {
     let dir = tempfile::tempdir().unwrap();
     let (url, server) = model(protocol, script);
     let (brief, report) = (dir.path().join("brief.md"), dir.path().join("report.json"));
@@ -103,6 +104,7 @@ fn play(protocol: Protocol, settings: &[(&str, &str)], script: Vec<Script>) -> P
     let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let mut out = Vec::new();
     let code = crate::run(
+        bounds,
         |name| match name {
             "FLYBALL_MODEL_URL" => Some(url.clone()),
             "FLYBALL_MODEL_KEY" => Some("key".to_owned()),
@@ -110,10 +112,7 @@ fn play(protocol: Protocol, settings: &[(&str, &str)], script: Vec<Script>) -> P
             "FLYBALL_MODEL_PROTOCOL" => Some(speak::name(protocol).to_owned()),
             "FLYBALL_BRIEF_TEXT" => Some(text(&brief)),
             "FLYBALL_REPORT" => Some(text(&report)),
-            other => {
-                let found = settings.iter().find(|(known, _)| *known == other);
-                found.map(|(_, value)| (*value).to_owned())
-            }
+            _ => None,
         },
         &mut out,
     );
@@ -140,7 +139,7 @@ fn tools_are_run_and_what_came_of_them_is_told() {
         let report = ("report", json!({"note": "done it", "claim": "done"}));
         let played = play(
             protocol,
-            &[],
+            Bounds::default(),
             vec![
                 (200, "I look.", vec![shell("echo one"), shell("echo two; exit 1")]),
                 (200, "", vec![report, shell("echo never")]),
@@ -168,8 +167,11 @@ fn tools_are_run_and_what_came_of_them_is_told() {
 
 #[test]
 fn one_that_only_talks_is_nudged_once_and_then_taken_at_its_word() {
-    let played =
-        play(Protocol::Chat, &[], vec![(200, "All is well.", vec![]), (200, "Really.", vec![])]);
+    let played = play(
+        Protocol::Chat,
+        Bounds::default(),
+        vec![(200, "All is well.", vec![]), (200, "Really.", vec![])],
+    );
     assert!(played.code && played.report.is_none());
     assert!(played.asked[1].to_string().contains("not used a tool"));
     let last = played.events.last().unwrap();
@@ -179,24 +181,25 @@ fn one_that_only_talks_is_nudged_once_and_then_taken_at_its_word() {
 #[test]
 fn turns_and_time_are_bounded() {
     let script = || vec![(200, "", vec![shell("true")]), (200, "", vec![shell("true")])];
-    let played = play(Protocol::Anthropic, &[("FLYBALL_AGENT_TURNS", "2")], script());
+    let played = play(Protocol::Anthropic, Bounds { turns: 2, ..Bounds::default() }, script());
     assert!(!played.code);
     assert_eq!(played.events.last().unwrap()["reason"], "turns");
     let slow = vec![(200, "", vec![shell("sleep 100")])];
-    let played = play(Protocol::Anthropic, &[("FLYBALL_AGENT_SECONDS", "1")], slow);
+    let played = play(Protocol::Anthropic, Bounds { seconds: 1, ..Bounds::default() }, slow);
     assert_eq!(played.events.last().unwrap()["reason"], "time");
 }
 
 #[test]
 fn a_refusal_ends_it_and_a_failure_is_tried_again() {
-    let played = play(Protocol::Responses, &[], vec![(429, "spend limit reached", vec![])]);
+    let played =
+        play(Protocol::Responses, Bounds::default(), vec![(429, "spend limit reached", vec![])]);
     assert!(!played.code);
     let last = played.events.last().unwrap();
     assert_eq!(last["reason"], "model");
     assert_eq!(last["message"], "the model's gateway answered 429: spend limit reached");
     let report = ("report", json!({"note": "x"}));
     let script = vec![(502, "upstream is gone", vec![]), (200, "", vec![report])];
-    let played = play(Protocol::Responses, &[], script);
+    let played = play(Protocol::Responses, Bounds::default(), script);
     assert!(played.code);
     assert!(played.events.iter().any(|event| event["type"] == "retry"));
 }
@@ -206,7 +209,8 @@ fn a_conversation_that_grows_too_large_leaves_old_results_out() {
     let loud = || shell("yes 0123456789 | head -c 5000");
     let mut script: Vec<Script> = (0..4).map(|_| (200, "", vec![loud()])).collect();
     script.push((200, "", vec![("report", json!({"note": "x"}))]));
-    let played = play(Protocol::Chat, &[("FLYBALL_AGENT_CONTEXT_BYTES", "12000")], script);
+    let played =
+        play(Protocol::Chat, Bounds { context_bytes: 12_000, ..Bounds::default() }, script);
     assert!(played.code);
     let last = played.asked.last().unwrap().to_string();
     assert!(last.contains("left out: this was long ago"), "{last}");
@@ -216,7 +220,7 @@ fn a_conversation_that_grows_too_large_leaves_old_results_out() {
 #[test]
 fn a_missing_setting_is_said() {
     let mut out = Vec::new();
-    let code = crate::run(|_| None, &mut out);
+    let code = crate::run(Bounds::default(), |_| None, &mut out);
     assert_ne!(code, std::process::ExitCode::SUCCESS);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\"reason\":\"setting\"") && text.contains("is not set"), "{text}");
