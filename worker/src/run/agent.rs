@@ -49,23 +49,7 @@ impl Run {
         before: &Measured,
         advice: Vec<String>,
     ) -> Result<Acted, Halt> {
-        let files = BriefFiles::in_dirs(&self.brief_dir(), &self.rooms(Who::Agent).report());
-        let brief = Brief::new(
-            &BriefInput {
-                key: &self.id.key,
-                spec: &self.spec,
-                iteration: number,
-                checks: &before.checks,
-                outputs: &before.outputs,
-                distance: before.distance,
-                tried: self.governor.tried(),
-                advice,
-            },
-            &files,
-        );
-        brief
-            .write(&files)
-            .map_err(|error| Halt::node_fault(&format!("cannot write the brief: {error}")))?;
+        let files = self.write_brief(number, before, advice)?;
         let brief_digest = digest(&files.json);
         let span = span(agent);
         // In the span, which is what the agent's own spans and calls belong to.
@@ -114,6 +98,33 @@ impl Run {
             brief_digest,
             duration_ms: u64::try_from(result.end.wall.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// Writes the brief of an iteration.
+    fn write_brief(
+        &self,
+        number: u32,
+        before: &Measured,
+        advice: Vec<String>,
+    ) -> Result<BriefFiles, Halt> {
+        let files = BriefFiles::in_dirs(&self.brief_dir(), &self.rooms(Who::Agent).report());
+        let brief = Brief::new(
+            &BriefInput {
+                key: &self.id.key,
+                spec: &self.spec,
+                iteration: number,
+                checks: &before.checks,
+                outputs: &before.outputs,
+                distance: before.distance,
+                tried: self.governor.tried(),
+                advice,
+            },
+            &files,
+        );
+        brief
+            .write(&files)
+            .map_err(|error| Halt::node_fault(&format!("cannot write the brief: {error}")))?;
+        Ok(files)
     }
 
     /// What the gateway has metered in this iteration; `None` without one.

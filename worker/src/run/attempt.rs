@@ -54,7 +54,8 @@ impl Run {
         let Some(name) = &agent.uses else {
             return Ok(AgentDefinition::plain(agent.argv()));
         };
-        let mut definition = preset(name).ok_or_else(|| {
+        let given = self.definition.clone().or_else(|| preset(name));
+        let mut definition = given.ok_or_else(|| {
             let message = format!("there is no agent {name:?}");
             Halt::failed(Reason::InvalidWork, message)
         })?;

@@ -24,6 +24,7 @@ use std::time::Duration;
 use flyball_core::governor::Governor;
 use flyball_core::ids::{Incarnation, InstallationId};
 use flyball_core::lease::BootInstant;
+use flyball_core::model::AgentDefinition;
 use flyball_core::score::CaseMemory;
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Outcome, Phase, Progress, Reason, Unsealed};
@@ -77,6 +78,8 @@ struct Run {
     secrets: secrets::Secrets,
     /// How the agent reaches models, if it does.
     models: Option<attempt::ModelAccess>,
+    /// The definition of the loop's agent, if it is one of kind Agent.
+    definition: Option<AgentDefinition>,
     /// What the agent's program says of its version, once it was asked.
     program: Option<String>,
     /// Where the objects are that a worktree's git directory refers to.
@@ -150,6 +153,7 @@ impl Run {
             reports: JoinSet::new(),
             secrets: secrets::Secrets::default(),
             models: None,
+            definition: None,
             program: None,
             objects: Vec::new(),
         }

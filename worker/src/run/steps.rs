@@ -76,7 +76,7 @@ impl Run {
             confinement: Some(confinement),
         };
         let mut handle =
-            self.context.guard.spawn_redacting(step, self.secrets.values()).map_err(|error| {
+            self.context.guard.spawn_redacting(step, self.hidden()).map_err(|error| {
                 Halt::node_fault(&format!("the guard cannot start a step: {error}"))
             })?;
         let targets = self.egress_targets();
@@ -97,6 +97,17 @@ impl Run {
                 wait.await
             }
         };
+        self.ended(end, cut, watch, &output).await
+    }
+
+    /// What a step's end means for the run, and its output.
+    async fn ended(
+        &self,
+        end: StepEnd,
+        cut: Option<AgentCut>,
+        watch: Option<Watch>,
+        output: &Path,
+    ) -> Result<StepResult, Halt> {
         if let ExitKind::NoRoom(why) = &end.exit {
             return Err(Halt::node_fault(&format!("it has no room for a process: {why}")));
         }
@@ -107,20 +118,30 @@ impl Run {
         if self.stop() >= Stop::Evict {
             return Err(Halt::stopped(self.stop()));
         }
+        // One that ended by itself in the same moment was not cut off.
+        let cut = cut.filter(|_| end.exit == ExitKind::Killed);
         // Nobody here asked for it: what was cut off says nothing about the work.
         if end.exit == ExitKind::Killed && cut.is_none() {
             return Err(Halt::End(Halt::fault(&format!("a step was killed: {}", end.detail))));
         }
         if let Some(watch) = watch {
-            let seen = watch.finish(&output, end.output_truncated);
+            let seen = watch.finish(output, end.output_truncated);
             return Ok(StepResult { end, output: String::new(), watched: Some((seen, cut)) });
         }
-        let mut text = read_output(&output);
+        let mut text = read_output(output);
         if end.output_truncated {
             // Said where people and agents read it: cases printed later have not been seen.
             text += &format!("\n[flyball: only the first {STREAM_BYTES_MAX} bytes were kept]\n");
         }
         Ok(StepResult { end, output: text, watched: None })
+    }
+
+    /// Names and values that no output may hold.
+    fn hidden(&self) -> Vec<(String, String)> {
+        let mut values = self.secrets.values();
+        let key = self.models.as_ref().map(|access| access.key.clone());
+        values.extend(key.map(|key| ("model-key".to_owned(), key)));
+        values
     }
 
     /// A step was lost with its init or with the guard. Nobody saw its processes end, so this life
