@@ -37,28 +37,30 @@ impl Reader {
     }
 
     pub(super) fn event(&mut self, event: Value<'_>, seen: &mut Seen) {
-        let kind = event.get("type").and_then(Value::string).unwrap_or_default();
+        let names = ["type", "message", "content_block", "delta", "usage", "error"];
+        let [kind, message, block, delta, usage, error] = event.fields(names);
+        let kind = kind.and_then(Value::string).unwrap_or_default();
         match &*kind {
             "message_start" => {
-                if let Some(message) = event.get("message") {
+                if let Some(message) = message {
                     self.message(message, seen);
                 }
             }
             "content_block_start" => {
                 seen.block();
-                if let Some(block) = event.get("content_block") {
+                if let Some(block) = block {
                     self.block(block, seen);
                 }
             }
             "content_block_delta" => {
-                if let Some(delta) = event.get("delta") {
+                if let Some(delta) = delta {
                     delta_text(delta, seen);
                 }
             }
             "content_block_stop" => seen.block_done = true,
             "message_delta" => {
-                note(&mut seen.finish, event.get("delta").and_then(|d| d.get("stop_reason")));
-                if let Some(usage) = event.get("usage") {
+                note(&mut seen.finish, delta.and_then(|delta| delta.get("stop_reason")));
+                if let Some(usage) = usage {
                     self.usage(usage, seen);
                     self.told_late = true;
                 }
@@ -70,7 +72,7 @@ impl Reader {
                 seen.usage_final = self.told_late;
             }
             "error" => {
-                if let Some(error) = event.get("error") {
+                if let Some(error) = error {
                     seen.fault(error);
                 }
             }
@@ -123,9 +125,8 @@ impl Reader {
 
 /// Text of a delta, or of a block of a whole answer.
 fn delta_text(delta: Value<'_>, seen: &mut Seen) {
-    for name in ["text", "partial_json", "thinking"] {
-        seen.text(delta.get(name));
-    }
+    let texts = delta.fields(["text", "partial_json", "thinking"]);
+    texts.into_iter().for_each(|text| seen.text(text));
 }
 
 impl Counts {

@@ -65,16 +65,16 @@ impl Media {
 
     /// A message, or an item of Responses' input.
     fn message(&mut self, message: Value<'_>) {
-        for member in ["content", "output"] {
-            if let Some(content) = message.get(member) {
-                self.content(content, 0);
-            }
+        let [kind, content, output, result] =
+            message.fields(["type", "content", "output", "result"]);
+        for content in [content, output].into_iter().flatten() {
+            self.content(content, 0);
         }
-        let Some(kind) = message.get("type") else { return };
+        let Some(kind) = kind else { return };
         if kind.is("item_reference") {
             self.held = true;
         } else if kind.is("image_generation_call") {
-            self.image(message.get("result"));
+            self.image(result);
         } else {
             // An item may be a part itself.
             self.part(message, 0);

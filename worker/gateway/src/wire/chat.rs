@@ -24,10 +24,11 @@ impl Reader {
     }
 
     /// A chunk of a stream.
-    pub(super) fn event(&mut self, chunk: Value<'_>, seen: &mut Seen) {
-        let told = self.common(chunk, seen);
+    /// Returns whether it is the one that a server sends only to whoever asked for usage.
+    pub(super) fn event(&mut self, chunk: Value<'_>, seen: &mut Seen) -> bool {
+        let Common { told, choices, is_error } = self.common(chunk, seen);
         let mut any = false;
-        for choice in chunk.get("choices").into_iter().flat_map(Value::items) {
+        for choice in choices.into_iter().flat_map(Value::items) {
             any = true;
             self.choice(choice, "delta", seen);
         }
@@ -35,56 +36,70 @@ impl Reader {
         seen.usage_final |= told && (!any || self.ended >= self.choices);
         // Servers that do not say when they are done have told everything after the usage.
         seen.finished |= seen.usage_final && self.ended >= self.choices;
+        let is_empty = choices.is_some_and(|choices| choices.kind() == Kind::Array) && !any;
+        is_empty && told && !is_error
     }
 
     /// A whole answer.
     pub(super) fn answer(&mut self, answer: Value<'_>, seen: &mut Seen) {
-        seen.usage_final = self.common(answer, seen);
-        for choice in answer.get("choices").into_iter().flat_map(Value::items) {
+        let Common { told, choices, .. } = self.common(answer, seen);
+        seen.usage_final = told;
+        for choice in choices.into_iter().flat_map(Value::items) {
             self.choice(choice, "message", seen);
         }
         seen.block_done |= seen.delivered;
         seen.finished = seen.finish.is_some() || seen.usage.is_some();
     }
 
-    /// What chunks and whole answers have in common; returns whether usage was told.
-    fn common(&mut self, chunk: Value<'_>, seen: &mut Seen) -> bool {
-        note(&mut seen.id, chunk.get("id").filter(|id| !id.is("")));
-        note(&mut seen.model, chunk.get("model").filter(|model| !model.is("")));
-        note(&mut seen.service_tier, chunk.get("service_tier"));
-        if let Some(error) = chunk.get("error") {
+    /// What chunks and whole answers have in common.
+    fn common<'a>(&mut self, chunk: Value<'a>, seen: &mut Seen) -> Common<'a> {
+        let names = ["id", "model", "service_tier", "error", "usage", "choices"];
+        let [id, model, tier, error, usage, choices] = chunk.fields(names);
+        note(&mut seen.id, id.filter(|id| !id.is("")));
+        note(&mut seen.model, model.filter(|model| !model.is("")));
+        note(&mut seen.service_tier, tier);
+        if let Some(error) = error {
             seen.fault(error);
         }
-        let told = chunk.get("usage").filter(|usage| usage.kind() == Kind::Object);
+        let told = usage.filter(|usage| usage.kind() == Kind::Object);
         if let Some(told) = told {
-            seen.usage = Some(usage(told, self.searches));
+            seen.usage = Some(counted(told, self.searches));
         }
-        told.is_some()
+        Common { told: told.is_some(), choices, is_error: error.is_some() }
     }
 
     fn choice(&mut self, choice: Value<'_>, part: &str, seen: &mut Seen) {
-        if let Some(delta) = choice.get(part) {
-            for name in ["content", "reasoning_content", "reasoning", "refusal"] {
-                seen.text(delta.get(name));
-            }
-            for call in delta.get("tool_calls").into_iter().flat_map(Value::items) {
-                tool_call(call, seen);
-            }
-            if let Some(call) = delta.get("function_call") {
-                seen.text(call.get("name"));
-                seen.text(call.get("arguments"));
-            }
-            if let Some(audio) = delta.get("audio") {
-                seen.text(audio.get("data"));
-                seen.text(audio.get("transcript"));
-            }
+        let [delta, finish] = choice.fields([part, "finish_reason"]);
+        if let Some(delta) = delta {
+            said(delta, seen);
         }
-        if choice.get("finish_reason").is_some() {
-            note(&mut seen.finish, choice.get("finish_reason"));
+        if finish.is_some() {
+            note(&mut seen.finish, finish);
             self.ended = self.ended.saturating_add(1);
             seen.block_done |= seen.delivered;
         }
     }
+}
+
+/// What chunks and whole answers have in common.
+struct Common<'a> {
+    /// Whether usage was told.
+    told: bool,
+    choices: Option<Value<'a>>,
+    is_error: bool,
+}
+
+/// What a delta or a message says.
+fn said(delta: Value<'_>, seen: &mut Seen) {
+    let texts = ["content", "reasoning_content", "reasoning", "refusal"];
+    delta.fields(texts).into_iter().for_each(|text| seen.text(text));
+    let [calls, call, audio] = delta.fields(["tool_calls", "function_call", "audio"]);
+    for call in calls.into_iter().flat_map(Value::items) {
+        tool_call(call, seen);
+    }
+    let inner = call.map(|call| call.fields(["name", "arguments"]));
+    let heard = audio.map(|audio| audio.fields(["data", "transcript"]));
+    [inner, heard].into_iter().flatten().flatten().for_each(|text| seen.text(text));
 }
 
 fn tool_call(call: Value<'_>, seen: &mut Seen) {
@@ -98,17 +113,8 @@ fn tool_call(call: Value<'_>, seen: &mut Seen) {
     }
 }
 
-/// Whether a chunk is the one that a server sends only to whoever asked for usage.
-pub(super) fn is_usage_only(chunk: Value<'_>) -> bool {
-    let empty =
-        |choices: Value<'_>| choices.kind() == Kind::Array && choices.items().next().is_none();
-    chunk.get("choices").is_some_and(empty)
-        && chunk.get("usage").is_some_and(|usage| usage.kind() == Kind::Object)
-        && chunk.get("error").is_none()
-}
-
 /// The `usage` of a chunk or an answer.
-fn usage(usage: Value<'_>, searches: bool) -> Usage {
+fn counted(usage: Value<'_>, searches: bool) -> Usage {
     let input = count(usage, "prompt_tokens");
     let output = count(usage, "completion_tokens");
     let mut found = Usage {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 /// Deepest nesting that is followed: one bit each of a word. serde_json's own bound is the same.
 const DEPTH_MAX: u32 = 128;
@@ -43,7 +43,7 @@ pub(crate) fn document(text: &[u8]) -> Result<Value<'_>, Fault> {
         return Err(Fault { at: error.valid_up_to(), what: "bytes that are not UTF-8" });
     }
     let start = space(text, 0);
-    let end = skip(text, start)?;
+    let end = skip::<true>(text, start)?;
     let rest = space(text, end);
     if rest != text.len() {
         return Err(Fault { at: rest, what: "text after the end" });
@@ -98,7 +98,7 @@ impl<'a> Value<'a> {
     fn child(self, at: &mut usize) -> Option<Self> {
         let separators = self.text.get(*at..)?.iter();
         let start = *at + separators.take_while(|byte| b" \t\r\n,:".contains(byte)).count();
-        let end = skip(self.text, start).ok()?;
+        let end = skip::<false>(self.text, start).ok()?;
         *at = end;
         Some(Self { text: &self.text[start..end], at: self.at + start })
     }
@@ -109,14 +109,25 @@ impl<'a> Value<'a> {
         (found.1.kind() != Kind::Null).then_some(found.1)
     }
 
+    /// Members of several names at once, as [`Value::get`] finds each: one pass for all.
+    pub(crate) fn fields<const N: usize>(self, names: [&str; N]) -> [Option<Self>; N] {
+        let mut found = [None; N];
+        for (key, value) in self.members() {
+            if let Some(at) = names.iter().position(|name| key.is(name)) {
+                found[at] = (value.kind() != Kind::Null).then_some(value);
+            }
+        }
+        found
+    }
+
     /// Whether it is this string.
     pub(crate) fn is(self, text: &str) -> bool {
         self.inner().is_some_and(|inner| {
-            if inner.contains(&b'\\') {
-                self.string().is_some_and(|own| own == text)
-            } else {
-                inner == text.as_bytes()
-            }
+            // Most names are written plainly; an escape makes them longer.
+            inner == text.as_bytes()
+                || (inner.len() > text.len()
+                    && memchr(b'\\', inner).is_some()
+                    && self.string().is_some_and(|own| own == text))
         })
     }
 
@@ -255,7 +266,8 @@ impl Open {
 }
 
 /// The end of the value that begins at `at`. No recursion: what strangers send must not choose the stack's depth.
-fn skip(text: &[u8], mut at: usize) -> Result<usize, Fault> {
+/// `CHECK`: text that was not read before; later only the ends of strings matter in it.
+fn skip<const CHECK: bool>(text: &[u8], mut at: usize) -> Result<usize, Fault> {
     let mut open = Open { objects: 0, depth: 0 };
     loop {
         at = space(text, at);
@@ -264,7 +276,7 @@ fn skip(text: &[u8], mut at: usize) -> Result<usize, Fault> {
                 open.push(true, at)?;
                 at = space(text, at + 1);
                 if text.get(at) != Some(&b'}') {
-                    at = key(text, at)?;
+                    at = key::<CHECK>(text, at)?;
                     continue;
                 }
                 open.pop();
@@ -279,9 +291,9 @@ fn skip(text: &[u8], mut at: usize) -> Result<usize, Fault> {
                 open.pop();
                 at += 1;
             }
-            _ => at = scalar(text, at)?,
+            _ => at = scalar::<CHECK>(text, at)?,
         }
-        match close(text, at, &mut open)? {
+        match close::<CHECK>(text, at, &mut open)? {
             (end, true) => return Ok(end),
             (next, false) => at = next,
         }
@@ -289,11 +301,15 @@ fn skip(text: &[u8], mut at: usize) -> Result<usize, Fault> {
 }
 
 /// Goes on after a value: past closing brackets and a comma (and a key), or to the end of everything.
-fn close(text: &[u8], mut at: usize, open: &mut Open) -> Result<(usize, bool), Fault> {
+fn close<const CHECK: bool>(
+    text: &[u8],
+    mut at: usize,
+    open: &mut Open,
+) -> Result<(usize, bool), Fault> {
     while open.depth > 0 {
         at = space(text, at);
         match (text.get(at), open.in_object()) {
-            (Some(b','), true) => return Ok((key(text, space(text, at + 1))?, false)),
+            (Some(b','), true) => return Ok((key::<CHECK>(text, space(text, at + 1))?, false)),
             (Some(b','), false) => return Ok((at + 1, false)),
             (Some(b'}'), true) | (Some(b']'), false) => open.pop(),
             _ => return Err(Fault { at, what: "no comma or closing bracket" }),
@@ -304,18 +320,18 @@ fn close(text: &[u8], mut at: usize, open: &mut Open) -> Result<(usize, bool), F
 }
 
 /// Past a key and its colon.
-fn key(text: &[u8], at: usize) -> Result<usize, Fault> {
+fn key<const CHECK: bool>(text: &[u8], at: usize) -> Result<usize, Fault> {
     if text.get(at) != Some(&b'"') {
         return Err(Fault { at, what: "no key" });
     }
-    let at = space(text, string(text, at)?);
+    let at = space(text, string::<CHECK>(text, at)?);
     if text.get(at) != Some(&b':') {
         return Err(Fault { at, what: "no colon" });
     }
     Ok(at + 1)
 }
 
-fn scalar(text: &[u8], at: usize) -> Result<usize, Fault> {
+fn scalar<const CHECK: bool>(text: &[u8], at: usize) -> Result<usize, Fault> {
     let literal = |word: &[u8]| {
         if text[at..].starts_with(word) {
             Ok(at + word.len())
@@ -324,7 +340,7 @@ fn scalar(text: &[u8], at: usize) -> Result<usize, Fault> {
         }
     };
     match text.get(at) {
-        Some(b'"') => string(text, at),
+        Some(b'"') => string::<CHECK>(text, at),
         Some(b't') => literal(b"true"),
         Some(b'f') => literal(b"false"),
         Some(b'n') => literal(b"null"),
@@ -334,7 +350,7 @@ fn scalar(text: &[u8], at: usize) -> Result<usize, Fault> {
 }
 
 /// Past a string that opens at `at`.
-fn string(text: &[u8], at: usize) -> Result<usize, Fault> {
+fn string<const CHECK: bool>(text: &[u8], at: usize) -> Result<usize, Fault> {
     let mut from = at + 1;
     loop {
         let rest = text.get(from..).unwrap_or_default();
@@ -342,13 +358,18 @@ fn string(text: &[u8], at: usize) -> Result<usize, Fault> {
             return Err(Fault { at, what: "a string without an end" });
         };
         // No early exit, so that the compiler may look at many bytes at once.
-        if rest[..found].iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+        if CHECK && rest[..found].iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
             return Err(Fault { at: from, what: "a control character in a string" });
         }
         if rest[found] == b'"' {
             return Ok(from + found + 1);
         }
         let escape = from + found + 1;
+        if !CHECK {
+            // Whatever is escaped, its first byte ends no string, and the others of `\u` need no look.
+            from = escape + 1;
+            continue;
+        }
         from = match text.get(escape) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => escape + 1,
             Some(b'u') if is_hex(text.get(escape + 1..escape + 5)) => escape + 5,

@@ -15,30 +15,32 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn event(&mut self, event: Value<'_>, seen: &mut Seen) {
-        let kind = event.get("type").and_then(Value::string).unwrap_or_default();
+        let names = ["type", "delta", "item", "response", "error"];
+        let [kind, delta, item, response, error] = event.fields(names);
+        let kind = kind.and_then(Value::string).unwrap_or_default();
         match &*kind {
             "response.output_item.added" => {
                 seen.block();
-                item_begun(event.get("item"), seen);
+                item_begun(item, seen);
             }
             "response.output_item.done" => {
                 seen.block_done = true;
-                self.item_done(event.get("item"));
+                self.item_done(item);
             }
             "response.completed"
             | "response.incomplete"
             | "response.failed"
             | "response.cancelled" => {
                 seen.finished = true;
-                if let Some(response) = event.get("response") {
+                if let Some(response) = response {
                     self.response(response, seen);
                 }
                 seen.usage_final = seen.usage.is_some();
             }
-            "error" => seen.fault(event.get("error").unwrap_or(event)),
-            kind if kind.ends_with(".delta") => seen.text(event.get("delta")),
+            "error" => seen.fault(error.unwrap_or(event)),
+            kind if kind.ends_with(".delta") => seen.text(delta),
             kind if kind.starts_with("response.") => {
-                if let Some(response) = event.get("response") {
+                if let Some(response) = response {
                     self.response(response, seen);
                 }
             }

@@ -73,10 +73,10 @@ impl Reader {
         };
         match self {
             Self::Anthropic(reader) => reader.event(event, seen),
-            Self::Chat(reader) => reader.event(event, seen),
+            Self::Chat(reader) => return reader.event(event, seen),
             Self::Responses(reader) => reader.event(event, seen),
         }
-        is_chat && chat::is_usage_only(event)
+        false
     }
 
     fn answer(&mut self, answer: Value<'_>, seen: &mut Seen) {

@@ -171,6 +171,7 @@ fn a_limit_that_does_not_bind_is_none() {
         (Protocol::Chat, r#"{"model":"a","max_tokens":5,"max_completion_tokens":null}"#, None),
         (Protocol::Chat, r#"{"model":"a","max_tokens":5,"max_completion_tokens":8}"#, Some(8)),
         (Protocol::Chat, r#"{"model":"a","max_tokens":5,"n_predict":8}"#, Some(8)),
+        (Protocol::Chat, r#"{"model":"a","n_predict":8,"max_tokens":5}"#, Some(8)),
         (Protocol::Chat, r#"{"model":"a","n_predict":8}"#, None),
         (Protocol::Responses, r#"{"model":"a","max_tokens":8}"#, None),
         (Protocol::Responses, r#"{"model":"a","max_output_tokens":8}"#, Some(8)),

@@ -81,6 +81,52 @@ fn trees() -> impl Strategy<Value = Tree> {
     })
 }
 
+#[test]
+fn json_is_read_strictly() {
+    for text in [
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "--1",
+        "\"\u{1}\"",
+        "\"\n\"",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"",
+        "\"\\\"",
+        "[1,]",
+        "[1 2]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "[",
+        "]",
+        "{]",
+        "",
+        " ",
+        "nul",
+        "True",
+        "NaN",
+        "1 2",
+        "\u{feff}1",
+    ] {
+        assert!(document(text.as_bytes()).is_err(), "{text:?}");
+        assert!(serde_json::from_str::<IgnoredAny>(text).is_err(), "{text:?}");
+    }
+    let deep = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
+    assert!(document(&deep(128)).is_ok());
+    assert!(document(&deep(129)).is_err());
+    // The last of several wins, also if it is nothing.
+    let twice = document(br#"{"a":1,"\u0061":2,"b":1,"b":null}"#).unwrap();
+    let [a, b] = twice.fields(["a", "b"]);
+    assert_eq!((a.and_then(Value::whole), b.is_none()), (Some(2), true));
+    assert_eq!((twice.get("a").and_then(Value::whole), twice.get("b").is_none()), (Some(2), true));
+}
+
 proptest! {
     #[test]
     fn the_same_texts_are_json(text in texts()) {
