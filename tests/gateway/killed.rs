@@ -1,4 +1,5 @@
-//! A gateway that is killed in mid-stream: what it had drawn counts as spent, so nothing the provider did is missing.
+//! A gateway in a process of its own, and what is left when it is killed in mid-stream: what it had drawn counts as
+//! spent, so nothing the provider did is missing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -48,19 +49,70 @@ impl Slices for Teller {
     }
 }
 
+/// A gateway's process, killed when it is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) bank: Arc<Bank>,
+}
+
+impl Child {
+    /// Starts it before a provider, with further variables of its environment.
+    pub(crate) fn start(provider: &Provider, env: &[(&str, String)]) -> Self {
+        let bank = Bank::new(Limits { money: dollars(100), ..Limits::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed::process_that_is_killed", "--nocapture"])
+            .env(PROVIDER, provider.url())
+            .env(BANK, listener.local_addr().unwrap().to_string())
+            .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let teller = Arc::clone(&bank);
+        std::thread::spawn(move || answer(&teller, &listener));
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next().unwrap().unwrap();
+            if let Some((_, address)) = line.split_once("listens on ") {
+                break address.parse().unwrap();
+            }
+        };
+        Self { process, address, bank }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// Not a test by itself: the gateway's process, which serves until it is killed.
 #[test]
 fn process_that_is_killed() {
     let (Ok(provider), Ok(bank)) = (std::env::var(PROVIDER), std::env::var(BANK)) else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let options = flyball_telemetry::Options {
+        service: "flyball-worker",
+        instance: "test".to_owned(),
+        default_filter: "info",
+    };
+    let _telemetry = flyball_telemetry::init(&options).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let teller = Teller(Mutex::new(BufReader::new(TcpStream::connect(bank).unwrap())));
-    let setup = Setup::default();
+    let traceparent = Some(flyball_telemetry::new_traceparent(0x77, 0x77));
+    let setup = Setup { traceparent, ..Setup::default() };
     let models = models(&[("one", provider, Protocol::Anthropic)], &setup);
     let run = calls(models, &setup, Arc::new(teller), Arc::default(), Arc::default());
     let gate = Gateway::new(setup.config).open(run);
-    let _inside = runtime.enter();
     let _serving = gate.serve(listener).unwrap();
     writeln!(std::io::stdout().lock(), "\nlistens on {address}").unwrap();
     loop {
@@ -91,38 +143,19 @@ fn answer(bank: &Bank, listener: &TcpListener) {
 fn what_a_killed_gateway_had_drawn_counts_as_spent() {
     let slow = Reply::text(&"word ".repeat(200)).paced(Duration::from_millis(20));
     let provider = Provider::start(move |_| slow.clone());
-    let bank = Bank::new(Limits { money: dollars(100), ..Limits::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed::process_that_is_killed", "--nocapture"])
-        .env(PROVIDER, provider.url())
-        .env(BANK, listener.local_addr().unwrap().to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    std::thread::scope(|scope| {
-        scope.spawn(|| answer(&bank, &listener));
-        let address: SocketAddr = loop {
-            let line = lines.next().unwrap().unwrap();
-            if let Some((_, address)) = line.split_once("listens on ") {
-                break address.parse().unwrap();
-            }
-        };
-        let asked = body(Protocol::Anthropic, true).to_string();
-        let mut answer =
-            client::send(address, "POST", "/v1/messages", &[("x-api-key", KEY)], &asked);
-        answer.until("word");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let (_, whole) = answer.rest();
-        assert!(!whole);
-    });
+    let mut child = Child::start(&provider, &[]);
+    let asked = body(Protocol::Anthropic, true).to_string();
+    let key = [("x-api-key", KEY)];
+    let mut answer = client::send(child.address, "POST", "/v1/messages", &key, &asked);
+    answer.until("word");
+    child.kill();
+    let (_, whole) = answer.rest();
+    assert!(!whole);
     let served =
         flyball_tests::poll::until("the provider notices", Duration::from_secs(20), || {
             provider.served().first().cloned()
         });
-    let debited = bank.debited();
+    let debited = child.bank.debited();
     assert!(debited.money >= DEFAULT_PRICE.cost(&served.usage), "{debited:?} {served:?}");
     assert!(debited.tokens >= served.usage.tokens() && debited.calls >= 1);
 }

@@ -7,3 +7,4 @@ mod failures;
 mod killed;
 mod passing;
 mod rig;
+mod spans;

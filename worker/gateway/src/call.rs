@@ -223,6 +223,7 @@ impl Ask {
             ping,
             quiet_since: tokio::time::Instant::now(),
             alarm: None,
+            cut: None,
         };
         Answer { status, headers, relay: Box::new(relay) }
     }

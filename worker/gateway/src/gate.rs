@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flyball_core::model::{
     Amount, BudgetEnded, Fence, Ledger, Quotas, Reservation, Settlement, Short, Situation,
@@ -51,6 +51,8 @@ struct State {
     now: Arc<Now>,
     /// Whether a call of this run was ever forwarded.
     begun: bool,
+    /// When the last call ended.
+    last_call: Option<Instant>,
 }
 
 /// Where the loop is, for the calls that begin now.
@@ -72,7 +74,7 @@ impl Gate {
         };
         let now = Arc::new(Now { models, situation, iteration: 0, traceparent });
         let ledger = Some(Ledger::new(&budget));
-        let state = State { ledger, spent: Spent::default(), now, begun: false };
+        let state = State { ledger, spent: Spent::default(), now, begun: false, last_call: None };
         Self {
             shared,
             run,
@@ -219,6 +221,12 @@ impl Gate {
         self.give_back(closed).await;
     }
 
+    /// Waits until no call is under way, at most so long. What is not settled by then counts as spent.
+    pub(crate) async fn idle(&self, most: Duration) {
+        let all = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(most, self.calls.acquire_many(all)).await;
+    }
+
     /// Ends the run's calls: nothing can be reserved any more, and every slice goes back.
     pub(crate) async fn end(&self) {
         let ledger = self.state().ledger.take();
@@ -239,6 +247,17 @@ impl Gate {
 
     pub(crate) fn spent(&self) -> Spent {
         self.state().spent.clone()
+    }
+
+    /// A call has ended.
+    pub(crate) fn ended(&self) {
+        self.state().last_call = Some(Instant::now());
+    }
+
+    /// When a call was under way last: now, if one is; `None` if there never was one.
+    pub(crate) fn last_call(&self) -> Option<Instant> {
+        let busy = self.calls.available_permits() < CALLS_MAX;
+        if busy { Some(Instant::now()) } else { self.state().last_call }
     }
 
     /// Counts what became of a call.

@@ -1,6 +1,7 @@
 //! The gateway of one worker process, and the handle of a run's calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -11,6 +12,9 @@ use crate::quota::Desk;
 use crate::run::{Iteration, RunCalls, Spent};
 use crate::serve;
 use crate::upstream::Upstreams;
+
+/// Longest wait for calls that were cut to be settled; it takes the runtime a moment to drop them.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// What all runs of a worker share: connections, the health of deployments, room in accounts.
 #[derive(Debug)]
@@ -98,11 +102,19 @@ impl RunGate {
         self.gate.spent()
     }
 
+    /// Tells when a call was under way last (now, while one is; `None` before the first): an agent whose call waits
+    /// for a model or for quota does not stand still.
+    pub fn activity(&self) -> impl Fn() -> Option<Instant> + Send + Sync + 'static {
+        let gate = Arc::clone(&self.gate);
+        move || gate.last_call()
+    }
+
     /// Ends all calls, settles them by estimate, and gives back what was not used.
     pub async fn close(self) -> Spent {
         let mut serving = self.serving.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Ends the connections too, which are tasks of these tasks, and waits for them.
+        // Ends the connections too, which are tasks of these tasks: each call settles as it is dropped.
         serving.shutdown().await;
+        self.gate.idle(CLOSE_MAX).await;
         self.gate.end().await;
         self.gate.spent()
     }

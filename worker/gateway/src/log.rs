@@ -176,6 +176,7 @@ impl Drop for CallLog {
         if let Some(attempt) = self.open.take() {
             self.add(attempt.cut());
         }
+        self.gate.ended();
         let answered = matches!(self.end, Some(Ok(())));
         let end = self.end.take().unwrap_or_else(|| Err("client_gone".to_owned()));
         let (usage, escalated) =

@@ -27,7 +27,7 @@ struct Holding {
 impl Holding {
     fn take(&mut self, need: QuotaAmount, now: Instant) -> bool {
         if self.until.is_none_or(|until| until <= now) {
-            self.amount = QuotaAmount::default();
+            *self = Self::default();
         }
         let enough = self.amount.requests >= need.requests && self.amount.tokens >= need.tokens;
         if enough {
@@ -37,18 +37,12 @@ impl Holding {
         enough
     }
 
+    /// What is left of earlier grants ends with them, which is before this one does; then all of it does.
     fn granted(&mut self, amount: QuotaAmount, until: Option<Instant>) {
+        let before = self.until.filter(|_| self.amount != QuotaAmount::default());
+        self.until = [before, until].into_iter().flatten().min();
         self.amount.requests = self.amount.requests.saturating_add(amount.requests);
         self.amount.tokens = self.amount.tokens.saturating_add(amount.tokens);
-        // What is left of earlier grants ends with them, which is before this one does.
-        self.until = match (self.until, until) {
-            (Some(before), Some(until)) if !self.spent() => Some(before.min(until)).or(Some(until)),
-            (_, until) => until,
-        };
-    }
-
-    fn spent(&self) -> bool {
-        self.amount == QuotaAmount::default()
     }
 }
 
@@ -164,5 +158,41 @@ fn ahead(need: QuotaAmount) -> QuotaAmount {
     QuotaAmount {
         requests: need.requests.saturating_mul(CALLS_AHEAD),
         tokens: need.tokens.saturating_mul(CALLS_AHEAD),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn amount(requests: u64, tokens: u64) -> QuotaAmount {
+        QuotaAmount { requests, tokens }
+    }
+
+    #[test]
+    fn what_was_granted_is_good_until_it_ends_and_then_a_new_grant_is() {
+        let (mut holding, begun) = (Holding::default(), Instant::now());
+        assert!(!holding.take(amount(1, 10), begun), "nothing was granted");
+        holding.granted(amount(4, 100), begun.checked_add(SECOND));
+        assert!(holding.take(amount(1, 60), begun));
+        assert!(!holding.take(amount(1, 60), begun), "the tokens are used up before the requests");
+        // A second grant does not lengthen the first one's life.
+        holding.granted(amount(4, 100), begun.checked_add(3 * SECOND));
+        assert!(holding.take(amount(1, 60), begun));
+        assert!(!holding.take(amount(1, 1), begun + SECOND));
+        // After an end everything begins anew.
+        holding.granted(amount(2, 50), begun.checked_add(9 * SECOND));
+        assert!(holding.take(amount(1, 50), begun + 8 * SECOND));
+        assert!(!holding.take(amount(0, 0), begun + 9 * SECOND) || holding.amount == amount(0, 0));
+    }
+
+    #[test]
+    fn a_call_larger_than_the_accounts_minute_needs_all_of_it() {
+        let bounds = ProviderQuota { requests_per_minute: Some(5), tokens_per_minute: Some(1000) };
+        assert_eq!(need(&bounds, 50_000), amount(1, 1000));
+        let requests = ProviderQuota { tokens_per_minute: None, ..bounds };
+        assert_eq!(need(&requests, 50_000), amount(1, 0));
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Relay {
     pub(crate) ping: Bytes,
     pub(crate) quiet_since: Instant,
     pub(crate) alarm: Option<Pin<Box<Sleep>>>,
+    /// It is over, but what came before has to be written first.
+    pub(crate) cut: Option<Cut>,
 }
 
 impl Relay {
@@ -89,13 +91,16 @@ impl Relay {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return self.pass(first);
         }
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         loop {
             if self.reading.is_none() {
                 return Poll::Ready(None);
             }
             if self.gate.fence.left().is_none() {
                 self.finish(Some("deadline".to_owned()));
-                return Poll::Ready(Some(Err(Cut::Deadline)));
+                return self.cut_off(cx, Cut::Deadline);
             }
             match Pin::new(&mut self.upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -111,7 +116,7 @@ impl Relay {
                 Poll::Ready(Some(Err(error))) => {
                     let why = reasons(&error);
                     self.lost(&why);
-                    return Poll::Ready(Some(Err(Cut::Upstream(why))));
+                    return self.cut_off(cx, Cut::Upstream(why));
                 }
                 Poll::Ready(None) => {
                     let rest = self.finish(None);
@@ -124,6 +129,13 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Ends it with an error, one round later: an error drops what the connection holds and has not written yet.
+    fn cut_off(&mut self, cx: &Context<'_>, cut: Cut) -> Poll<Option<Result<Bytes, Cut>>> {
+        self.cut = Some(cut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn pass(&mut self, piece: Bytes) -> Poll<Option<Result<Bytes, Cut>>> {
