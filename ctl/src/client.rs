@@ -5,6 +5,7 @@ pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
 use flyball_proto::v1::access_client::AccessClient;
 use flyball_proto::v1::audit_client::AuditClient;
+use flyball_proto::v1::definitions_client::DefinitionsClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
@@ -37,6 +38,8 @@ pub struct Clients {
     pub access: AccessClient<Connection>,
     /// Who did what.
     pub audit: AuditClient<Connection>,
+    /// Providers, model routes, agents and budgets.
+    pub definitions: DefinitionsClient<Connection>,
     /// Secrets.
     pub secrets: SecretsClient<Connection>,
     /// The server itself.
@@ -92,6 +95,8 @@ impl Clients {
             access: AccessClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             audit: AuditClient::new(connection.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
+            definitions: DefinitionsClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             secrets: SecretsClient::new(connection.clone()),
             server: ServerClient::new(connection),
         }

@@ -283,6 +283,31 @@ spec:
 ";
 
 #[test]
+fn definitions_are_checked_beside_loops_and_shown_in_their_order() {
+    let documents = format!(
+        "{GOOD}---\n{}---\n{}---\n{}",
+        "{apiVersion: flyball.dev/v1, kind: ModelRoute, metadata: {name: main}, spec: {tiers: [{name: t, deployments: [{provider: acme}]}]}}\n",
+        "{apiVersion: flyball.dev/v1, kind: Provider, metadata: {name: acme}, spec: {baseUrl: 'http://acme.example.org', protocols: [chat]}}\n",
+        "{apiVersion: flyball.dev/v1, kind: Budget, metadata: {}, spec: {money: 5 USD}}\n",
+    );
+    insta::assert_snapshot!(transcript(&["validate", "-n", "team", "-f", "-"], &documents), @"");
+    let wrong = documents.replace("[chat]", "[chatt]").replace("5 USD", "5 EUR");
+    insta::assert_snapshot!(transcript(&["validate", "-f", "-"], &wrong), @"");
+}
+
+#[test]
+fn the_examples_of_definitions_are_valid_and_their_fields_are_explained() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models");
+    for entry in std::fs::read_dir(examples).unwrap().flatten() {
+        let path = entry.path();
+        let said = transcript(&["validate", "-f", path.to_str().unwrap()], "");
+        assert!(said.starts_with("exit 0\n"), "{}: {said}", path.display());
+        assert!(!said.contains("warning"), "{}: {said}", path.display());
+    }
+    insta::assert_snapshot!(transcript(&["schema", "modelroute.spec.tiers"], ""), @"");
+}
+
+#[test]
 fn exit_codes_are_documented() {
     insta::assert_snapshot!(transcript(&["help", "exit-codes"], ""), @"
     exit 0

@@ -7,6 +7,7 @@ mod auth;
 mod cancel;
 mod completion;
 mod context;
+mod definitions;
 mod delete;
 mod describe;
 mod doctor;
@@ -19,6 +20,7 @@ mod init;
 mod logs;
 mod mark;
 mod pki;
+mod route;
 mod schema;
 mod seal;
 mod secret;
@@ -35,18 +37,20 @@ use crate::{Exit, Failure, Outcome, trace};
 /// A verb of the client.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
-    /// Create or update loops, roles and role bindings from manifests.
+    /// Create or update from manifests: loops, roles, role bindings, providers, model routes, agents, budgets.
     #[command(
         after_help = "Examples:\n  flyball apply -f flyball.yaml\n  flyball apply -f flyball.yaml --wait"
     )]
     Apply(apply::Apply),
-    /// Show loops, nodes, claims, iterations, roles or role bindings.
+    /// Show loops, nodes, claims, iterations, roles, role bindings, providers, model routes, agents or budgets.
     #[command(
         after_help = "Examples:\n  flyball get loops -w\n  flyball get loops -l team=a -o json\n  flyball get iterations fix-tests"
     )]
     Get(get::Get),
-    /// Show everything about one loop or node.
-    #[command(after_help = "Example:\n  flyball describe loop fix-tests")]
+    /// Show everything about one loop, node, provider, model route, agent or budget.
+    #[command(
+        after_help = "Examples:\n  flyball describe loop fix-tests\n  flyball describe provider anthropic"
+    )]
     Describe(describe::Describe),
     /// Say why a loop is where it is, with numbers, and what can be done.
     #[command(after_help = "Example:\n  flyball explain fix-tests")]
@@ -64,7 +68,7 @@ pub enum Verb {
     /// End loops; what they have accepted so far stays.
     #[command(after_help = "Example:\n  flyball cancel fix-tests --reason \"not needed any more\"")]
     Cancel(cancel::Cancel),
-    /// Delete loops, roles or role bindings; a loop that is live is cancelled first.
+    /// Delete what was applied; a loop that is live is cancelled first.
     Delete(delete::Delete),
     /// Let a node take no new runs; those it has go on.
     Cordon(mark::Cordon),
@@ -78,6 +82,8 @@ pub enum Verb {
         after_help = "Examples:\n  flyball seal list -A\n  flyball seal abandon 0b5e… --reason \"the repository was deleted, node-3 is scrapped\""
     )]
     Seal(seal::Seal),
+    /// Say what would become of a model call, and why.
+    Route(route::Route),
     /// Say who the scheduler takes you for, and what you may do.
     Auth(auth::Auth),
     /// Store values for agents and checks, sealed; none is ever shown.
@@ -170,6 +176,7 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Uncordon(verb) => verb.run(context).await,
         Verb::Drain(verb) => verb.run(context).await,
         Verb::Seal(verb) => verb.run(context).await,
+        Verb::Route(verb) => verb.run(context).await,
         Verb::Auth(verb) => verb.run(context).await,
         Verb::Audit(verb) => verb.run(context).await,
         Verb::Pki(verb) => verb.run(context).await,

@@ -151,7 +151,8 @@ fn agent_line(agent: &AgentSpec) -> String {
         line.push_str(arg);
     }
     let model = agent.model.iter().map(|model| format!("model {model}"));
-    let timeout = agent.timeout.iter().map(|timeout| format!("timeout {timeout}"));
+    let default = agent.command.as_ref().map(|_| AgentSpec::TIMEOUT_DEFAULT);
+    let timeout = agent.timeout.or(default).into_iter().map(|timeout| format!("timeout {timeout}"));
     let more: Vec<_> = model.chain(timeout).collect();
     if more.is_empty() { line } else { format!("{line} ({})", more.join(", ")) }
 }
