@@ -17,6 +17,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use flyball_tests::measure::{Samples, at_least, at_most, cpu_seconds};
+use flyball_tests::poll;
 use load::{Cell, Target};
 
 /// One cell lasts so long, of which the first fifth is not counted.
@@ -91,7 +92,12 @@ fn bench(wanted: &[&str]) {
     for peer in wanted.iter().filter_map(|arg| arg.strip_prefix("--peer=")) {
         let mut parts = peer.split('=');
         let (name, address) = (parts.next().unwrap(), parts.next().unwrap().parse().unwrap());
-        targets.push(Target::new(name, address, parts.next().unwrap_or(roles::KEY)));
+        let peer = Target::new(name, address, parts.next().unwrap_or(roles::KEY));
+        // Python takes its time to start.
+        poll::until(name, Duration::from_secs(180), || {
+            runtime.block_on(load::answers(&peer)).then_some(())
+        });
+        targets.push(peer);
     }
     let all = !wanted.iter().any(|arg| matches!(*arg, "cells" | "slow" | "memory"));
     if all || wanted.contains(&"cells") {

@@ -108,6 +108,12 @@ fn is_whole(answer: &[u8]) -> bool {
     }
 }
 
+/// Whether a call is answered.
+pub(crate) async fn answers(target: &Target) -> bool {
+    let Ok(mut wire) = Wire::open(target).await else { return false };
+    wire.call(&target.request(false, false)).await.is_some()
+}
+
 /// Calls on so many connections for so long; the first fifth is not counted.
 pub(crate) async fn run(target: &Target, connections: usize, stream: bool, time: Duration) -> Cell {
     let request = target.request(stream, false);
