@@ -49,13 +49,6 @@ impl Attempt {
         self.close(Used::default())
     }
 
-    /// The connection ended before an answer began: what was read is taken as billed.
-    pub(crate) fn gone(self) -> Used {
-        let usage = Usage { input_total: self.input_bound, ..Usage::default() };
-        let money = self.price.cost(&usage);
-        self.close(Used { usage, money, estimated: true })
-    }
-
     /// The answer has ended, wherever. `streamed`: what it delivered was seen.
     pub(crate) fn answered(self, call: &Call, seen: &Seen, streamed: bool) -> Used {
         let told = seen.usage.filter(|_| seen.usage_final);
@@ -64,12 +57,12 @@ impl Attempt {
             // Of a plain answer that did not arrive nothing is known.
             false => self.worst(),
         });
-        let tier = seen.service_tier.as_deref();
+        let tier = seen.service_tier.as_deref().or(call.service_tier.as_deref());
         let money = Money(self.price.cost(&usage).0.saturating_mul(tier_factor(tier)));
         self.close(Used { usage, money, estimated: told.is_none() })
     }
 
-    /// Cut before the answer began: the provider may have done all of it.
+    /// Cut before the answer began, by whomever: the provider may have done all of it.
     pub(crate) fn cut(self) -> Used {
         let usage = self.worst();
         let money = self.price.cost(&usage);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::call::Outcome;
 use crate::relay::Relay;
-use crate::wire;
+use crate::wire::{self, Refusal};
 
 /// Why an answer ends in the middle; the connection ends with it, so that no client takes it for whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +71,13 @@ impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Body>> {
         if let Poll::Ready(outcome) = self.work.as_mut().poll(cx) {
             return Poll::Ready(Err(match outcome {
-                Outcome::Answer(answer) => Body::Relay(answer.relay),
+                Outcome::Answer(answer) if answer.relay.is_stream() => Body::Relay(answer.relay),
+                // A plain answer cannot be put into a stream; dropped, it is settled.
+                Outcome::Answer(_) => {
+                    let why =
+                        Refusal::UpstreamGone("the provider did not stream its answer".to_owned());
+                    Body::Whole(wire::refusal_event(self.protocol, &why, &self.id))
+                }
                 Outcome::Error(error) => {
                     let status = error.status.as_u16();
                     Body::Whole(wire::error_event(self.protocol, status, &error.body, &self.id))

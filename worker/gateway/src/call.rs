@@ -208,13 +208,14 @@ impl Ask {
     /// The answer has begun: from here on it passes by itself.
     fn answer(mut self, begun: Begun) -> Answer {
         self.log.first_byte();
-        let Begun { status, headers, upstream, first, reading, attempt, place } = begun;
+        let Begun { status, headers, upstream, first, reading, attempt, place, on_error } = begun;
         let ping = wire::ping(self.call.protocol, self.client);
         let (reading, attempt) = (Some(reading), Some(attempt));
         let relay = Relay {
             gate: self.gate,
             call: self.call,
             place,
+            on_error,
             upstream,
             first: Some(first),
             reading,
@@ -224,6 +225,7 @@ impl Ask {
             quiet_since: tokio::time::Instant::now(),
             alarm: None,
             cut: None,
+            flushed: false,
         };
         Answer { status, headers, relay: Box::new(relay) }
     }

@@ -20,7 +20,7 @@ const NOT_UPSTREAM: [HeaderName; 6] =
     [HOST, CONTENT_LENGTH, EXPECT, ACCEPT_ENCODING, AUTHORIZATION, COOKIE];
 
 /// The same by names that have no constants.
-const NOT_UPSTREAM_NAMES: [&str; 7] = [
+const NOT_UPSTREAM_NAMES: [&str; 9] = [
     "x-api-key",
     "api-key",
     "keep-alive",
@@ -28,6 +28,9 @@ const NOT_UPSTREAM_NAMES: [&str; 7] = [
     "traceparent",
     "tracestate",
     "baggage",
+    // They would choose who is billed at the account.
+    "openai-organization",
+    "openai-project",
 ];
 
 /// Names of our own begin so.

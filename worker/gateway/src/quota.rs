@@ -112,7 +112,8 @@ impl Desk {
             if account.holding().take(need, Instant::now()) {
                 return Ok(Taken(Some((account, need))));
             }
-            let _asking = account.asking.lock().await;
+            let line = tokio::time::timeout_at(last.into(), account.asking.lock());
+            let Ok(_asking) = line.await else { return Err(WAIT_MIN) };
             // Whoever asked before may have brought enough for this call too.
             if account.holding().take(need, Instant::now()) {
                 drop(_asking);

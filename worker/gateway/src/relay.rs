@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use flyball_core::model::OnError;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -16,7 +17,7 @@ use crate::gate::Gate;
 use crate::health::Place;
 use crate::log::CallLog;
 use crate::upstream::reasons;
-use crate::wire::{self, Call, Seen, Tap};
+use crate::wire::{self, Call, Refusal, Seen, Tap};
 
 /// How the answer is read.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ pub(crate) struct Relay {
     pub(crate) gate: Arc<Gate>,
     pub(crate) call: Arc<Call>,
     pub(crate) place: Place,
+    pub(crate) on_error: OnError,
     pub(crate) upstream: Incoming,
     /// What was read of it already.
     pub(crate) first: Option<Bytes>,
@@ -79,6 +81,7 @@ pub(crate) struct Relay {
     pub(crate) alarm: Option<Pin<Box<Sleep>>>,
     /// It is over, but what came before has to be written first.
     pub(crate) cut: Option<Cut>,
+    pub(crate) flushed: bool,
 }
 
 impl Relay {
@@ -91,16 +94,20 @@ impl Relay {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return self.pass(first);
         }
-        if let Some(cut) = self.cut.take() {
-            return Poll::Ready(Some(Err(cut)));
+        if let Some(cut) = &self.cut {
+            if std::mem::replace(&mut self.flushed, true) {
+                return Poll::Ready(Some(Err(cut.clone())));
+            }
+            // An error drops what the connection holds and has not written yet: it comes one round later.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         loop {
             if self.reading.is_none() {
                 return Poll::Ready(None);
             }
             if self.gate.fence.left().is_none() {
-                self.finish(Some("deadline".to_owned()));
-                return self.cut_off(cx, Cut::Deadline);
+                return self.deadline(cx);
             }
             match Pin::new(&mut self.upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -131,11 +138,22 @@ impl Relay {
         }
     }
 
-    /// Ends it with an error, one round later: an error drops what the connection holds and has not written yet.
-    fn cut_off(&mut self, cx: &Context<'_>, cut: Cut) -> Poll<Option<Result<Bytes, Cut>>> {
+    /// Ends it with an error.
+    fn cut_off(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<Option<Result<Bytes, Cut>>> {
         self.cut = Some(cut);
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        self.poll(cx)
+    }
+
+    /// The run's time is over: a stream's client is told, so that it does not ask again, and then cut off.
+    fn deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let streams = self.is_stream();
+        self.finish(Some("deadline".to_owned()));
+        if !streams {
+            return self.cut_off(cx, Cut::Deadline);
+        }
+        self.cut = Some(Cut::Deadline);
+        let (protocol, id) = (self.call.protocol, self.log.id.clone());
+        self.pass(wire::refusal_event(protocol, &Refusal::Fenced, &id))
     }
 
     fn pass(&mut self, piece: Bytes) -> Poll<Option<Result<Bytes, Cut>>> {
@@ -178,9 +196,8 @@ impl Relay {
     /// The provider died in the middle.
     fn lost(&mut self, why: &str) {
         self.finish(Some(format!("upstream_gone: {why}")));
-        let on_error = flyball_core::model::OnError::default();
         let now = std::time::Instant::now();
-        self.gate.shared.health().failed(&self.place, now, &on_error, None, why);
+        self.gate.shared.health().failed(&self.place, now, &self.on_error, None, why);
     }
 
     /// Settles; returns bytes that are still to be passed on.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use flyball_core::model::{OnError, Plan, Protocol, Refused, Step};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -41,6 +41,7 @@ pub(crate) struct Begun {
     pub(crate) reading: Reading,
     pub(crate) attempt: Attempt,
     pub(crate) place: Place,
+    pub(crate) on_error: OnError,
 }
 
 /// A deployment's failure.
@@ -215,7 +216,7 @@ async fn begin(
         Ok(Err(error @ (SendError::Connect(_) | SendError::Definition(_)))) => {
             return Err(lost(ask, Attempt::failed, &error));
         }
-        Ok(Err(error)) => return Err(lost(ask, Attempt::gone, &error)),
+        Ok(Err(error)) => return Err(lost(ask, Attempt::cut, &error)),
         Err(_) => return Err(lost(ask, Attempt::cut, &SendError::Silent(limit))),
     };
     let status = response.status();
@@ -225,14 +226,20 @@ async fn begin(
         return Err(failure);
     }
     let (head, mut body) = response.into_parts();
+    if let Some(coding) = foreign_coding(&head.headers) {
+        // It was asked not to; what cannot be read cannot be metered.
+        let why = format!("the answer is encoded as {coding}");
+        failed(ask, Attempt::cut, &why);
+        return Err(Failure::elsewhere(why));
+    }
     let mut reading = reading(ask, &head.headers);
     let first = match tokio::time::timeout_at(deadline, first_piece(&mut body)).await {
         Ok(Ok(Some(first))) => first,
         Ok(Ok(None)) => {
             let error = SendError::Gone("the answer is empty".to_owned());
-            return Err(lost(ask, Attempt::gone, &error));
+            return Err(lost(ask, Attempt::cut, &error));
         }
-        Ok(Err(error)) => return Err(lost(ask, Attempt::gone, &SendError::Gone(reasons(&error)))),
+        Ok(Err(error)) => return Err(lost(ask, Attempt::cut, &SendError::Gone(reasons(&error)))),
         Err(_) => return Err(lost(ask, Attempt::cut, &SendError::Silent(limit))),
     };
     let first = reading.feed(&first);
@@ -244,7 +251,13 @@ async fn begin(
         return Err(Failure::elsewhere("the try is settled already".to_owned()));
     };
     let headers = headers::downstream(&head.headers);
-    Ok(Begun { status, headers, upstream: body, first, reading, attempt, place })
+    let on_error = on_error.clone();
+    Ok(Begun { status, headers, upstream: body, first, reading, attempt, place, on_error })
+}
+
+fn foreign_coding(headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("something");
+    (!coding.eq_ignore_ascii_case("identity")).then(|| coding.to_owned())
 }
 
 fn reading(ask: &Ask, headers: &HeaderMap) -> Reading {
