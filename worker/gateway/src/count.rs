@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use flyball_core::model::{Asked, Features, Protocol, classify};
 use http::{HeaderValue, Response};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use crate::body::Body;
@@ -67,8 +66,8 @@ impl Asking {
         if !answer.status().is_success() {
             return None;
         }
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ERROR_MAX).collect().await.ok()?.to_bytes();
+        let (head, mut body) = answer.into_parts();
+        let body = tries::whole(&mut body, ERROR_MAX).await;
         let mut response = Response::new(Body::Whole(body));
         *response.headers_mut() = headers::downstream(&head.headers);
         let id = HeaderValue::from_str(&self.id).ok()?;

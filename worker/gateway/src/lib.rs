@@ -18,6 +18,7 @@ mod gate;
 mod gateway;
 mod headers;
 mod health;
+mod link;
 mod log;
 mod quota;
 mod relay;

@@ -6,8 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use flyball_core::model::OnError;
-use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::attempt::Attempt;
@@ -15,6 +13,7 @@ use crate::body::Cut;
 use crate::config::ANSWER_MAX;
 use crate::gate::Gate;
 use crate::health::Place;
+use crate::link::Upstream;
 use crate::log::CallLog;
 use crate::upstream::reasons;
 use crate::wire::{self, Call, Refusal, Seen, Tap};
@@ -69,7 +68,7 @@ pub(crate) struct Relay {
     pub(crate) call: Arc<Call>,
     pub(crate) place: Place,
     pub(crate) on_error: OnError,
-    pub(crate) upstream: Incoming,
+    pub(crate) upstream: Upstream,
     /// What was read of it already.
     pub(crate) first: Option<Bytes>,
     pub(crate) reading: Option<Reading>,
@@ -109,7 +108,7 @@ impl Relay {
             if self.gate.fence.left().is_none() {
                 return self.deadline(cx);
             }
-            match Pin::new(&mut self.upstream).poll_frame(cx) {
+            match self.upstream.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Some(reading) = &mut self.reading else { continue };
                     // Trailers say nothing that a client here looks for.

@@ -7,8 +7,7 @@ use bytes::{Bytes, BytesMut};
 use flyball_core::model::{OnError, Plan, Protocol, Refused, Step};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 
 use crate::admit;
 use crate::attempt::{Attempt, Used};
@@ -16,6 +15,7 @@ use crate::call::{Ask, UpstreamError};
 use crate::config::{ERROR_MAX, ERROR_TIME_MAX};
 use crate::headers;
 use crate::health::Place;
+use crate::link::Upstream;
 use crate::relay::Reading;
 use crate::run::{Models, OpenProvider};
 use crate::upstream::{self, SendError, reasons};
@@ -35,7 +35,7 @@ pub(crate) enum Try {
 pub(crate) struct Begun {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) upstream: Incoming,
+    pub(crate) upstream: Upstream,
     /// Its first bytes, for the client.
     pub(crate) first: Bytes,
     pub(crate) reading: Reading,
@@ -270,7 +270,7 @@ fn reading(ask: &Ask, headers: &HeaderMap) -> Reading {
     }
 }
 
-async fn first_piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+async fn first_piece(body: &mut Upstream) -> Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = body.frame().await {
         if let Ok(piece) = frame?.into_data()
             && !piece.is_empty()
@@ -302,25 +302,27 @@ fn lost(ask: &mut Ask, settle: impl FnOnce(Attempt) -> Used, error: &SendError) 
     Failure { same_again, ..Failure::elsewhere(why) }
 }
 
-/// A provider's error, read as far as it is passed on.
-async fn refused(response: Response<Incoming>) -> Failure {
-    let (head, mut body) = response.into_parts();
+/// A body that is read to its end, or as far as `most` bytes.
+pub(crate) async fn whole(body: &mut Upstream, most: usize) -> Bytes {
     let mut text = BytesMut::new();
-    let read = async {
-        while let Ok(Some(piece)) = first_piece(&mut body).await {
-            let room = ERROR_MAX - text.len();
-            text.extend_from_slice(&piece[..piece.len().min(room)]);
-            if text.len() == ERROR_MAX {
-                break;
-            }
+    while let Ok(Some(piece)) = first_piece(body).await {
+        let room = most - text.len();
+        text.extend_from_slice(&piece[..piece.len().min(room)]);
+        if text.len() == most {
+            break;
         }
-    };
-    // What has come by then is passed on.
-    let _ = tokio::time::timeout(ERROR_TIME_MAX, read).await;
+    }
+    text.freeze()
+}
+
+/// A provider's error, read as far as it is passed on.
+async fn refused(response: Response<Upstream>) -> Failure {
+    let (head, mut body) = response.into_parts();
+    let read = tokio::time::timeout(ERROR_TIME_MAX, whole(&mut body, ERROR_MAX));
+    let text = read.await.unwrap_or_default();
     let verdict = verdict(head.status);
     let status = if head.status.is_redirection() { StatusCode::BAD_GATEWAY } else { head.status };
-    let error =
-        UpstreamError { status, headers: headers::downstream(&head.headers), body: text.freeze() };
+    let error = UpstreamError { status, headers: headers::downstream(&head.headers), body: text };
     Failure {
         error: Some(error),
         why: head.status.as_u16().to_string(),

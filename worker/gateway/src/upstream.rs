@@ -1,23 +1,17 @@
-//! Connections to providers: pooled HTTP/1.1, plain or under TLS with the host's own roots.
+//! Asking providers: HTTP/1.1 over connections that are kept, plain or under TLS with the host's own roots.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flyball_core::model::{Protocol, ProviderSpec};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service as _;
 
-/// Most connections to one provider that are kept without use: as many as a run's calls.
-const IDLE_MAX: usize = 64;
-
-/// How long they are kept. Servers close idle connections after 60 to 75 s mostly; being earlier avoids the race.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(50);
+use crate::link::{Idle, Unsent, Upstream};
 
 type Body = Full<Bytes>;
 
@@ -38,70 +32,83 @@ pub(crate) enum SendError {
     Definition(String),
 }
 
-/// Clients of all providers; connections are shared by all runs of a worker.
+/// Connections to all providers; they are shared by all runs of a worker.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
-    plain: Client<HttpConnector, Body>,
-    connect_max: Duration,
+    idle: Arc<Idle>,
+    plain: HttpConnector,
     /// Made when the first provider with https is asked: a host without root certificates can still use others.
-    secured: OnceLock<Result<Client<HttpsConnector<HttpConnector>, Body>, String>>,
+    secured: OnceLock<Result<HttpsConnector<HttpConnector>, String>>,
 }
 
 impl Upstreams {
     pub(crate) fn new(connect_max: Duration) -> Self {
-        let plain = client(connector(connect_max));
-        Self { plain, connect_max, secured: OnceLock::new() }
+        let mut plain = HttpConnector::new();
+        // Small writes must not wait for delayed acknowledgements.
+        plain.set_nodelay(true);
+        plain.set_connect_timeout(Some(connect_max));
+        plain.set_keepalive(Some(Duration::from_secs(60)));
+        plain.enforce_http(false);
+        Self { idle: Arc::default(), plain, secured: OnceLock::new() }
     }
 
-    fn secured(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Body>, SendError> {
+    fn secured(&self) -> Result<HttpsConnector<HttpConnector>, SendError> {
         let made = self.secured.get_or_init(|| {
             let roots = HttpsConnectorBuilder::new().with_native_roots();
             let roots =
                 roots.map_err(|error| format!("no root certificates on this host: {error}"))?;
-            let mut tcp = connector(self.connect_max);
-            tcp.enforce_http(false);
-            Ok(client(roots.https_only().enable_http1().wrap_connector(tcp)))
+            Ok(roots.https_only().enable_http1().wrap_connector(self.plain.clone()))
         });
-        made.as_ref().map_err(|error| SendError::Connect(error.clone()))
+        made.clone().map_err(SendError::Connect)
     }
 
     /// Sends a request and waits for the head of the answer. Redirects are not followed. Dropped, it ends the
     /// connection, so that the provider stops.
     ///
     /// # Errors
-    /// [`SendError::Connect`] and [`SendError::Gone`].
+    /// [`SendError::Connect`], [`SendError::Gone`] and [`SendError::Definition`].
     pub(crate) async fn send(
         &self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let secured = request.uri().scheme_str() == Some("https");
-        let sent =
-            if secured { self.secured()?.request(request) } else { self.plain.request(request) };
-        sent.await.map_err(|error| {
-            let text = reasons(&error);
-            if error.is_connect() { SendError::Connect(text) } else { SendError::Gone(text) }
+        mut request: Request<Body>,
+    ) -> Result<Response<Upstream>, SendError> {
+        let uri = request.uri().clone();
+        let (scheme, authority) = uri
+            .scheme_str()
+            .zip(uri.authority())
+            .ok_or_else(|| SendError::Definition(format!("{uri} is no address")))?;
+        let host = format!("{scheme}://{authority}");
+        origin_form(&mut request, &uri)?;
+        let request = match self.idle.send(&host, request).await {
+            Ok(response) => return Ok(response),
+            Err(Unsent::Gone(error)) => return Err(SendError::Gone(reasons(&error))),
+            Err(Unsent::Before(request)) => *request,
+        };
+        let sent = if scheme == "https" {
+            let stream = self.secured()?.call(uri.clone()).await;
+            let stream = stream.map_err(|error| SendError::Connect(reasons(error.as_ref())))?;
+            self.idle.send_new(stream, &host, request).await
+        } else {
+            let stream = self.plain.clone().call(uri.clone()).await;
+            let stream = stream.map_err(|error| SendError::Connect(reasons(&error)))?;
+            self.idle.send_new(stream, &host, request).await
+        };
+        sent.map_err(|unsent| match unsent {
+            Unsent::Before(_) => SendError::Connect("the connection was closed at once".to_owned()),
+            Unsent::Gone(error) => SendError::Gone(reasons(&error)),
         })
     }
 }
 
-fn connector(connect_max: Duration) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    // Small writes must not wait for delayed acknowledgements.
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(connect_max));
-    tcp.set_keepalive(Some(Duration::from_secs(60)));
-    tcp
-}
-
-fn client<C>(connector: C) -> Client<C, Body>
-where
-    C: hyper_util::client::legacy::connect::Connect + Clone,
-{
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIME_MAX)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector)
+/// A request as an origin server takes it: the host in a header, path and query in the first line.
+fn origin_form(request: &mut Request<Body>, uri: &Uri) -> Result<(), SendError> {
+    let bad = |what: &str| SendError::Definition(format!("{uri}: {what}"));
+    let authority = uri.authority().ok_or_else(|| bad("no host"))?;
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let host = http::HeaderValue::from_str(host).map_err(|_| bad("no host"))?;
+    request.headers_mut().insert(http::header::HOST, host);
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    *request.uri_mut() = path.parse().map_err(|_| bad("no path"))?;
+    Ok(())
 }
 
 /// An error with what caused it, on one line.
