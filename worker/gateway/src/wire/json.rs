@@ -123,7 +123,6 @@ impl<'a> Value<'a> {
     /// Whether it is this string.
     pub(crate) fn is(self, text: &str) -> bool {
         self.inner().is_some_and(|inner| {
-            // Most names are written plainly; an escape makes them longer.
             inner == text.as_bytes()
                 || (inner.len() > text.len()
                     && memchr(b'\\', inner).is_some()
