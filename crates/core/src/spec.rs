@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::LoopBudget;
 use crate::node::Resources;
 use crate::quantity::Span;
 
@@ -82,6 +83,9 @@ pub struct LoopSpec {
     /// Bounds and damping.
     #[serde(default)]
     pub governor: GovernorSpec,
+    /// What its agent's model calls may use, in all and per run and iteration.
+    #[serde(default, skip_serializing_if = "LoopBudget::is_none")]
+    pub budget: LoopBudget,
     /// Delete the loop this long after it finished; kept for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Span>,

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod access;
+mod accounts;
 mod audit;
 mod client;
 mod commit;
@@ -28,6 +29,7 @@ mod tls;
 mod values;
 mod watch;
 
+pub use accounts::{DrewSlice, Extended, LoopBudgetState, RunProof, SettledSlice};
 pub use audit::{AUDIT_BATCH_MAX, Verified};
 pub use client::KeepAlive;
 pub use commit::{

@@ -292,5 +292,5 @@ fn converged(message: String) -> Outcome {
 }
 
 pub(crate) fn outcome(phase: Phase, reason: Reason, message: String) -> Outcome {
-    Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0 }
+    Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0, need: None }
 }

@@ -1,6 +1,7 @@
 //! Manifests: parsing with field paths and suggestions, the rules of validation, JSON Schema for
 //! editors, and the documentation of every field. All errors of a manifest are found at once.
 
+mod budget;
 mod error;
 mod explain;
 mod gitnames;

@@ -59,6 +59,7 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
     }
     errors.secrets(spec);
     errors.governor(&spec.governor);
+    errors.loop_budget("spec.budget", &spec.budget);
     if let Some(ttl) = spec.ttl_after_finished {
         errors.span("spec.ttlAfterFinished", ttl, Span::from_secs(0), TTL_MAX);
     }

@@ -250,9 +250,9 @@ impl Accounts {
         if let Some((namespace, spec)) = &self.namespace {
             let limits = namespace.limits(spec);
             let left = room(BudgetScope::Namespace, limits, namespace.used(), least)?;
-            most = least_of(most, share(left));
+            most = most.at_most(share(left));
         }
-        let granted = most_of(least, least_of(most, capped(wish.want)));
+        let granted = capped(wish.want).at_most(most).at_least(least);
         let namespace = self.namespace.as_mut().map(|(namespace, _)| {
             namespace.held = namespace.held.plus(granted);
             namespace.budget
@@ -338,14 +338,5 @@ fn share(left: Amount) -> Amount {
 }
 
 fn capped(amount: Amount) -> Amount {
-    let most = Amount { tokens: AMOUNT_MAX, money: Money(AMOUNT_MAX), calls: AMOUNT_MAX };
-    least_of(amount, most)
-}
-
-fn least_of(one: Amount, other: Amount) -> Amount {
-    one.minus(one.minus(other))
-}
-
-fn most_of(one: Amount, other: Amount) -> Amount {
-    one.minus(other).plus(other)
+    amount.at_most(Amount { tokens: AMOUNT_MAX, money: Money(AMOUNT_MAX), calls: AMOUNT_MAX })
 }

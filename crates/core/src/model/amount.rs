@@ -1,5 +1,7 @@
 //! Amounts of what budgets bound: tokens, money and calls.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,35 @@ pub struct Limits {
     pub calls: Option<u64>,
 }
 
+impl fmt::Display for Amount {
+    /// The parts that are something: `1200 tokens, 0.05 USD, 1 call`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = Limits {
+            tokens: Some(self.tokens).filter(|tokens| *tokens > 0),
+            money: Some(self.money).filter(|money| *money > Money::ZERO),
+            calls: Some(self.calls).filter(|calls| *calls > 0),
+        };
+        if some.is_none() { f.write_str("nothing") } else { some.fmt(f) }
+    }
+}
+
+impl fmt::Display for Limits {
+    /// The parts that are bounded.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |number: u64, word: &str| {
+            let end = if number == 1 { "" } else { "s" };
+            format!("{number} {word}{end}")
+        };
+        let parts = [
+            self.tokens.map(|tokens| count(tokens, "token")),
+            self.money.map(|money| money.to_string()),
+            self.calls.map(|calls| count(calls, "call")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { f.write_str("no bound") } else { f.write_str(&parts.join(", ")) }
+    }
+}
+
 impl Amount {
     /// Both together.
     #[must_use]
@@ -51,6 +82,18 @@ impl Amount {
             money: Money(self.money.0.saturating_sub(other.money.0)),
             calls: self.calls.saturating_sub(other.calls),
         }
+    }
+
+    /// Every part of it, or of the other one where that is larger.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> Self {
+        self.minus(other).plus(other)
+    }
+
+    /// Every part of it, or of the other one where that is smaller.
+    #[must_use]
+    pub fn at_most(self, other: Self) -> Self {
+        self.minus(self.minus(other))
     }
 
     /// Whether no part of it is larger than in the other.

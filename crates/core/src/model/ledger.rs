@@ -128,7 +128,7 @@ impl Ledger {
         let free = self.free();
         if !worst.within(free) {
             let least = worst.minus(free);
-            let want = larger(least, times(worst, SLICE_CALLS));
+            let want = least.at_least(times(worst, SLICE_CALLS));
             return Err(Short::Draw { least, want });
         }
         for account in [&mut self.of_iteration, &mut self.of_run, &mut self.of_slices] {
@@ -182,7 +182,7 @@ impl Ledger {
     pub fn give_back(&mut self) -> Vec<Settlement> {
         let mut closed = Vec::new();
         while let Some((id, granted)) = self.slices.front().cloned() {
-            let used = smaller(granted, self.of_slices.spent);
+            let used = granted.at_most(self.of_slices.spent);
             if !granted.minus(used).within(self.free()) {
                 break;
             }
@@ -221,14 +221,6 @@ impl Ledger {
 
 fn times(amount: Amount, by: u64) -> Amount {
     (1..by).fold(amount, |sum, _| sum.plus(amount))
-}
-
-fn smaller(one: Amount, other: Amount) -> Amount {
-    one.minus(one.minus(other))
-}
-
-fn larger(one: Amount, other: Amount) -> Amount {
-    one.minus(other).plus(other)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! decodes strictly: a key that no version of this code would write is [`Key::Foreign`].
 
 mod access;
+mod accounts;
 mod audit;
 mod claims;
 mod definitions;
@@ -22,6 +23,7 @@ use flyball_core::ids::{LoopKey, LoopUid, NodeName};
 use flyball_core::model::DefinitionKey;
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
+pub(crate) use accounts::{budget, loop_account, loop_accounts_of, namespace_account};
 pub(crate) use audit::{AUDIT, AUDIT_HEAD, audit};
 pub(crate) use claims::claim;
 pub(crate) use definitions::{definition, definitions_of};
@@ -70,6 +72,8 @@ pub(crate) enum Key {
     AuditHead,
     Secret(LoopKey),
     Definition(DefinitionKey),
+    LoopAccount(LoopKey),
+    NamespaceAccount(String),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -114,6 +118,7 @@ impl Key {
             Some(("audit", rest)) => audit::decode(rest),
             Some(("secrets", rest)) => secrets::decode(rest),
             Some(("definitions", rest)) => definitions::decode(rest),
+            Some(("accounts", rest)) => accounts::decode(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

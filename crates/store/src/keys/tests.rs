@@ -50,6 +50,8 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
         loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
         definition_key().prop_map(|k| (Key::Definition(k.clone()), definition(&k))),
+        loop_key().prop_map(|k| (Key::LoopAccount(k.clone()), loop_account(&k))),
+        odd_text().prop_map(|n| (Key::NamespaceAccount(n.clone()), namespace_account(&n))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
 }
@@ -87,6 +89,8 @@ proptest! {
             Key::Definition(k) => definition(&k),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
+            Key::LoopAccount(k) => loop_account(&k),
+            Key::NamespaceAccount(n) => namespace_account(&n),
             Key::Foreign => return Ok(()),
         };
         prop_assert_eq!(again, bytes);
@@ -101,6 +105,9 @@ fn keys_read_as_documented() {
     assert_eq!(text(status(&key)), "/flyball/v1/loops/default/fix-it/status");
     assert_eq!(text(claim(&key)), "/flyball/v1/claims/default/fix-it");
     assert_eq!(text(node(&"n1".into())), "/flyball/v1/nodes/n1");
+    assert_eq!(text(loop_account(&key)), "/flyball/v1/accounts/loops/default/fix-it");
+    assert_eq!(text(namespace_account("team")), "/flyball/v1/accounts/namespaces/team");
+    assert_eq!(text(budget("team")), "/flyball/v1/definitions/budgets/team");
     assert_eq!(text(session(&"n1".into())), "/flyball/v1/sessions/n1");
     let exclusive = owner(Access::Exclusive, "git/example.org/r/src/**", &key);
     assert_eq!(text(exclusive), "/flyball/v1/owners/x/git/example.org/r/src/**");
