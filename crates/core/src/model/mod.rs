@@ -10,6 +10,7 @@ mod definition;
 mod ledger;
 mod money;
 mod namespace_budget;
+mod pool;
 mod ports;
 mod price;
 mod provider;
@@ -38,6 +39,10 @@ pub use self::definition::{
 pub use self::ledger::{Ledger, Reservation, SLICES_OF_RUN_MAX, Settlement, Short};
 pub use self::money::{Money, PerMillion};
 pub use self::namespace_budget::{BudgetManifest, BudgetMetadata, KIND_BUDGET};
+pub use self::pool::{
+    Ages, EndedSlice, Pool, PoolShown, PoolSlice, QUOTA_VALID, QUOTA_WINDOW, SLICES_OF_POOL_MAX,
+    TakeQuota, TakenQuota, Waiting,
+};
 pub use self::ports::{
     BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
 };
