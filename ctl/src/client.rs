@@ -5,11 +5,13 @@ pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
 use flyball_proto::v1::access_client::AccessClient;
 use flyball_proto::v1::audit_client::AuditClient;
+use flyball_proto::v1::budgets_client::BudgetsClient;
 use flyball_proto::v1::definitions_client::DefinitionsClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::nodes_client::NodesClient;
+use flyball_proto::v1::quotas_client::QuotasClient;
 use flyball_proto::v1::secrets_client::SecretsClient;
 use flyball_proto::v1::server_client::ServerClient;
 
@@ -42,6 +44,10 @@ pub struct Clients {
     pub definitions: DefinitionsClient<Connection>,
     /// Secrets.
     pub secrets: SecretsClient<Connection>,
+    /// Budgets.
+    pub budgets: BudgetsClient<Connection>,
+    /// Quotas of providers.
+    pub quotas: QuotasClient<Connection>,
     /// The server itself.
     pub server: ServerClient<Connection>,
 }
@@ -98,6 +104,10 @@ impl Clients {
             definitions: DefinitionsClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             secrets: SecretsClient::new(connection.clone()),
+            budgets: BudgetsClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
+            quotas: QuotasClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             server: ServerClient::new(connection),
         }
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{AsOwner, Policies};
-use crate::api::{self, About, Api, LogRouter};
+use crate::api::{self, About, Api, LogRouter, Seen, Turns};
 use crate::config::{Bound, Config, RunError};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
@@ -249,6 +249,9 @@ fn about(config: &Config, installation: InstallationId, store: String) -> About 
         session_ttl: config.session_ttl,
         next_number: AtomicU64::new(1),
         ambient: config.ambient.clone(),
+        quota_window: config.quota_window,
+        turns: Turns::default(),
+        seen: Seen::default(),
     }
 }
 

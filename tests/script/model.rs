@@ -60,7 +60,7 @@ impl Model {
 
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         self.delivered = self.log.len();
-        self.money.into_snapshot(Snapshot {
+        self.money.add_to(Snapshot {
             revision: self.revision,
             loops: pairs(&self.loops),
             statuses: pairs(&self.statuses),

@@ -23,7 +23,7 @@ pub(crate) struct Money {
 }
 
 impl Money {
-    pub(crate) fn into_snapshot(&self, snapshot: Snapshot) -> Snapshot {
+    pub(crate) fn add_to(&self, snapshot: Snapshot) -> Snapshot {
         Snapshot {
             loop_accounts: pairs(&self.loops),
             namespace_accounts: pairs(&self.namespaces),

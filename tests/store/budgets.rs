@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use flyball_core::ids::Token;
-use flyball_core::model::{Amount, BudgetScope, DrawSlice, Extension, Limits, LoopBudget, Money};
+use flyball_core::model::{
+    Amount, BudgetScope, Definition, DrawSlice, Extension, Limits, LoopBudget, Money,
+};
 use flyball_store::{
     AccessRecord, CreateLoop, DrewSlice, Extended, Mutation, RemoveLoop, RunProof, Session,
     SettledSlice, Store,

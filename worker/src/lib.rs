@@ -16,8 +16,7 @@ mod incarnation;
 mod link;
 mod logs;
 mod mark;
-#[expect(dead_code, reason = "the run opens its gateway with it")]
-mod models;
+pub mod models;
 mod offers;
 mod route;
 mod run;

@@ -1,7 +1,10 @@
 //! `flyball describe`: everything about one loop or node, or about what model calls need.
 
 use clap::Args;
-use flyball_proto::v1::{Event, GetLoopRequest, ListEventsRequest, ListNodesRequest};
+use flyball_core::model::BudgetReport;
+use flyball_proto::v1::{
+    Event, GetBudgetRequest, GetLoopRequest, ListEventsRequest, ListNodesRequest,
+};
 
 use super::context::Context;
 use super::definitions;
@@ -53,10 +56,18 @@ async fn describe_loop(context: &mut Context<'_>, name: String) -> Outcome {
         return Ok(Exit::Ok);
     }
     let document = LoopDocument::read(&object)?;
+    let budget = budget(&mut clients, &namespace, &name).await;
     let events = newest_events(&mut clients, namespace, name).await;
-    let page = view::describe_loop::page(&document, &events, context.now());
+    let page = view::describe_loop::page(&document, budget.as_ref(), &events, context.now());
     context.out.raw(page.as_bytes())?;
     Ok(Exit::Ok)
+}
+
+/// What is spent of its budget; the page is worth showing without it.
+async fn budget(clients: &mut Clients, namespace: &str, name: &str) -> Option<BudgetReport> {
+    let request = GetBudgetRequest { namespace: namespace.to_owned(), r#loop: name.to_owned() };
+    let object = clients.budgets.get(request).await.ok()?.into_inner();
+    super::budget::report(&object).ok()
 }
 
 /// The newest events; none if they cannot be had, for the page is worth showing without them.

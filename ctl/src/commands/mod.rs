@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod audit;
 mod auth;
+mod budget;
 mod cancel;
 mod completion;
 mod context;
@@ -20,6 +21,8 @@ mod init;
 mod logs;
 mod mark;
 mod pki;
+mod prices;
+mod quota;
 mod route;
 mod schema;
 mod seal;
@@ -88,6 +91,19 @@ pub enum Verb {
     Auth(auth::Auth),
     /// Store values for agents and checks, sealed; none is ever shown.
     Secret(secret::Secret),
+    /// Show what loops and namespaces may spend on model calls and what they have spent, and raise it.
+    #[command(
+        after_help = "Examples:\n  flyball budget list -A\n  flyball budget extend fix-tests --money 5USD"
+    )]
+    Budget(budget::Budget),
+    /// Show what providers' accounts allow in a minute, and who waits for it.
+    #[command(after_help = "Example:\n  flyball quota list")]
+    Quota(quota::Quota),
+    /// Show what models cost, or make a price table of the public list.
+    #[command(
+        after_help = "Examples:\n  flyball prices show gpt-5.6\n  flyball prices import model_prices_and_context_window.json --out prices.json"
+    )]
+    Prices(prices::Prices),
     /// Show who changed what, or was refused to.
     #[command(
         after_help = "Examples:\n  flyball audit --since 2h --result refused\n  flyball audit --who user:ada -n team -f\n  flyball audit verify"
@@ -129,6 +145,7 @@ pub(crate) fn run(verb: Verb, global: &Global, out: &mut Out) -> Outcome {
         Verb::Init(verb) => verb.run(out),
         Verb::Validate(verb) => verb.run(global, out),
         Verb::Schema(verb) => verb.run(out),
+        Verb::Prices(verb) => verb.run(global, out),
         Verb::Completion(verb) => verb.run(out),
         Verb::ExitCodes(verb) => verb.run(out),
         online => with_runtime(online, &mut Context::new(global, out)),
@@ -181,11 +198,14 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Audit(verb) => verb.run(context).await,
         Verb::Pki(verb) => verb.run(context).await,
         Verb::Secret(verb) => verb.run(context).await,
+        Verb::Budget(verb) => verb.run(context).await,
+        Verb::Quota(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)
         | Verb::Validate(_)
         | Verb::Schema(_)
+        | Verb::Prices(_)
         | Verb::Completion(_)
         | Verb::ExitCodes(_) => Err(Failure::new("internal", "this verb needs no scheduler")),
     }

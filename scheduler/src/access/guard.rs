@@ -158,12 +158,15 @@ impl Guard {
         (Some(Call { who, from, trace, method, target }), admitted)
     }
 
-    /// Writes down what a call was and what became of it. A refused heartbeat is an attempt to act as
-    /// another node, so it is told too.
+    /// Writes down what a call was and what became of it. A refused heartbeat or draw is an attempt to act
+    /// as another node, or that of a run which lost its loop, so it is told too.
     async fn audit(&self, call: &Call, status: Option<Status>) {
         let code = status.as_ref().map_or(Code::Ok, Status::code);
         let told = match call.method.trail {
-            Trail::No => call.method.verb == Verb::Heartbeat && code == Code::PermissionDenied,
+            Trail::No => {
+                let by_itself = matches!(call.method.verb, Verb::Heartbeat | Verb::Spend);
+                by_itself && code == Code::PermissionDenied
+            }
             Trail::Before | Trail::Beside => true,
         };
         if !told {

@@ -79,6 +79,17 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Definitions/Delete": Delete Providers, target::delete_definition, Before;
     "/flyball.v1.Definitions/ExplainRoute": Get ModelRoutes, target::installation, No;
     "/flyball.v1.Models/Setup": Fetch Secrets, target::setup_models, Before;
+    "/flyball.v1.Budgets/Draw": Spend Budgets, target::draw_budget, No;
+    "/flyball.v1.Budgets/Settle": Spend Budgets, target::settle_budget, No;
+    "/flyball.v1.Budgets/Get": Get Loops, target::get_budget, No;
+    "/flyball.v1.Budgets/List": List Loops, target::list_budgets, No;
+    "/flyball.v1.Budgets/Extend": Apply Loops, target::extend_budget, Before;
+    "/flyball.v1.Budgets/GetNamespace": Get Budgets, target::get_namespace_budget, No;
+    "/flyball.v1.Budgets/ListNamespaces": List Budgets, target::list_namespace_budgets, No;
+    "/flyball.v1.Budgets/ExtendNamespace": Apply Budgets, target::extend_namespace_budget, Before;
+    "/flyball.v1.Quotas/Take": Spend Providers, target::take_quota, No;
+    "/flyball.v1.Quotas/Limited": Spend Providers, target::quota_limited, No;
+    "/flyball.v1.Quotas/List": List Providers, target::installation, No;
     "/flyball.v1.Server/Info": Get Schedulers, target::open, No;
     "/flyball.v1.Server/Diagnose": Diagnose Schedulers, target::installation, No;
     "/grpc.health.v1.Health/Check": Get Schedulers, target::open, No;
@@ -129,7 +140,7 @@ mod tests {
     fn what_changes_something_is_audited() {
         for one in METHODS {
             let reads = [Verb::Get, Verb::List, Verb::Watch, Verb::Diagnose, Verb::Verify];
-            let by_itself = one.verb == Verb::Heartbeat;
+            let by_itself = [Verb::Heartbeat, Verb::Spend].contains(&one.verb);
             let silent = reads.contains(&one.verb) || by_itself;
             assert_eq!(one.trail == Trail::No, silent, "{}", one.path);
         }

@@ -101,6 +101,57 @@ pub(super) fn fetch_secrets(bytes: &[u8]) -> Found {
     Ok(Target { name, ..as_node(request.node) })
 }
 
+/// As the node that a run says it is on; for which loop is the object's name in the trail.
+fn as_run(run: Option<v1::RunProof>) -> Target {
+    let run = run.unwrap_or_default();
+    let name = format!("{}/{}", run.namespace, run.r#loop);
+    Target { name, ..as_node(run.node) }
+}
+
+pub(super) fn draw_budget(bytes: &[u8]) -> Found {
+    Ok(as_run(read::<v1::DrawBudgetRequest>(bytes)?.run))
+}
+
+pub(super) fn settle_budget(bytes: &[u8]) -> Found {
+    Ok(as_run(read::<v1::SettleBudgetRequest>(bytes)?.run))
+}
+
+pub(super) fn get_budget(bytes: &[u8]) -> Found {
+    let request: v1::GetBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace, request.r#loop))
+}
+
+pub(super) fn list_budgets(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListBudgetsRequest>(bytes)?.namespace))
+}
+
+pub(super) fn extend_budget(bytes: &[u8]) -> Found {
+    let request: v1::ExtendBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace, request.r#loop))
+}
+
+pub(super) fn get_namespace_budget(bytes: &[u8]) -> Found {
+    let request: v1::GetNamespaceBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace.clone(), request.namespace))
+}
+
+pub(super) fn list_namespace_budgets(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListNamespaceBudgetsRequest>(bytes)?.namespace))
+}
+
+/// Nobody raises the bound of their own namespace.
+pub(super) fn extend_namespace_budget(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::ExtendNamespaceBudgetRequest>(bytes)?.namespace))
+}
+
+pub(super) fn take_quota(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::TakeQuotaRequest>(bytes)?.node))
+}
+
+pub(super) fn quota_limited(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::QuotaLimitedRequest>(bytes)?.node))
+}
+
 pub(super) fn apply_loop(bytes: &[u8]) -> Found {
     let request: v1::ApplyRequest = read(bytes)?;
     let (namespace, name) = metadata(&request.manifest_json)?;

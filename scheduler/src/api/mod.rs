@@ -4,6 +4,7 @@
 mod access;
 mod apply;
 mod audit;
+mod budgets;
 mod definitions;
 mod documents;
 pub(crate) mod error;
@@ -16,6 +17,7 @@ mod loops;
 mod marks;
 mod models;
 mod nodes;
+mod quotas;
 mod reports;
 mod route;
 mod seals;
@@ -32,12 +34,14 @@ use flyball_core::ambient::Ambient;
 use flyball_core::ids::InstallationId;
 use flyball_proto::v1::access_server::AccessServer;
 use flyball_proto::v1::audit_server::AuditServer;
+use flyball_proto::v1::budgets_server::BudgetsServer;
 use flyball_proto::v1::definitions_server::DefinitionsServer;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
 use flyball_proto::v1::models_server::ModelsServer;
 use flyball_proto::v1::nodes_server::NodesServer;
+use flyball_proto::v1::quotas_server::QuotasServer;
 use flyball_proto::v1::secrets_server::SecretsServer;
 use flyball_proto::v1::server_server::ServerServer;
 use flyball_proto::v1::sessions_server::SessionsServer;
@@ -96,6 +100,12 @@ pub(crate) struct About {
     pub(crate) session_ttl: Option<Duration>,
     pub(crate) next_number: AtomicU64,
     pub(crate) ambient: Ambient,
+    /// For how long providers count what was used.
+    pub(crate) quota_window: Duration,
+    /// Who writes budgets and pools now.
+    pub(crate) turns: Turns,
+    /// Since when what is so of quota pools.
+    pub(crate) seen: Seen,
 }
 
 impl About {
@@ -105,7 +115,9 @@ impl About {
     }
 }
 
+pub(crate) use budgets::Turns;
 pub(crate) use logs::LogRouter;
+pub(crate) use quotas::Seen;
 
 /// All services, each behind the guard.
 pub(crate) async fn routes(api: Api) -> Routes {
@@ -124,6 +136,8 @@ pub(crate) async fn routes(api: Api) -> Routes {
         .with(SecretsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(DefinitionsServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(ModelsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(BudgetsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(QuotasServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AccessServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             SessionsServer::new(api).max_decoding_message_size(SESSION_BYTES_MAX),

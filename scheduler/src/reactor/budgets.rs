@@ -9,7 +9,7 @@ use flyball_core::model::{
     Accounts, Amount, BudgetScope, Limits, LoopAccount, NamespaceAccount, NamespaceBudget,
 };
 use flyball_core::status::{LoopStatus, Phase, Reason};
-use flyball_store::{LoopRecord, Snapshot, Stored};
+use flyball_store::{Change, LoopRecord, Snapshot};
 
 use super::Reactor;
 use super::slot::Slot;
@@ -31,41 +31,33 @@ struct Namespace {
 }
 
 impl Budgets {
-    /// News of a loop's account; true if the loop waits for it.
-    pub(super) fn on_loop(
-        &mut self,
-        key: &LoopKey,
-        value: Option<Stored<Arc<LoopAccount>>>,
-        revision: i64,
-    ) -> bool {
-        match value {
-            // Only the watch tells of ends, and nothing older comes after it.
-            None => drop(self.loops.remove(key)),
-            value => drop(self.loops.entry(key.clone()).or_default().apply(value, revision)),
+    /// News of an account or a budget; the loops that wait for it.
+    pub(super) fn on_change(&mut self, change: Change, revision: i64) -> Vec<LoopKey> {
+        match change {
+            Change::LoopAccount(key, value) => {
+                match value {
+                    // Only the watch tells of ends, and nothing older comes after it.
+                    None => drop(self.loops.remove(&key)),
+                    value => {
+                        self.loops.entry(key.clone()).or_default().apply(value, revision);
+                    }
+                }
+                self.parked.get(&key).cloned().into_iter().collect()
+            }
+            Change::NamespaceAccount(namespace, value) => {
+                self.namespaces
+                    .entry(namespace.clone())
+                    .or_default()
+                    .account
+                    .apply(value, revision);
+                self.waiting_in(&namespace)
+            }
+            Change::Budget(namespace, value) => {
+                self.namespaces.entry(namespace.clone()).or_default().budget.apply(value, revision);
+                self.waiting_in(&namespace)
+            }
+            _ => Vec::new(),
         }
-        self.parked.contains(key)
-    }
-
-    /// News of a namespace's budget; the loops that wait for it.
-    pub(super) fn on_budget(
-        &mut self,
-        namespace: &str,
-        value: Option<Stored<NamespaceBudget>>,
-        revision: i64,
-    ) -> Vec<LoopKey> {
-        self.namespaces.entry(namespace.to_owned()).or_default().budget.apply(value, revision);
-        self.waiting_in(namespace)
-    }
-
-    /// News of a namespace's account; the loops that wait for it.
-    pub(super) fn on_account(
-        &mut self,
-        namespace: &str,
-        value: Option<Stored<Arc<NamespaceAccount>>>,
-        revision: i64,
-    ) -> Vec<LoopKey> {
-        self.namespaces.entry(namespace.to_owned()).or_default().account.apply(value, revision);
-        self.waiting_in(namespace)
     }
 
     /// The whole state.

@@ -76,14 +76,8 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::Approval => {
             format!("look at what it asks for, and decide: {}", about("describe loop"))
         }
-        Reason::Budget => format!(
-            "raise its budget: {} --money 5USD, or apply it with a larger spec.budget; it goes on where \
-             it was",
-            about("budget extend")
-        ),
-        Reason::Quota => {
-            "it tries again by itself; who waits for which provider: flyball quota list".to_owned()
-        }
+        Reason::Budget => more_budget(&about("budget extend")),
+        Reason::Quota => QUOTA.to_owned(),
         Reason::Backoff => format!(
             "it tries again by itself; if it stays so, mend what the message names, or {}",
             about("cancel")
@@ -124,6 +118,14 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::InvalidWork => "mend what the message names and apply it again".to_owned(),
         Reason::ByUser => "apply a changed spec to start over, or delete it".to_owned(),
     }
+}
+
+const QUOTA: &str = "it tries again by itself; who waits for which provider: flyball quota list";
+
+fn more_budget(command: &str) -> String {
+    format!(
+        "raise its budget: {command} --money 5USD, or apply it with a larger spec.budget; it goes on where it was"
+    )
 }
 
 fn of_node_fault(nodes: &str) -> String {

@@ -224,16 +224,10 @@ impl View {
                 self.duties.entry(uid.clone()).or_default().record.apply(value, revision);
                 self.touched_duties.insert(uid);
             }
-            Change::LoopAccount(key, value) => {
-                if self.budgets.on_loop(&key, value, revision) {
-                    self.touched.insert(key);
-                }
-            }
-            Change::NamespaceAccount(namespace, value) => {
-                self.touched.extend(self.budgets.on_account(&namespace, value, revision));
-            }
-            Change::Budget(namespace, value) => {
-                self.touched.extend(self.budgets.on_budget(&namespace, value, revision));
+            change @ (Change::LoopAccount(..)
+            | Change::NamespaceAccount(..)
+            | Change::Budget(..)) => {
+                self.touched.extend(self.budgets.on_change(change, revision));
             }
             Change::Leader(value) => {
                 self.leader.apply(value, revision);

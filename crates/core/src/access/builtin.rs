@@ -64,4 +64,5 @@ fn admin() -> Permissions {
 fn node() -> Permissions {
     Permissions::of(&[Verb::Attach, Verb::Heartbeat, Verb::Report], &[Kind::Sessions])
         .with(Permissions::of(&[Verb::Fetch], &[Kind::Secrets]))
+        .with(Permissions::of(&[Verb::Spend], &[Kind::Budgets, Kind::Providers]))
 }

@@ -32,6 +32,8 @@ pub enum Verb {
     Report,
     /// Be handed a secret's value, for a run.
     Fetch,
+    /// Draw and settle slices of budgets and quotas, for a run.
+    Spend,
 }
 
 /// What it is done to.
@@ -69,7 +71,7 @@ pub enum Kind {
     Budgets,
 }
 
-const VERBS: [(Verb, &str); 13] = [
+const VERBS: [(Verb, &str); 14] = [
     (Verb::Get, "get"),
     (Verb::List, "list"),
     (Verb::Watch, "watch"),
@@ -83,6 +85,7 @@ const VERBS: [(Verb, &str); 13] = [
     (Verb::Heartbeat, "heartbeat"),
     (Verb::Report, "report"),
     (Verb::Fetch, "fetch"),
+    (Verb::Spend, "spend"),
 ];
 
 /// Other words for verbs, from other tools and from our own command line.
@@ -134,7 +137,7 @@ impl Verb {
 
     /// True for what only a node does, as itself: no role that people can have gives it.
     pub const fn is_of_nodes(self) -> bool {
-        matches!(self, Self::Attach | Self::Heartbeat | Self::Report | Self::Fetch)
+        matches!(self, Self::Attach | Self::Heartbeat | Self::Report | Self::Fetch | Self::Spend)
     }
 
     /// As people write it.

@@ -87,9 +87,9 @@ mod tests {
         ");
         let wrong = parsed(&json!({ "money": "5 EUR", "tokens": -1, "perRun": 5 }));
         insta::assert_snapshot!(wrong.unwrap_err().join("\n"), @r#"
-        spec.budget.tokens: must be a whole number, 0 to 18446744073709551615; found -1
         spec.budget.money: must be an amount of money such as 5 USD or 0.25 USD, in millionths at the finest; found "5 EUR"
         spec.budget.perRun: must be an object; found 5
+        spec.budget.tokens: must be a whole number, 0 to 18446744073709551615; found -1
         "#);
     }
 }

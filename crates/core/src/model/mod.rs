@@ -14,6 +14,7 @@ mod pool;
 mod ports;
 mod price;
 mod provider;
+mod report;
 mod route;
 mod usage;
 
@@ -54,6 +55,7 @@ pub use self::provider::{
     Auth, AuthScheme, KIND_PROVIDER, LongContext, ModelPrice, Protocol, ProviderManifest,
     ProviderMetadata, ProviderQuota, ProviderSpec, SecretRef,
 };
+pub use self::report::{BudgetReport, QuotaReport};
 pub use self::route::{
     Deployment, KIND_MODEL_ROUTE, Match, ModelRouteManifest, ModelRouteMetadata, ModelRouteSpec,
     OnError, Stall, SubtaskClass, Tier,

@@ -123,7 +123,7 @@ pub struct TakeQuota {
     pub incarnation: Incarnation,
     /// For which loop, as `namespace/name`.
     pub of: String,
-    /// Name of the slice.
+    /// Name of the slice: a number in decimals, higher than those of all requests before.
     pub id: String,
     /// Less is of no use. Nothing: only tells what is held and what has ended.
     pub needs: QuotaAmount,
@@ -131,7 +131,7 @@ pub struct TakeQuota {
     pub want: QuotaAmount,
     /// The run has called before.
     pub begun: bool,
-    /// Slices that the node has; its others have ended, wholly used.
+    /// Slices that the node has; its others of lower numbers have ended, wholly used.
     pub held: Vec<String>,
     /// Slices that have ended, and what was used of each.
     pub ended: Vec<EndedSlice>,
@@ -146,35 +146,6 @@ pub enum TakenQuota {
     Unbounded,
     /// Ask again after this time.
     Wait(Duration),
-}
-
-impl QuotaAmount {
-    /// Nothing.
-    pub fn is_zero(self) -> bool {
-        self == Self::default()
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_add(other.requests),
-            tokens: self.tokens.saturating_add(other.tokens),
-        }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(other.requests),
-            tokens: self.tokens.saturating_sub(other.tokens),
-        }
-    }
-
-    fn at_most(self, other: Self) -> Self {
-        self.minus(self.minus(other))
-    }
-
-    fn within(self, other: Self) -> bool {
-        self.requests <= other.requests && self.tokens <= other.tokens
-    }
 }
 
 impl PoolSlice {
@@ -195,6 +166,11 @@ impl Waiting {
     fn name(&self) -> String {
         format!("waits {}/{}/{}", self.incarnation, self.of, self.said)
     }
+}
+
+/// Requests may overtake each other, and one knows nothing of slices that were asked for after it.
+fn is_before(one: &str, other: &str) -> bool {
+    (one.len(), one) < (other.len(), other)
 }
 
 fn gone(incarnation: &Incarnation) -> String {
@@ -337,7 +313,7 @@ impl Pool {
             if let Some(told) = ask.ended.iter().find(|told| told.id == slice.id) {
                 slice.ended = true;
                 slice.amount = told.used;
-            } else if slice.id != ask.id && !ask.held.contains(&slice.id) {
+            } else if is_before(&slice.id, &ask.id) && !ask.held.contains(&slice.id) {
                 slice.ended = true;
             }
         }

@@ -89,6 +89,35 @@ pub struct QuotaAmount {
     pub tokens: u64,
 }
 
+impl QuotaAmount {
+    /// Nothing.
+    pub fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            tokens: self.tokens.saturating_add(other.tokens),
+        }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            tokens: self.tokens.saturating_sub(other.tokens),
+        }
+    }
+
+    pub(super) fn at_most(self, other: Self) -> Self {
+        self.minus(self.minus(other))
+    }
+
+    pub(super) fn within(self, other: Self) -> bool {
+        self.requests <= other.requests && self.tokens <= other.tokens
+    }
+}
+
 /// What became of a request for quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QuotaAnswer {

@@ -12,6 +12,7 @@ mod loops;
 mod nodes;
 mod owners;
 mod path;
+mod quotas;
 mod secrets;
 mod sessions;
 mod singletons;
@@ -34,6 +35,7 @@ pub(crate) use loops::{spec, status};
 pub(crate) use nodes::node;
 pub use owners::OwnerKey;
 pub(crate) use owners::owner;
+pub(crate) use quotas::{QUOTAS, quota};
 pub(crate) use secrets::{secret, secrets_of};
 pub(crate) use sessions::session;
 pub(crate) use singletons::{INSTALLATION, LEADER};
@@ -74,6 +76,7 @@ pub(crate) enum Key {
     Definition(DefinitionKey),
     LoopAccount(LoopKey),
     NamespaceAccount(String),
+    Quota(String),
     /// Not ours, or of a newer version: left alone.
     Foreign,
 }
@@ -119,6 +122,7 @@ impl Key {
             Some(("secrets", rest)) => secrets::decode(rest),
             Some(("definitions", rest)) => definitions::decode(rest),
             Some(("accounts", rest)) => accounts::decode(rest),
+            Some(("quotas", rest)) => quotas::decode(rest),
             Some(("roles", rest)) => access::decode_role(rest).map(Self::Role),
             Some(("bindings", rest)) => access::decode_binding(rest).map(Self::Binding),
             Some(("unsealed", rest)) => duties::decode(rest),

@@ -51,6 +51,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
         definition_key().prop_map(|k| (Key::Definition(k.clone()), definition(&k))),
         loop_key().prop_map(|k| (Key::LoopAccount(k.clone()), loop_account(&k))),
+        odd_text().prop_map(|n| (Key::Quota(n.clone()), quota(&n))),
         odd_text().prop_map(|n| (Key::NamespaceAccount(n.clone()), namespace_account(&n))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
     ]
@@ -91,6 +92,7 @@ proptest! {
             Key::Binding(k) => binding(&k),
             Key::LoopAccount(k) => loop_account(&k),
             Key::NamespaceAccount(n) => namespace_account(&n),
+            Key::Quota(n) => quota(&n),
             Key::Foreign => return Ok(()),
         };
         prop_assert_eq!(again, bytes);
@@ -107,6 +109,7 @@ fn keys_read_as_documented() {
     assert_eq!(text(node(&"n1".into())), "/flyball/v1/nodes/n1");
     assert_eq!(text(loop_account(&key)), "/flyball/v1/accounts/loops/default/fix-it");
     assert_eq!(text(namespace_account("team")), "/flyball/v1/accounts/namespaces/team");
+    assert_eq!(text(quota("anthropic")), "/flyball/v1/quotas/anthropic");
     assert_eq!(text(budget("team")), "/flyball/v1/definitions/budgets/team");
     assert_eq!(text(session(&"n1".into())), "/flyball/v1/sessions/n1");
     let exclusive = owner(Access::Exclusive, "git/example.org/r/src/**", &key);

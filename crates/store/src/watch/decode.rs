@@ -119,6 +119,7 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         | Key::Audit(_)
         | Key::AuditHead
         | Key::Secret(_)
+        | Key::Quota(_)
         | Key::Definition(_) => return None,
     })
 }
@@ -130,7 +131,7 @@ pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
     // The audit trail is nobody's state; secrets and definitions are read when they are handed out. For a budget a
     // loop may be waiting.
     let unwatched = match &key {
-        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) => true,
+        Key::Installation | Key::Audit(_) | Key::AuditHead | Key::Secret(_) | Key::Quota(_) => true,
         Key::Definition(key) => key.kind != DefinitionKind::Budget,
         _ => false,
     };
@@ -199,6 +200,7 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         | Key::Audit(_)
         | Key::AuditHead
         | Key::Secret(_)
+        | Key::Quota(_)
         | Key::Definition(_)
         | Key::Foreign => {
             return Err(DecodeError::Malformed("no key that this version writes".to_owned()));

@@ -101,6 +101,16 @@ fn what_is_used_comes_back_a_window_later() {
 }
 
 #[test]
+fn a_request_that_was_overtaken_ends_nothing_of_later_ones() {
+    let mut world = World::new(a_minute(10));
+    assert_eq!(world.take(&ask("a", "10", 4)), granted(4));
+    assert_eq!(world.take(&ask("a", "9", 4)), granted(4));
+    assert!(world.pool.slices.iter().all(|one| !one.ended));
+    assert!(waits(world.take(&ask("a", "11", 4))));
+    assert!(world.pool.slices.iter().all(|one| one.ended));
+}
+
+#[test]
 fn a_lost_nodes_slice_returns_a_full_window_after_its_lease() {
     let mut world = World::new(a_minute(10));
     assert_eq!(world.take(&ask("a", "1", 10)), granted(10));
