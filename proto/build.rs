@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .skip_debug([
             ".flyball.v1.SetSecretRequest",
             ".flyball.v1.FetchedSecret",
+            ".flyball.v1.SetupProvider",
             ".flyball.v1.JoinRequest",
             ".flyball.v1.CreateTokenResponse",
         ])

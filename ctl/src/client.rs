@@ -5,11 +5,14 @@ pub use flyball_proto::transport::Address;
 use flyball_proto::transport::{self, Connection, Credential};
 use flyball_proto::v1::access_client::AccessClient;
 use flyball_proto::v1::audit_client::AuditClient;
+use flyball_proto::v1::budgets_client::BudgetsClient;
 use flyball_proto::v1::certificates_client::CertificatesClient;
+use flyball_proto::v1::definitions_client::DefinitionsClient;
 use flyball_proto::v1::events_client::EventsClient;
 use flyball_proto::v1::logs_client::LogsClient;
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::nodes_client::NodesClient;
+use flyball_proto::v1::quotas_client::QuotasClient;
 use flyball_proto::v1::secrets_client::SecretsClient;
 use flyball_proto::v1::server_client::ServerClient;
 
@@ -38,8 +41,14 @@ pub struct Clients {
     pub access: AccessClient<Connection>,
     /// Who did what.
     pub audit: AuditClient<Connection>,
+    /// Providers, model routes, agents and budgets.
+    pub definitions: DefinitionsClient<Connection>,
     /// Secrets.
     pub secrets: SecretsClient<Connection>,
+    /// Budgets.
+    pub budgets: BudgetsClient<Connection>,
+    /// Quotas of providers.
+    pub quotas: QuotasClient<Connection>,
     /// Certificates, and join tokens for them.
     pub certificates: CertificatesClient<Connection>,
     /// The server itself.
@@ -95,7 +104,13 @@ impl Clients {
             access: AccessClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             audit: AuditClient::new(connection.clone()).max_decoding_message_size(ANSWER_BYTES_MAX),
+            definitions: DefinitionsClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             secrets: SecretsClient::new(connection.clone()),
+            budgets: BudgetsClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
+            quotas: QuotasClient::new(connection.clone())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             certificates: CertificatesClient::new(connection.clone())
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             server: ServerClient::new(connection),

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flyball_core::access::{KIND_BINDING, KIND_ROLE, parse_binding, parse_role};
-use flyball_core::manifest::{self, MANIFEST_BYTES_MAX, parse_manifest};
+use flyball_core::manifest::{self, MANIFEST_BYTES_MAX, parse_definition, parse_manifest};
+use flyball_core::model::{Definition, DefinitionKind};
 use flyball_core::spec::Manifest;
 use serde_json::Value;
 
@@ -23,6 +24,26 @@ pub(crate) struct Documents {
     pub(crate) loops: Vec<Document>,
     /// Roles and role bindings, in their order.
     pub(crate) access: Vec<AccessDocument>,
+    /// What model calls need; what is named by others first.
+    pub(crate) definitions: Vec<DefinitionDocument>,
+}
+
+/// A provider, model route, agent or budget.
+#[derive(Debug, Clone)]
+pub(crate) struct DefinitionDocument {
+    /// As it was understood.
+    pub(crate) definition: Definition,
+    /// As it was written: this is what is sent.
+    pub(crate) json: Value,
+    pub(crate) source: String,
+}
+
+impl DefinitionDocument {
+    /// What is allowed and yet probably not meant, as far as it can be told without a scheduler.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let texts = manifest::warnings_of(&self.definition).into_iter();
+        texts.map(|text| format!("warning: {}: {text}", self.source)).collect()
+    }
 }
 
 /// A role or a role binding.
@@ -77,7 +98,11 @@ pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Documen
         let text = read_text(file, &name)?;
         reading.text(&name, &text, namespace);
     }
-    let Reading { documents, faults } = reading;
+    let Reading { mut documents, faults } = reading;
+    let order: Vec<_> = DefinitionKind::all().collect();
+    let place =
+        |one: &DefinitionDocument| order.iter().position(|of| *of == one.definition.key().kind);
+    documents.definitions.sort_by_key(place);
     if !faults.is_empty() {
         let message = match faults.len() {
             1 => "the manifest is not valid".to_owned(),
@@ -183,6 +208,12 @@ impl Reading {
                 let (namespace, name) = (metadata.namespace, metadata.name);
                 self.documents.access.push(AccessDocument { kind, namespace, name, json, source });
             }),
+            kind if DefinitionKind::of_manifest(kind).is_some() => {
+                parse_definition(&json).map(|definition| {
+                    let document = DefinitionDocument { definition, json, source };
+                    self.documents.definitions.push(document);
+                })
+            }
             _ => match parse_manifest(&json) {
                 Ok(manifest) => {
                     if let Some(first) = self.named_alike(&manifest) {
@@ -251,7 +282,10 @@ fn yaml_error(error: &serde_saphyr::Error) -> (String, String) {
 /// A namespace given on the command line goes into a manifest that has none, as with kubectl.
 fn fill_namespace(json: &mut Value, namespace: Option<&str>) -> Result<(), String> {
     let everywhere = json.pointer("/spec/allNamespaces").and_then(Value::as_bool) == Some(true);
-    if everywhere || json.get("kind").and_then(Value::as_str) == Some(KIND_ROLE) {
+    let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let of_installation =
+        DefinitionKind::of_manifest(kind).is_some_and(|kind| !kind.is_namespaced());
+    if everywhere || of_installation || kind == KIND_ROLE {
         return Ok(());
     }
     let (Some(namespace), Some(metadata)) = (namespace, json.get_mut("metadata")) else {

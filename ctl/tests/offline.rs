@@ -283,6 +283,59 @@ spec:
 ";
 
 #[test]
+fn definitions_are_checked_beside_loops_and_shown_in_their_order() {
+    let documents = format!(
+        "{GOOD}---\n{}---\n{}---\n{}",
+        "{apiVersion: flyball.dev/v1, kind: ModelRoute, metadata: {name: main}, spec: {tiers: [{name: t, deployments: [{provider: acme}]}]}}\n",
+        "{apiVersion: flyball.dev/v1, kind: Provider, metadata: {name: acme}, spec: {baseUrl: 'http://acme.example.org', protocols: [chat]}}\n",
+        "{apiVersion: flyball.dev/v1, kind: Budget, metadata: {}, spec: {money: 5 USD}}\n",
+    );
+    insta::assert_snapshot!(transcript(&["validate", "-n", "team", "-f", "-"], &documents), @"
+    exit 0
+    --- stdout
+    stdin (document 3): provider/acme is valid
+    stdin (document 2): modelroute/main is valid
+    stdin (document 4): budget/team is valid
+    stdin (document 1): loop/fix-tests is valid
+    --- stderr
+    warning: stdin (document 3): spec.baseUrl: http:// to acme.example.org: all prompts go over the network in the clear
+    ");
+    let wrong = documents.replace("[chat]", "[chatt]").replace("5 USD", "5 EUR");
+    insta::assert_snapshot!(transcript(&["validate", "-f", "-"], &wrong), @r#"
+    exit 1
+    --- stderr
+    error: the manifest is not valid: 2 faults
+      stdin:17:125: spec.protocols[0]: must be anthropic or chat or responses; found "chatt"; did you mean chat?
+      stdin:19:65: spec.money: must be an amount of money such as 5 USD or 0.25 USD, in millionths at the finest; found "5 EUR"
+    hint: what a field means: flyball schema loop.spec.<field>
+    "#);
+}
+
+#[test]
+fn the_examples_of_definitions_are_valid_and_their_fields_are_explained() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models");
+    for entry in std::fs::read_dir(examples).unwrap().flatten() {
+        let path = entry.path();
+        let said = transcript(&["validate", "-f", path.to_str().unwrap()], "");
+        assert!(said.starts_with("exit 0\n"), "{}: {said}", path.display());
+        assert!(!said.contains("warning"), "{}: {said}", path.display());
+    }
+    insta::assert_snapshot!(transcript(&["schema", "modelroute.spec.tiers"], ""), @"
+    exit 0
+    --- stdout
+    modelroute.spec.tiers <list of objects>, required
+      From the cheapest to the strongest. 1 to 8.
+      entries at least 1
+      entries at most 8
+
+    FIELD         TYPE              DEFAULT          DESCRIPTION
+    deployments   list of objects   required         Who serves it: at least one, at most 16.
+    from          object            see its fields   From which stall on it is used. The first tier must say 0 (or nothing); each next one more than the one before.
+    name          text              required         Its name, unique in the route.
+    ");
+}
+
+#[test]
 fn exit_codes_are_documented() {
     insta::assert_snapshot!(transcript(&["help", "exit-codes"], ""), @"
     exit 0
@@ -306,7 +359,7 @@ fn mistakes_in_the_command_line_exit_with_2() {
     exit 2
     --- stderr
     error: there is no kind "pods"
-    hint: kinds are: loops, nodes, claims, iterations, roles, rolebindings
+    hint: kinds are: loops, nodes, claims, iterations, roles, rolebindings, providers, modelroutes, agents, budgets
     "#);
     insta::assert_snapshot!(transcript(&["wait", "x", "--for", "phase=walking"], ""), @"
     exit 2
@@ -334,8 +387,8 @@ fn mistakes_in_the_command_line_exit_with_2() {
     insta::assert_snapshot!(transcript(&["describe", "loop"], ""), @"
     exit 2
     --- stderr
-    error: name one loop or node
-    hint: flyball describe loop NAME, or flyball describe node NAME
+    error: name one thing
+    hint: flyball describe KIND NAME; kinds are: loop, node, provider, modelroute, agent, budget
     ");
 }
 

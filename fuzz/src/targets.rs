@@ -1,12 +1,14 @@
 //! What is fuzzed: everything that reads what strangers write. Each function takes any bytes, must not panic, and
 //! checks what has to hold of whatever is accepted.
 
+use bytes::Bytes;
 use flyball_core::redact::{Patterns, Redactor};
 use flyball_core::report::{REPORT_BYTES_MAX, Report};
 use flyball_core::resource::{Entry, ResourceSet, canonical_repo_id};
 use flyball_core::score::{CaseMemory, ExitKind, evaluate};
 use flyball_core::spec::{Access, CheckSpec, Command, Owns, RegexScore, Score};
-use flyball_core::{identity::Identity, manifest};
+use flyball_core::{identity::Identity, manifest, model::Protocol};
+use flyball_gateway::wire::{self, Edits, Tap};
 use flyball_proto::v1;
 use prost::Message;
 
@@ -14,13 +16,15 @@ use prost::Message;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("manifest", manifest_document),
     ("resource_set", resource_set),
     ("messages", messages),
     ("check_output", check_output),
     ("report", report),
     ("redaction", redaction),
+    ("model_call", model_call),
+    ("model_answer", model_answer),
 ];
 
 /// A manifest as JSON: accepted ones are read back as they were written.
@@ -112,4 +116,56 @@ pub fn redaction(bytes: &[u8]) {
     }
     out.extend(redactor.finish());
     assert!(!out.windows(SECRET.len()).any(|window| window == SECRET));
+}
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::Anthropic, Protocol::Chat, Protocol::Responses];
+
+/// A request for a model: whatever is changed in it, it stays a request that says so.
+pub fn model_call(bytes: &[u8]) {
+    for protocol in PROTOCOLS {
+        let Ok(call) = wire::parse(protocol, bytes) else { continue };
+        assert!(wire::input_bound(bytes, &call) > 0);
+        let edits = Edits {
+            model: Some("a\"b"),
+            max_output: Some(77),
+            ask_usage: true,
+            both_limits: bytes.len().is_multiple_of(2),
+        };
+        let edited = wire::edit(Bytes::copy_from_slice(bytes), &call, &edits);
+        let again = wire::parse(protocol, &edited).expect("an edited request is one");
+        assert_eq!((again.model.as_str(), again.max_output), ("a\"b", Some(77)));
+        assert_eq!(
+            (again.stream, again.choices, again.tools),
+            (call.stream, call.choices, call.tools)
+        );
+        assert!(protocol != Protocol::Chat || !call.stream || again.asks_usage);
+    }
+}
+
+/// An answer, whole and in pieces: the same bytes pass, and the same is read of them.
+pub fn model_answer(bytes: &[u8]) {
+    let Some((first, answer)) = bytes.split_first() else { return };
+    let cut = usize::from(*first % 64) + 1;
+    for protocol in PROTOCOLS {
+        let call = wire::parse(protocol, br#"{"model":"m","stream":true}"#).expect("a request");
+        let _ = wire::read_answer(&call, answer);
+        for strip in [false, true] {
+            let whole = tapped(Tap::new(&call, strip), [answer]);
+            assert_eq!(tapped(Tap::new(&call, strip), answer.chunks(cut)), whole);
+            assert!(strip && protocol == Protocol::Chat || whole.0 == answer);
+            let charged = wire::estimate(&call, &whole.1, 10, 1_000_000);
+            assert!(charged.input_total > 0 || whole.1.error.is_some());
+        }
+    }
+}
+
+/// What passes a tap, and what it has seen.
+fn tapped<'a>(mut tap: Tap, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, wire::Seen) {
+    let mut passed = Vec::new();
+    for chunk in chunks {
+        passed.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(chunk)));
+    }
+    let outcome = tap.end();
+    passed.extend_from_slice(&outcome.rest);
+    (passed, outcome.seen)
 }

@@ -27,6 +27,12 @@ impl std::fmt::Debug for v1::SetSecretRequest {
     }
 }
 
+impl std::fmt::Debug for v1::SetupProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SetupProvider({}, ***)", self.name)
+    }
+}
+
 impl std::fmt::Debug for v1::FetchedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FetchedSecret({}, ***)", self.name)

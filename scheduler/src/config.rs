@@ -82,6 +82,8 @@ pub struct Config {
     pub election_ttl: Duration,
     /// What seals secrets; without it there are none.
     pub secret_keys: Option<SecretKeys>,
+    /// For how long providers count what was used of their quotas.
+    pub quota_window: Duration,
     /// What signs certificates of nodes that join and of whoever renews; needs a listener with TLS.
     pub signer: Option<Signer>,
     /// Where times for people, ids and jitter come from.
@@ -112,6 +114,7 @@ impl Config {
             session_ttl: None,
             election_ttl: Duration::from_secs(5),
             secret_keys: None,
+            quota_window: flyball_core::model::QUOTA_WINDOW,
             signer: None,
             ambient: ambient(),
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::limit::{Limiter, RENEWAL, RENEWALS};
 use crate::access::{AsOwner, Policies, RevokedList};
-use crate::api::{self, About, Api, LogRouter};
+use crate::api::{self, About, Api, LogRouter, Seen, Turns};
 use crate::config::{Bound, Config, RunError, StoreChoice};
 use crate::diagnose::Doctor;
 use crate::findings::Findings;
@@ -308,6 +308,9 @@ fn about(
         session_ttl: config.session_ttl,
         next_number: AtomicU64::new(1),
         ambient: config.ambient.clone(),
+        quota_window: config.quota_window,
+        turns: Turns::default(),
+        seen: Seen::default(),
     }
 }
 

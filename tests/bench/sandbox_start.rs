@@ -103,6 +103,7 @@ fn step(dir: &Path, work: &Path, number: usize, argv: &[&str]) -> Step {
         cwd: work.to_owned(),
         env: Vec::new(),
         output: dir.join(format!("out-{number}")),
+        stdin: None,
         output_bytes_max: 1000,
         timeout: Duration::from_secs(60),
         label: "bench".to_owned(),

@@ -9,6 +9,7 @@ mod support;
 mod bad_change;
 mod bad_process;
 mod bad_repository;
+mod budgets;
 mod clocks;
 mod converge;
 mod ending;

@@ -17,7 +17,7 @@ const MUTATIONS_MAX: usize = 8;
 /// Longest input: the interesting bounds are below it.
 const BYTES_MAX: usize = 8192;
 
-const SEEDS: [&str; 9] = [
+const SEEDS: [&str; 14] = [
     r#"{"apiVersion":"flyball.dev/v1","kind":"Loop","metadata":{"name":"a","namespace":"b","labels":{"k":"v"}},"spec":{"goal":"g","workspace":{"git":{"url":"/r","ref":"main","publish":{"branch":"x"}}},"owns":["src/**",{"resource":"gpu:n/0","access":"read"}],"needs":{"cpu":"500m","memory":"1Gi"},"checks":[{"name":"t","run":["true"],"timeout":"5m","score":{"libtest":{}}}],"pins":["tests/**"],"agent":{"command":"x","env":{"A":"b"}},"governor":{"iterations":3},"sandbox":{"isolation":"strict","readOnly":["/srv/a"],"egress":["web"]}}}"#,
     "git:example.org/a/src/**\ngit:example.org/a/*/x\nbranch:main\ngpu:node/0\ngit:/srv/r/**",
     "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\ntest d ... ignored\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n",
@@ -26,6 +26,11 @@ const SEEDS: [&str; 9] = [
     "user:ada",
     "https://user@example.org:443/a/b.git/",
     "\u{10}s3cr3t-valu s3cr3t-value czNjcjN0LXZhbHVl",
+    r#"{"model":"m","max_tokens":9,"n":2,"stream":true,"stream_options":{"include_usage":false},"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","data":"QUJD"}}]}],"tools":[{"type":"web_search_20250305"}]}"#,
+    "\u{5}data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\r\n\r\ndata: [DONE]\n\n",
+    "\u{3}event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\r\r",
+    "\u{7}: ping\n\nevent: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":37,\"output_tokens\":11}}}\n\n",
+    r#"!{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":18446744073709551615,"total_tokens":18446744073709551615}}"#,
     "\u{a}\u{12}default\u{12}\u{4}name\u{1a}\u{2}{}",
 ];
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod model;
+mod money;
 mod parse;
 mod show;
 mod stage;

@@ -19,6 +19,8 @@ use flyball_store::{
     Snapshot, Stored,
 };
 
+use crate::money::Money;
+
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) revision: i64,
@@ -30,6 +32,7 @@ pub(crate) struct Model {
     pub(crate) duties: BTreeMap<LoopUid, Stored<Arc<SealDuty>>>,
     /// Owner keys with their create revision and lease.
     pub(crate) owners: BTreeMap<OwnerKey, (LoopKey, i64, i64)>,
+    pub(crate) money: Money,
     log: Vec<(i64, Vec<Change>)>,
     delivered: usize,
 }
@@ -38,12 +41,12 @@ pub(crate) struct Model {
 type Refusal = Result<(), Found>;
 
 impl Model {
-    fn next(&mut self) -> i64 {
+    pub(crate) fn next(&mut self) -> i64 {
         self.revision += 1;
         self.revision
     }
 
-    fn log(&mut self, changes: Vec<Change>) -> i64 {
+    pub(crate) fn log(&mut self, changes: Vec<Change>) -> i64 {
         self.log.push((self.revision, changes));
         self.revision
     }
@@ -57,7 +60,7 @@ impl Model {
 
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         self.delivered = self.log.len();
-        Snapshot {
+        self.money.add_to(Snapshot {
             revision: self.revision,
             loops: pairs(&self.loops),
             statuses: pairs(&self.statuses),
@@ -66,7 +69,7 @@ impl Model {
             claims: pairs(&self.claims),
             duties: pairs(&self.duties),
             ..Snapshot::default()
-        }
+        })
     }
 
     /// Makes the store younger than it is, as a leader key somewhere else would.
@@ -355,7 +358,7 @@ impl Model {
     }
 }
 
-fn put<K: Ord, T: Clone>(
+pub(crate) fn put<K: Ord, T: Clone>(
     map: &mut BTreeMap<K, Stored<T>>,
     key: K,
     value: T,
@@ -368,6 +371,6 @@ fn put<K: Ord, T: Clone>(
     stored
 }
 
-fn pairs<K: Clone, V: Clone>(map: &BTreeMap<K, V>) -> Vec<(K, V)> {
+pub(crate) fn pairs<K: Clone, V: Clone>(map: &BTreeMap<K, V>) -> Vec<(K, V)> {
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::model::Amount;
 use flyball_core::node::{NodeFacts, NodeMark, NodeRecord, Resources};
 use flyball_core::quantity::{CpuMillis, Span};
 use flyball_core::resource::{ResourceSet, canonical_repo_id};
@@ -64,6 +65,9 @@ impl Stage {
             "watch" => self.watch(&command),
             "submit" => self.submit(&command),
             "change" => self.change(&command),
+            "budget" => self.budget(&command),
+            "account" => self.account(&command),
+            "namespace" => self.namespace(&command),
             "attach" => self.attach(&command),
             "detach" => self.detach(&command),
             "leave" => self.leave(&command),
@@ -211,7 +215,7 @@ impl Stage {
     }
 
     /// The API tells the reactor of a write at once (`told`), late (`delayed`, by `tell`), or never.
-    fn written(&mut self, command: &Command, event: Event) {
+    pub(crate) fn written(&mut self, command: &Command, event: Event) {
         if command.has("told") {
             self.event(event);
         } else if command.has("delayed") {
@@ -372,6 +376,9 @@ impl Stage {
                 message: command.get("says").unwrap_or("said so").replace('_', " "),
                 evidence: Vec::new(),
                 retry_after_ms: command.number("retry").unwrap_or(0).unsigned_abs(),
+                need: command
+                    .number("need")
+                    .map(|tokens| Amount { tokens: tokens.unsigned_abs(), ..Amount::default() }),
             };
             ReportBody::Ended { outcome, stopped: !command.has("unproven") }
         };
@@ -423,7 +430,7 @@ fn result_of(done: Result<i64, flyball_store::Found>) -> CommitResult {
     }
 }
 
-fn key(text: &str) -> LoopKey {
+pub(crate) fn key(text: &str) -> LoopKey {
     text.parse().unwrap()
 }
 

@@ -196,5 +196,12 @@ impl Run {
 }
 
 fn outcome(phase: Phase, reason: Reason, message: &str) -> Outcome {
-    Outcome { phase, reason, message: message.to_owned(), evidence: Vec::new(), retry_after_ms: 0 }
+    Outcome {
+        phase,
+        reason,
+        message: message.to_owned(),
+        evidence: Vec::new(),
+        retry_after_ms: 0,
+        need: None,
+    }
 }

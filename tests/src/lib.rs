@@ -11,4 +11,5 @@ pub mod history;
 pub mod measure;
 pub mod members;
 pub mod poll;
+pub mod provider;
 pub mod repo;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod batches;
+mod budgets;
 mod commit;
 mod events;
 mod faults;

@@ -12,6 +12,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("flyball-proto", &["flyball-core", "flyball-pki"]),
     ("flyball-store", &["flyball-core", "flyball-pki"]),
     ("flyball-sandbox", &["flyball-core"]),
+    ("flyball-gateway", &["flyball-core", "flyball-telemetry"]),
+    // What runs inside the sandbox knows nothing of what is outside.
+    ("flyball-agent", &["flyball-core"]),
     (
         "flyball-scheduler",
         &[
@@ -25,7 +28,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "flyball-worker",
-        &["flyball-core", "flyball-pki", "flyball-proto", "flyball-sandbox", "flyball-telemetry"],
+        &[
+            "flyball-core",
+            "flyball-pki",
+            "flyball-proto",
+            "flyball-sandbox",
+            "flyball-gateway",
+            "flyball-telemetry",
+        ],
     ),
     (
         "flyball",
@@ -36,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "flyball-telemetry",
             "flyball-scheduler",
             "flyball-worker",
+            "flyball-agent",
         ],
     ),
 ];
@@ -55,7 +66,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost*", &["flyball-proto", "flyball-store", "flyball-embedded", SUITES]),
     ("tonic-prost*", &["flyball-proto", "flyball-store"]),
     ("protox", &["flyball-proto"]),
-    ("nix", &["flyball-sandbox", "flyball-worker", "flyball", SUITES]),
+    ("nix", &["flyball-sandbox", "flyball-worker", "flyball-agent", "flyball", SUITES]),
     ("clap*", &["flyball"]),
     ("crossterm", &["flyball"]),
     ("serde-saphyr", &["flyball"]),
@@ -65,6 +76,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("turmoil", &[SUITES]),
     ("rustls", &["flyball-pki"]),
     ("tokio-rustls", &["flyball-pki"]),
+    // What speaks HTTP to agents and providers.
+    ("hyper", &["flyball-gateway"]),
+    ("hyper-rustls", &["flyball-gateway"]),
     ("rcgen", &["flyball-pki"]),
     ("x509-parser", &["flyball-pki"]),
     ("regex", &["flyball-core", SUITES]),

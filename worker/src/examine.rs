@@ -148,6 +148,7 @@ async fn probe(guard: &Guard, scratch: &Path) -> Finding {
         cwd: scratch.to_owned(),
         env: vec![("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())],
         output: output.clone(),
+        stdin: None,
         output_bytes_max: 4096,
         timeout: Duration::from_secs(60),
         label: "doctor".to_owned(),

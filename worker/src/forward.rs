@@ -1,8 +1,10 @@
-//! Answering on the ports of a step's own loopback: what it says there goes to a proxy of the operator's.
+//! Answering on the ports of a step's own loopback: what it says there goes to a proxy of the operator's, or to the
+//! gateway for model calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flyball_gateway::RunGate;
 use flyball_sandbox::Listeners;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -14,13 +16,22 @@ use crate::offers::ProxyAddress;
 /// Most connections of one step at a time; each takes two descriptors of the worker.
 const CONNECTIONS_MAX: usize = 128;
 
+/// Who answers on a port.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// A proxy of the operator's.
+    Proxy(ProxyAddress),
+    /// The run's gateway for model calls.
+    Gateway(Arc<RunGate>),
+}
+
 /// Answers until it is dropped.
 pub(crate) struct Forwarding(
     #[expect(dead_code, reason = "ends its tasks when dropped")] JoinSet<()>,
 );
 
 /// Takes a step's listeners as they come and answers on those that have a target.
-pub(crate) fn serve(listeners: Listeners, targets: BTreeMap<u16, ProxyAddress>) -> Forwarding {
+pub(crate) fn serve(listeners: Listeners, targets: BTreeMap<u16, Target>) -> Forwarding {
     let mut tasks = JoinSet::new();
     let (sender, mut found) = tokio::sync::mpsc::unbounded_channel();
     // Ends when the step has started, or could not.
@@ -33,15 +44,25 @@ pub(crate) fn serve(listeners: Listeners, targets: BTreeMap<u16, ProxyAddress>) 
     });
     tasks.spawn(async move {
         let mut ports = JoinSet::new();
+        let mut calls = Vec::new();
         while let Some((port, listener)) = found.recv().await {
             let Some(target) = targets.get(&port).cloned() else { continue };
-            let made =
-                listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
-            match made {
-                Ok(listener) => drop(ports.spawn(accept(listener, target))),
-                Err(error) => tracing::warn!(port, "cannot answer a step: {error}"),
+            let made = match target {
+                Target::Proxy(proxy) => listener
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpListener::from_std(listener))
+                    .map(|listener| drop(ports.spawn(accept(listener, proxy)))),
+                Target::Gateway(gate) => gate.serve(listener).map(|serving| calls.push(serving)),
+            };
+            if let Err(error) = made {
+                tracing::warn!(port, "cannot answer a step: {error}");
             }
         }
+        // Held until the step has ended.
+        ports.spawn(async move {
+            let _calls = calls;
+            std::future::pending().await
+        });
         ports.join_all().await;
     });
     Forwarding(tasks)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use flyball_core::ids::{Incarnation, InstallationId};
 use flyball_core::lease::BootInstant;
+use flyball_gateway::Gateway;
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::LogRequest;
 use flyball_sandbox::{Extender, Guard, boottime};
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::git::Caches;
 use crate::link::{Link, RunId};
 use crate::logs::{self, LogDir};
+use crate::models::{NodeQuotas, Schedulers};
 use crate::run::{self, RunContext};
 use crate::runs::{Assignment, Stop};
 
@@ -101,6 +103,9 @@ pub(crate) struct Processes {
     pub(crate) link: Arc<Link>,
     pub(crate) logs: LogDir,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) schedulers: Arc<Schedulers>,
+    pub(crate) gateway: Gateway,
+    pub(crate) quotas: Arc<NodeQuotas>,
     pub(crate) incarnation: Incarnation,
 }
 
@@ -117,6 +122,9 @@ impl Execute for Processes {
             link: self.link.clone(),
             logs: self.logs.clone(),
             caches: self.caches.clone(),
+            schedulers: self.schedulers.clone(),
+            gateway: self.gateway.clone(),
+            quotas: self.quotas.clone(),
             installation,
             incarnation: self.incarnation.clone(),
             stop,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flyball_core::ids::Incarnation;
 use flyball_core::lease::LeaseClock;
 use flyball_core::node::NodeFacts;
+use flyball_gateway::Gateway;
 use flyball_sandbox::{Guard, GuardConfig, GuardError, StateLock, acquire_state_dir};
 use tokio::sync::watch;
 
@@ -15,6 +16,7 @@ use crate::ground::{Deadline, Ground, Machine, Processes};
 use crate::link::Link;
 use crate::logs::LogDir;
 use crate::mark::Mark;
+use crate::models::{NodeQuotas, Schedulers};
 use crate::runs::Runs;
 
 /// Why a life ended.
@@ -109,7 +111,12 @@ impl Life {
         let facts = NodeFacts { abilities: Some(Box::new(abilities)), ..config.facts.clone() };
         let link = Arc::new(Link::default());
         let git = Git::new(GitSettings::new(config.data_dir.join("git-home")))?;
+        let schedulers =
+            Arc::new(Schedulers::new(config.schedulers.clone(), config.credential.clone()));
         let processes = Processes {
+            quotas: NodeQuotas::new(schedulers.clone(), &config.node, &id),
+            schedulers,
+            gateway: Gateway::new(flyball_gateway::Config::default()),
             config: config.clone(),
             guard: guard.clone(),
             link: link.clone(),

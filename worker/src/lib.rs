@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod agent;
 mod config;
 mod examine;
 mod forward;
@@ -15,6 +16,7 @@ mod incarnation;
 mod link;
 mod logs;
 mod mark;
+pub mod models;
 mod offers;
 mod route;
 mod run;

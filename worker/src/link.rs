@@ -109,6 +109,7 @@ impl Link {
             message: format!("the node failed: its worker, {version}, cannot read the work: {why}"),
             evidence: Vec::new(),
             retry_after_ms: 0,
+            need: None,
         };
         // Without progress: what is stored stays.
         self.end(run, Vec::new(), &outcome, true).await

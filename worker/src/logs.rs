@@ -14,8 +14,13 @@ use crate::link::Link;
 
 /// Most bytes kept of one stream of one iteration: enough for a full test run's output.
 pub(crate) const STREAM_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Most bytes kept of what an agent says in one iteration: command line agents print every file that they read and
+/// every result, and their end is seen by their last line.
+pub(crate) const AGENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Iterations whose output is kept per loop; older ones are removed.
 const ITERATIONS_KEPT: usize = 50;
+/// Most bytes kept per loop, but for the newest iteration; older ones are removed.
+const LOOP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes per message; small against the 4 MiB limit of a gRPC message.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How often a followed file is looked at.
@@ -72,7 +77,14 @@ impl LogDir {
 
     fn prune(&self, uid: &str) {
         let numbers = self.iterations(uid);
-        let excess = numbers.len().saturating_sub(ITERATIONS_KEPT);
+        // From the newest, which has begun just now, back to where there are too many of them or of their bytes.
+        let mut bytes = 0;
+        let kept = numbers.iter().rev().take(ITERATIONS_KEPT).take_while(|number| {
+            let streams = self.streams(uid, **number).into_iter();
+            bytes += streams.filter_map(|(_, path)| Some(path.metadata().ok()?.len())).sum::<u64>();
+            bytes <= LOOP_BYTES_MAX
+        });
+        let excess = numbers.len() - kept.count();
         for number in &numbers[..excess] {
             // Only output is lost if this fails, and only disk if it never succeeds.
             let _ = std::fs::remove_dir_all(self.loop_dir(uid).join(format!("{number:06}")));
@@ -202,4 +214,36 @@ fn read_at(path: &Path, offset: u64) -> Vec<u8> {
         let _ = file.take(CHUNK_BYTES as u64).read_to_end(&mut data);
     }
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn old_output_goes_by_number_and_by_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogDir::new(dir.path());
+        let write = |number: u32, bytes: u64| {
+            let path = logs.file("u", number, "agent").unwrap();
+            // A hole takes no room, but counts.
+            File::create(path).unwrap().set_len(bytes).unwrap();
+        };
+        for number in 1..=60 {
+            write(number, 1);
+        }
+        assert_eq!(logs.iterations("u"), (11..=60).collect::<Vec<_>>());
+        for number in 61..=63 {
+            write(number, LOOP_BYTES_MAX / 2);
+        }
+        write(64, 0);
+        assert_eq!(logs.iterations("u"), [62, 63, 64]);
+        // However large it is, the newest stays.
+        write(65, 3 * LOOP_BYTES_MAX);
+        assert_eq!(logs.iterations("u"), [62, 63, 64, 65]);
+        write(66, 0);
+        assert_eq!(logs.iterations("u"), [66]);
+    }
 }

@@ -16,6 +16,7 @@ pub mod joining;
 pub mod lease;
 pub mod lifecycle;
 pub mod manifest;
+pub mod model;
 pub mod node;
 pub mod placement;
 pub mod planted;

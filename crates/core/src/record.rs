@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LoopUid, NodeName, Token};
+use crate::model::AgentAccount;
 use crate::quantity::Distance;
 use crate::status::Outcome;
 
@@ -106,6 +107,9 @@ pub struct IterationRecord {
     pub agent_note: String,
     /// How the agent's process ended.
     pub agent_exit: String,
+    /// What the agent said of itself, beside what the gateway metered; absent in records of the first versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_run: Option<Box<AgentAccount>>,
     /// Wall time of the agent, milliseconds.
     pub agent_ms: u64,
     /// Wall time of the checks, milliseconds.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::LoopBudget;
 use crate::node::Resources;
 use crate::quantity::Span;
 
@@ -82,6 +83,9 @@ pub struct LoopSpec {
     /// Bounds and damping.
     #[serde(default)]
     pub governor: GovernorSpec,
+    /// What its agent's model calls may use, in all and per run and iteration.
+    #[serde(default, skip_serializing_if = "LoopBudget::is_none")]
+    pub budget: LoopBudget,
     /// Delete the loop this long after it finished; kept for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Span>,
@@ -280,22 +284,55 @@ pub struct RegexScore {
     pub fail: String,
 }
 
-/// The program that acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The program that acts: a command of the loop's own, or an agent by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSpec {
-    /// A command line for `sh -c`, or a list of arguments run as they are.
-    pub command: Command,
+    /// A command line for `sh -c`, or a list of arguments run as they are. Either this or `use`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// Name of an agent: a shipped one (builtin, claude-code, codex, mini-swe-agent) or one of kind Agent. Either
+    /// this or `command`.
+    #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
+    pub uses: Option<String>,
+    /// Further arguments, after those of the agent or of a command that is a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The model it asks for; routes decide which one it gets. The agent's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Extra environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Killed after this long; what it changed until then is judged like any change.
-    #[serde(default = "default_agent_timeout")]
-    pub timeout: Span,
+    /// Killed after this long; what it changed until then is judged like any change. The agent's own if absent, 30m
+    /// for a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
-fn default_agent_timeout() -> Span {
-    Span::from_secs(1800)
+impl AgentSpec {
+    /// How long a command may run that says nothing of it.
+    pub const TIMEOUT_DEFAULT: Span = Span::from_secs(1800);
+
+    /// The argument vector of a command, further arguments behind it; empty for an agent by its name.
+    pub fn argv(&self) -> Vec<String> {
+        let mut argv = self.command.as_ref().map(Command::argv).unwrap_or_default();
+        argv.extend(self.args.iter().cloned());
+        argv
+    }
+
+    /// What stands in records: the name of the agent, or the command's line or last argument.
+    pub fn name(&self) -> Option<String> {
+        let last = || self.command.as_ref()?.argv().pop();
+        self.uses.clone().or_else(last)
+    }
+
+    /// With the time written out that a command is given when it says nothing: so it stands in every record.
+    pub(crate) fn fill(&mut self) {
+        if self.command.is_some() {
+            self.timeout.get_or_insert(Self::TIMEOUT_DEFAULT);
+        }
+    }
 }
 
 /// Bounds and damping of the loop.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AttemptId, Incarnation, LoopUid, NodeName, Token};
+use crate::model::Amount;
 use crate::quantity::Distance;
 use crate::record::Decision;
 
@@ -81,7 +82,7 @@ pub enum Reason {
     Approval,
     /// Parked: money or tokens have ended.
     Budget,
-    /// Parked: the provider's quota has ended.
+    /// Parked: the provider's quota has ended for longer than a run waits. Tried again after a while.
     Quota,
     /// Parked: a pause before the next try.
     Backoff,
@@ -119,7 +120,7 @@ pub enum Reason {
 impl Reason {
     /// True when a loop parked for this reason goes on by itself after a pause.
     pub fn is_timed(self) -> bool {
-        matches!(self, Self::Backoff | Self::StoreBehindJournal)
+        matches!(self, Self::Backoff | Self::StoreBehindJournal | Self::Quota)
     }
 }
 
@@ -140,6 +141,9 @@ pub struct Outcome {
     /// For `Parked` with a reason that ends by itself: milliseconds until the next try.
     #[serde(default)]
     pub retry_after_ms: u64,
+    /// For `Parked` with reason `Budget`: what the call that found no room would have needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<Amount>,
 }
 
 /// Most iteration summaries kept in the status; older ones are in the journal.
@@ -284,6 +288,9 @@ pub struct LoopStatus {
     pub finished_at: Option<jiff::Timestamp>,
     /// Parked until; the timer key decides, this is for display.
     pub parked_until: Option<jiff::Timestamp>,
+    /// Parked for its budget until there is room for so much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_need: Option<Amount>,
     /// Fields of a newer version, kept as they are.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,

@@ -7,9 +7,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod access;
+mod accounts;
 mod audit;
 mod client;
 mod commit;
+mod definitions;
 mod duties;
 mod error;
 mod events;
@@ -19,6 +21,7 @@ mod keys;
 mod leadership;
 mod loops;
 mod nodes;
+mod quotas;
 mod replace;
 mod revocations;
 mod secrets;
@@ -29,6 +32,7 @@ mod tls;
 mod values;
 mod watch;
 
+pub use accounts::{DrewSlice, Extended, LoopBudgetState, RunProof, SettledSlice};
 pub use audit::{AUDIT_BATCH_MAX, Verified};
 pub use client::KeepAlive;
 pub use commit::{
@@ -42,6 +46,7 @@ pub use joining::SignerRecord;
 pub use keys::{EventKey, LoopPart, OwnerKey, loop_part};
 pub use leadership::{Campaign, Leadership};
 pub use loops::{CreateLoop, NewLoop, Update};
+pub use quotas::PoolState;
 pub use revocations::revoked_by;
 pub use secrets::SecretRecord;
 pub use sessions::{Adopt, EndSession, OpenSession, Session};

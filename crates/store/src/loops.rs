@@ -176,7 +176,11 @@ impl Store {
                 Compare::mod_revision(status.clone(), CompareOp::Equal, status_revision),
                 Compare::create_revision(claim, CompareOp::Equal, 0),
             ])
-            .and_then([TxnOp::delete(spec, None), TxnOp::delete(status, None)]);
+            .and_then([
+                TxnOp::delete(spec, None),
+                TxnOp::delete(status, None),
+                TxnOp::delete(keys::loop_account(key), None),
+            ]);
         Ok(self.etcd.txn(txn).await?.succeeded)
     }
 

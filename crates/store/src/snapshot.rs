@@ -7,6 +7,7 @@ use etcd_client::GetOptions;
 use etcd_client::proto::PbKeyValue;
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
+use flyball_core::model::{LoopAccount, NamespaceAccount, NamespaceBudget};
 use flyball_core::node::NodeRecord;
 use flyball_core::revocation::{Revocation, Revoked};
 use flyball_core::seal::SealDuty;
@@ -49,6 +50,12 @@ pub struct Snapshot {
     pub revocations: Vec<(Revoked, Stored<Arc<Revocation>>)>,
     /// What loops that are gone leave to be sealed.
     pub duties: Vec<(LoopUid, Stored<Arc<SealDuty>>)>,
+    /// What is spent of loops' budgets.
+    pub loop_accounts: Vec<(LoopKey, Stored<Arc<LoopAccount>>)>,
+    /// What is spent of namespaces' budgets.
+    pub namespace_accounts: Vec<(String, Stored<Arc<NamespaceAccount>>)>,
+    /// Namespaces' budgets.
+    pub budgets: Vec<(String, Stored<NamespaceBudget>)>,
     /// Who leads.
     pub leader: Option<Stored<LeaderRecord>>,
     /// Values that cannot be read; what they name must be left alone.
@@ -136,6 +143,11 @@ impl Snapshot {
                 self.revocations.push((revoked, stored));
             }
             Some(Change::Duty(uid, Some(stored))) => self.duties.push((uid, stored)),
+            Some(Change::LoopAccount(key, Some(stored))) => self.loop_accounts.push((key, stored)),
+            Some(Change::NamespaceAccount(namespace, Some(stored))) => {
+                self.namespace_accounts.push((namespace, stored));
+            }
+            Some(Change::Budget(namespace, Some(stored))) => self.budgets.push((namespace, stored)),
             Some(Change::Leader(leader)) => self.leader = leader,
             Some(Change::Undecodable { key, why }) => {
                 self.undecodable.push(Undecodable { key, why });

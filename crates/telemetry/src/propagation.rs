@@ -40,7 +40,7 @@ pub fn current_traceparent(span: &Span) -> Option<String> {
     })
 }
 
-fn parse(text: &str) -> Option<SpanContext> {
+pub(crate) fn parse(text: &str) -> Option<SpanContext> {
     let mut parts = text.split('-');
     let (version, trace, span, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

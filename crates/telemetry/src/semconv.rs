@@ -27,3 +27,51 @@ pub const TOKEN: &str = "flyball.token";
 pub const ITERATION: &str = "flyball.iteration";
 /// Node of the run.
 pub const NODE: &str = "flyball.node";
+
+/// Protocol of a model call.
+pub const PROTOCOL: &str = "flyball.gateway.protocol";
+/// The model's name at the provider that served a call.
+pub const SERVED_MODEL: &str = "flyball.gateway.served_model";
+/// The route that took a call.
+pub const ROUTE: &str = "flyball.gateway.route";
+/// Why it did.
+pub const ROUTE_REASON: &str = "flyball.gateway.route.reason";
+/// The tier that served a call.
+pub const TIER: &str = "flyball.gateway.tier";
+/// Why this tier.
+pub const TIER_REASON: &str = "flyball.gateway.tier.reason";
+/// Whether it is a stronger tier than the route's first.
+pub const ESCALATED: &str = "flyball.gateway.escalated";
+/// Class of a call.
+pub const SUBTASK: &str = "flyball.gateway.subtask";
+/// Tries of a call, the last included.
+pub const TRIES: &str = "flyball.gateway.tries";
+/// Deployments that failed before the last one, each with why.
+pub const FALLBACK_CHAIN: &str = "flyball.gateway.fallback_chain";
+/// What a call cost, in US dollars.
+pub const COST: &str = "flyball.cost";
+/// Whether usage and cost are estimates.
+pub const ESTIMATED: &str = "flyball.gateway.estimated";
+/// The gateway's id of a request.
+pub const REQUEST_ID: &str = "flyball.gateway.request_id";
+/// The file that holds a call's content, where that is kept.
+pub const CONTENT_FILE: &str = "flyball.content.file";
+/// Why something was counted.
+pub const REASON: &str = "flyball.reason";
+
+/// Tokens of a call, by `gen_ai.token.type`.
+pub const METRIC_TOKENS: &str = "gen_ai.client.token.usage";
+/// Duration of a call.
+pub const METRIC_DURATION: &str = "gen_ai.client.operation.duration";
+/// Time to the first byte of an answer.
+pub const METRIC_FIRST_CHUNK: &str = "gen_ai.client.operation.time_to_first_chunk";
+/// Money spent.
+pub const METRIC_COST: &str = "flyball.cost";
+/// Calls that were answered.
+pub const METRIC_CALLS: &str = "flyball.gateway.calls";
+/// Answered calls that went to a stronger tier than the first.
+pub const METRIC_ESCALATIONS: &str = "flyball.gateway.escalations";
+/// Calls that were refused, failed or were cut off.
+pub const METRIC_REFUSALS: &str = "flyball.gateway.refusals";
+/// Tries after a failed one.
+pub const METRIC_RETRIES: &str = "flyball.gateway.retries";

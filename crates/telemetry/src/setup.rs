@@ -1,10 +1,11 @@
-//! Set-up of logs and traces, once per process.
+//! Set-up of logs, traces and metrics, once per process.
 
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -39,6 +40,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    meters: Option<SdkMeterProvider>,
 }
 
 /// Longest wait for the last spans at exit. A dead collector costs its data, not our time.
@@ -52,6 +54,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// [`SetupError`] for an unreadable filter or exporter setting, or a second call.
 pub fn init(options: &Options) -> Result<Telemetry, SetupError> {
     let provider = exports().then(|| tracer_provider(options)).transpose()?;
+    let meters = exports_metrics().then(|| meter_provider(options)).transpose()?;
     let export = provider
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("flyball")));
@@ -67,7 +70,13 @@ pub fn init(options: &Options) -> Result<Telemetry, SetupError> {
         .with(logs)
         .try_init()
         .map_err(|_| SetupError::Twice)?;
-    Ok(Telemetry { provider })
+    if let Some(provider) = &provider {
+        crate::model_call::use_tracer(provider.tracer("flyball"));
+    }
+    if let Some(meters) = &meters {
+        opentelemetry::global::set_meter_provider(meters.clone());
+    }
+    Ok(Telemetry { provider, meters })
 }
 
 fn is_terminal() -> bool {
@@ -81,17 +90,22 @@ fn filter(default: &str) -> Result<EnvFilter, SetupError> {
 
 /// True when the environment asks for the export of spans.
 pub fn exports() -> bool {
-    wants_export(|name| std::env::var(name).ok())
+    wants_export("TRACES", |name| std::env::var(name).ok())
 }
 
-/// The SDK itself reads neither `OTEL_SDK_DISABLED` nor `OTEL_TRACES_EXPORTER`.
-fn wants_export(variable: impl Fn(&str) -> Option<String>) -> bool {
+/// True when the environment asks for the export of metrics.
+fn exports_metrics() -> bool {
+    wants_export("METRICS", |name| std::env::var(name).ok())
+}
+
+/// The SDK itself reads neither `OTEL_SDK_DISABLED` nor `OTEL_…_EXPORTER`. `signal`: `TRACES` or `METRICS`.
+fn wants_export(signal: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
     let is =
         |name: &str, value: &str| variable(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
-    (set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    (set("OTEL_EXPORTER_OTLP_ENDPOINT") || set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")))
         && !is("OTEL_SDK_DISABLED", "true")
-        && !is("OTEL_TRACES_EXPORTER", "none")
+        && !is(&format!("OTEL_{signal}_EXPORTER"), "none")
 }
 
 fn tracer_provider(options: &Options) -> Result<SdkTracerProvider, SetupError> {
@@ -99,28 +113,48 @@ fn tracer_provider(options: &Options) -> Result<SdkTracerProvider, SetupError> {
         .with_tonic()
         .build()
         .map_err(|error| SetupError::Exporter(error.to_string()))?;
-    let resource = Resource::builder()
+    // The batch processor's queue is bounded (OTEL_BSP_MAX_QUEUE_SIZE, 2048 spans): when the
+    // collector is slow or dead, spans are dropped and work goes on.
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource(options))
+        .build())
+}
+
+fn meter_provider(options: &Options) -> Result<SdkMeterProvider, SetupError> {
+    let exporter = opentelemetry_otlp::MetricExporter::builder()
+        .with_tonic()
+        .build()
+        .map_err(|error| SetupError::Exporter(error.to_string()))?;
+    // Sums are sent every minute (OTEL_METRIC_EXPORT_INTERVAL); a dead collector costs a thread that waits.
+    let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter);
+    Ok(provider.with_resource(resource(options)).build())
+}
+
+fn resource(options: &Options) -> Resource {
+    Resource::builder()
         .with_service_name(options.service)
         .with_attributes([
             KeyValue::new("service.instance.id", options.instance.clone()),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         ])
-        .build();
-    // The batch processor's queue is bounded (OTEL_BSP_MAX_QUEUE_SIZE, 2048 spans): when the
-    // collector is slow or dead, spans are dropped and work goes on.
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+        .build()
 }
 
 impl Telemetry {
-    /// Sends what is left, for at most one second. Runs on a blocking thread, because the flush
+    /// Sends what is left, for at most one second. Runs on blocking threads, because the flush
     /// would deadlock on a runtime thread that the exporter needs.
     pub async fn shutdown(self) {
-        if let Some(provider) = self.provider {
-            let flush = tokio::task::spawn_blocking(move || {
-                // A failed last export loses data only, and the process is ending.
-                let _ = provider.shutdown_with_timeout(FLUSH_MAX);
-            });
-            let _ = flush.await;
+        // A failed last export loses data only, and the process is ending.
+        let spans = self.provider.map(|provider| {
+            tokio::task::spawn_blocking(move || drop(provider.shutdown_with_timeout(FLUSH_MAX)))
+        });
+        let sums = self.meters.map(|meters| {
+            // It knows no timeout of its own that it keeps to.
+            tokio::task::spawn_blocking(move || drop(meters.shutdown_with_timeout(FLUSH_MAX)))
+        });
+        for flush in [spans, sums].into_iter().flatten() {
+            let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
         }
     }
 }
@@ -132,7 +166,7 @@ mod tests {
     #[test]
     fn export_needs_an_endpoint_and_no_switch_against_it() {
         let with = |pairs: &'static [(&str, &str)]| {
-            wants_export(move |name| {
+            wants_export("TRACES", move |name| {
                 pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             })
         };

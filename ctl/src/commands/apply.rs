@@ -1,4 +1,4 @@
-//! `flyball apply`: creates or updates loops, roles and role bindings from manifests.
+//! `flyball apply`: creates or updates everything that manifests declare.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,8 @@ use clap::Args;
 use flyball_core::status::{Phase, Reason};
 use flyball_proto::v1::{ApplyRequest, ApplyResponse, WatchLoopsRequest};
 
-use super::access;
 use super::context::Context;
+use super::{access, definitions};
 use crate::client::Clients;
 use crate::documents::{self, Document};
 use crate::follow::{LoopWatch, Seen};
@@ -39,6 +39,13 @@ impl Apply {
         let mut applied = Vec::new();
         for document in &documents.access {
             match access::apply(context, &clients, document, self.dry_run).await {
+                Ok(()) => {}
+                Err(failure) if first_failure.is_none() => first_failure = Some(failure),
+                Err(failure) => drop(context.out.failure(&failure)),
+            }
+        }
+        for document in &documents.definitions {
+            match definitions::apply(context, &clients, document, self.dry_run).await {
                 Ok(()) => {}
                 Err(failure) if first_failure.is_none() => first_failure = Some(failure),
                 Err(failure) => drop(context.out.failure(&failure)),

@@ -1,14 +1,15 @@
-//! `flyball delete`: deletes loops, roles and role bindings, by name or by manifest.
+//! `flyball delete`: deletes what was applied, by name or by manifest.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use flyball_core::model::{DefinitionKey, DefinitionKind};
 use flyball_proto::v1::{DeleteLoopRequest, WatchLoopsRequest};
 use tonic::Code;
 
-use super::access;
 use super::context::Context;
 use super::target::{Noun, Target, names_of};
+use super::{access, definitions};
 use crate::client::Clients;
 use crate::documents::{self, AccessKind};
 use crate::follow::{LoopWatch, Seen};
@@ -18,10 +19,19 @@ use crate::{Exit, Failure, Outcome, retry};
 type Key = (String, String);
 type AccessKey = (AccessKind, Option<String>, String);
 
+/// What is to be deleted.
+#[derive(Default)]
+struct Keys {
+    loops: Vec<Key>,
+    access: Vec<AccessKey>,
+    definitions: Vec<DefinitionKey>,
+}
+
 /// Arguments of `delete`.
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
-    /// The loops; or `role NAME`, `rolebinding NAME`.
+    /// The loops; or a kind and names: `role x`, `rolebinding x`, `provider x`, `modelroute x`, `agent x`,
+    /// `budget NAMESPACE`.
     #[arg(value_name = "LOOP", required_unless_present = "files")]
     names: Vec<String>,
     /// What this manifest file declares. May be repeated.
@@ -40,7 +50,7 @@ pub struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
-        let (keys, access) = self.keys(context)?;
+        let Keys { loops, access, mut definitions } = self.keys(context)?;
         let clients = context.clients().await?;
         // Bindings before the roles that they give.
         let (roles, bindings): (Vec<_>, Vec<_>) =
@@ -49,7 +59,12 @@ impl Delete {
             access::delete(context, &clients, (kind, namespace, name), self.ignore_not_found)
                 .await?;
         }
-        for (namespace, name) in keys {
+        // What names others before those.
+        definitions.sort_by_key(|key| std::cmp::Reverse(key.kind == DefinitionKind::ModelRoute));
+        for key in &definitions {
+            definitions::delete(context, &clients, key, self.ignore_not_found).await?;
+        }
+        for (namespace, name) in loops {
             let request = DeleteLoopRequest { namespace: namespace.clone(), name: name.clone() };
             let send = || {
                 let (mut loops, request) = (clients.loops.clone(), request.clone());
@@ -84,43 +99,63 @@ impl Delete {
         Ok(Exit::Ok)
     }
 
-    fn keys(&self, context: &Context<'_>) -> Result<(Vec<Key>, Vec<AccessKey>), Failure> {
+    fn keys(&self, context: &Context<'_>) -> Result<Keys, Failure> {
+        if let Some((kind, names)) = self.definition_names()? {
+            let definitions =
+                names.into_iter().map(|name| DefinitionKey::new(kind, name)).collect();
+            return Ok(Keys { definitions, ..Keys::default() });
+        }
         if let Some((kind, names)) = self.access_names()? {
             let namespace = match kind {
                 AccessKind::Role => None,
                 AccessKind::Binding => (!self.all_namespaces).then(|| context.namespace()),
             };
             let keys = names.into_iter().map(|name| (kind, namespace.clone(), name));
-            return Ok((Vec::new(), keys.collect()));
+            return Ok(Keys { access: keys.collect(), ..Keys::default() });
         }
         if self.all_namespaces {
             return Err(Failure::usage("-A is for role bindings of all namespaces only"));
         }
         if self.files.is_empty() {
             let names = names_of(Noun::Loops, &self.names)?;
-            let keys = names.into_iter().map(|name| (context.namespace(), name)).collect();
-            return Ok((keys, Vec::new()));
+            let loops = names.into_iter().map(|name| (context.namespace(), name)).collect();
+            return Ok(Keys { loops, ..Keys::default() });
         }
         let documents = documents::read(&self.files, context.global.namespace.as_deref())?;
         let metadata = documents.loops.into_iter().map(|document| document.manifest.metadata);
-        let keys = metadata.map(|metadata| (metadata.namespace, metadata.name)).collect();
+        let loops = metadata.map(|metadata| (metadata.namespace, metadata.name)).collect();
         let access = documents.access.into_iter();
-        Ok((keys, access.map(|one| (one.kind, one.namespace, one.name)).collect()))
+        let access = access.map(|one| (one.kind, one.namespace, one.name)).collect();
+        let definitions = documents.definitions.iter().map(|one| one.definition.key()).collect();
+        Ok(Keys { loops, access, definitions })
+    }
+
+    /// The names in `provider x` or `budget/x`; `None` where something else is meant.
+    fn definition_names(&self) -> Result<Option<(DefinitionKind, Vec<String>)>, Failure> {
+        match self.noun() {
+            Some(Noun::Definitions(kind)) => Ok(Some((kind, Target::parse(&self.names)?.names))),
+            _ => Ok(None),
+        }
     }
 
     /// The names in `role x` or `rolebinding/x`; `None` where loops are meant.
     fn access_names(&self) -> Result<Option<(AccessKind, Vec<String>)>, Failure> {
-        let first = self.names.first().map(String::as_str).unwrap_or_default();
-        let (word, single) = first.split_once('/').map_or((first, false), |(word, _)| (word, true));
-        if !single && self.names.len() < 2 {
-            return Ok(None);
-        }
-        let kind = match Noun::parse(word) {
-            Ok(Noun::Roles) => AccessKind::Role,
-            Ok(Noun::RoleBindings) => AccessKind::Binding,
+        let kind = match self.noun() {
+            Some(Noun::Roles) => AccessKind::Role,
+            Some(Noun::RoleBindings) => AccessKind::Binding,
             _ => return Ok(None),
         };
         Ok(Some((kind, Target::parse(&self.names)?.names)))
+    }
+
+    /// The kind in `role x` or `role/x`; a word alone is the name of a loop.
+    fn noun(&self) -> Option<Noun> {
+        let first = self.names.first()?;
+        match first.split_once('/') {
+            Some((word, _)) => Noun::parse(word).ok(),
+            None if self.names.len() < 2 => None,
+            None => Noun::parse(first).ok(),
+        }
     }
 }
 

@@ -1,9 +1,13 @@
-//! `flyball describe`: everything about one loop or node.
+//! `flyball describe`: everything about one loop or node, or about what model calls need.
 
 use clap::Args;
-use flyball_proto::v1::{Event, GetLoopRequest, ListEventsRequest, ListNodesRequest};
+use flyball_core::model::BudgetReport;
+use flyball_proto::v1::{
+    Event, GetBudgetRequest, GetLoopRequest, ListEventsRequest, ListNodesRequest,
+};
 
 use super::context::Context;
+use super::definitions;
 use super::target::{Noun, Target};
 use crate::client::Clients;
 use crate::objects::{self, LoopDocument, NodeDocument};
@@ -12,12 +16,13 @@ use crate::{Exit, Failure, Outcome, view};
 /// Most events shown; the rest is in `flyball events`.
 const EVENTS_MAX: usize = 10;
 /// What can be asked.
-const FORMS: &str = "flyball describe loop NAME, or flyball describe node NAME";
+const FORMS: &str =
+    "flyball describe KIND NAME; kinds are: loop, node, provider, modelroute, agent, budget";
 
 /// Arguments of `describe`.
 #[derive(Debug, Clone, Args)]
 pub struct Describe {
-    /// What: `loop x`, `loop/x`, `node y` or `node/y`.
+    /// What: `loop x`, `loop/x`, `node y`, `provider/z`; also modelroute, agent, and budget with a namespace.
     #[arg(value_name = "KIND NAME", required = true)]
     what: Vec<String>,
 }
@@ -27,14 +32,16 @@ impl Describe {
         let target = Target::parse(&self.what)
             .map_err(|failure| Failure { hints: vec![FORMS.to_owned()], ..failure })?;
         let Ok([name]) = <[String; 1]>::try_from(target.names) else {
-            return Err(Failure::usage("name one loop or node").hint(FORMS));
+            return Err(Failure::usage("name one thing").hint(FORMS));
         };
         match target.noun {
             Noun::Loops => describe_loop(context, name).await,
             Noun::Nodes => describe_node(context, name).await,
-            Noun::Claims | Noun::Iterations | Noun::Roles | Noun::RoleBindings => {
-                Err(Failure::usage("only loops and nodes can be described").hint(FORMS))
-            }
+            Noun::Definitions(kind) => definitions::describe(context, kind, name).await,
+            Noun::Claims | Noun::Iterations | Noun::Roles | Noun::RoleBindings => Err(
+                Failure::usage("claims, iterations, roles and role bindings cannot be described")
+                    .hint(FORMS),
+            ),
         }
     }
 }
@@ -49,10 +56,18 @@ async fn describe_loop(context: &mut Context<'_>, name: String) -> Outcome {
         return Ok(Exit::Ok);
     }
     let document = LoopDocument::read(&object)?;
+    let budget = budget(&mut clients, &namespace, &name).await;
     let events = newest_events(&mut clients, namespace, name).await;
-    let page = view::describe_loop::page(&document, &events, context.now());
+    let page = view::describe_loop::page(&document, budget.as_ref(), &events, context.now());
     context.out.raw(page.as_bytes())?;
     Ok(Exit::Ok)
+}
+
+/// What is spent of its budget; the page is worth showing without it.
+async fn budget(clients: &mut Clients, namespace: &str, name: &str) -> Option<BudgetReport> {
+    let request = GetBudgetRequest { namespace: namespace.to_owned(), r#loop: name.to_owned() };
+    let object = clients.budgets.get(request).await.ok()?.into_inner();
+    super::budget::report(&object).ok()
 }
 
 /// The newest events; none if they cannot be had, for the page is worth showing without them.

@@ -4,9 +4,11 @@ mod access;
 mod apply;
 mod audit;
 mod auth;
+mod budget;
 mod cancel;
 mod completion;
 mod context;
+mod definitions;
 mod delete;
 mod describe;
 mod doctor;
@@ -20,6 +22,9 @@ mod logs;
 mod mark;
 mod node;
 mod pki;
+mod prices;
+mod quota;
+mod route;
 mod schema;
 mod seal;
 mod secret;
@@ -36,18 +41,20 @@ use crate::{Exit, Failure, Outcome, trace};
 /// A verb of the client.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
-    /// Create or update loops, roles and role bindings from manifests.
+    /// Create or update from manifests: loops, roles, role bindings, providers, model routes, agents, budgets.
     #[command(
         after_help = "Examples:\n  flyball apply -f flyball.yaml\n  flyball apply -f flyball.yaml --wait"
     )]
     Apply(apply::Apply),
-    /// Show loops, nodes, claims, iterations, roles or role bindings.
+    /// Show loops, nodes, claims, iterations, roles, role bindings, providers, model routes, agents or budgets.
     #[command(
         after_help = "Examples:\n  flyball get loops -w\n  flyball get loops -l team=a -o json\n  flyball get iterations fix-tests"
     )]
     Get(get::Get),
-    /// Show everything about one loop or node.
-    #[command(after_help = "Example:\n  flyball describe loop fix-tests")]
+    /// Show everything about one loop, node, provider, model route, agent or budget.
+    #[command(
+        after_help = "Examples:\n  flyball describe loop fix-tests\n  flyball describe provider anthropic"
+    )]
     Describe(describe::Describe),
     /// Say why a loop is where it is, with numbers, and what can be done.
     #[command(after_help = "Example:\n  flyball explain fix-tests")]
@@ -65,7 +72,7 @@ pub enum Verb {
     /// End loops; what they have accepted so far stays.
     #[command(after_help = "Example:\n  flyball cancel fix-tests --reason \"not needed any more\"")]
     Cancel(cancel::Cancel),
-    /// Delete loops, roles or role bindings; a loop that is live is cancelled first.
+    /// Delete what was applied; a loop that is live is cancelled first.
     Delete(delete::Delete),
     /// Let a node take no new runs; those it has go on.
     Cordon(mark::Cordon),
@@ -81,10 +88,25 @@ pub enum Verb {
         after_help = "Examples:\n  flyball seal list -A\n  flyball seal abandon 0b5e… --reason \"the repository was deleted, node-3 is scrapped\""
     )]
     Seal(seal::Seal),
+    /// Say what would become of a model call, and why.
+    Route(route::Route),
     /// Say who the scheduler takes you for, and what you may do.
     Auth(auth::Auth),
     /// Store values for agents and checks, sealed; none is ever shown.
     Secret(secret::Secret),
+    /// Show what loops and namespaces may spend on model calls and what they have spent, and raise it.
+    #[command(
+        after_help = "Examples:\n  flyball budget list -A\n  flyball budget extend fix-tests --money 5USD"
+    )]
+    Budget(budget::Budget),
+    /// Show what providers' accounts allow in a minute, and who waits for it.
+    #[command(after_help = "Example:\n  flyball quota list")]
+    Quota(quota::Quota),
+    /// Show what models cost, or make a price table of the public list.
+    #[command(
+        after_help = "Examples:\n  flyball prices show gpt-5.6\n  flyball prices import model_prices_and_context_window.json --out prices.json"
+    )]
+    Prices(prices::Prices),
     /// Show who changed what, or was refused to.
     #[command(
         after_help = "Examples:\n  flyball audit --since 2h --result refused\n  flyball audit --who user:ada -n team -f\n  flyball audit verify"
@@ -126,6 +148,7 @@ pub(crate) fn run(verb: Verb, global: &Global, out: &mut Out) -> Outcome {
         Verb::Init(verb) => verb.run(out),
         Verb::Validate(verb) => verb.run(global, out),
         Verb::Schema(verb) => verb.run(out),
+        Verb::Prices(verb) => verb.run(global, out),
         Verb::Completion(verb) => verb.run(out),
         Verb::ExitCodes(verb) => verb.run(out),
         online => with_runtime(online, &mut Context::new(global, out)),
@@ -174,15 +197,19 @@ async fn online(verb: Verb, context: &mut Context<'_>) -> Outcome {
         Verb::Drain(verb) => verb.run(context).await,
         Verb::Node(verb) => verb.run(context).await,
         Verb::Seal(verb) => verb.run(context).await,
+        Verb::Route(verb) => verb.run(context).await,
         Verb::Auth(verb) => verb.run(context).await,
         Verb::Audit(verb) => verb.run(context).await,
         Verb::Pki(verb) => verb.run(context).await,
         Verb::Secret(verb) => verb.run(context).await,
+        Verb::Budget(verb) => verb.run(context).await,
+        Verb::Quota(verb) => verb.run(context).await,
         Verb::Doctor(verb) => verb.run(context).await,
         Verb::Version(verb) => verb.run(context).await,
         Verb::Init(_)
         | Verb::Validate(_)
         | Verb::Schema(_)
+        | Verb::Prices(_)
         | Verb::Completion(_)
         | Verb::ExitCodes(_) => Err(Failure::new("internal", "this verb needs no scheduler")),
     }

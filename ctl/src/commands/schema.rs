@@ -10,7 +10,8 @@ use crate::{Exit, Failure, Outcome, view};
 /// Arguments of `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct Schema {
-    /// Path of a field, e.g. loop.spec.checks, role.spec or rolebinding.spec.subjects [default: loop].
+    /// Path of a field, e.g. loop.spec.checks, role.spec or provider.spec.auth; its first word is a kind: loop, role,
+    /// rolebinding, provider, modelroute, agent or budget [default: loop].
     #[arg(value_name = "FIELD")]
     path: Option<String>,
 }

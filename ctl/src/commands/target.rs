@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
+use flyball_core::model::DefinitionKind;
+
 use crate::Failure;
+
+/// All kinds, as they are written.
+const KINDS: &str = "loops, nodes, claims, iterations, roles, rolebindings, providers, modelroutes, agents, budgets";
 
 /// A kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub(super) enum Noun {
     Iterations,
     Roles,
     RoleBindings,
+    /// Providers, model routes, agents or budgets.
+    Definitions(DefinitionKind),
 }
 
 impl Noun {
@@ -25,8 +32,10 @@ impl Noun {
             "iteration" | "iterations" | "it" => Ok(Self::Iterations),
             "role" | "roles" => Ok(Self::Roles),
             "rolebinding" | "rolebindings" | "rb" => Ok(Self::RoleBindings),
+            "route" | "routes" | "mr" => Ok(Self::Definitions(DefinitionKind::ModelRoute)),
+            word if let Ok(kind) = word.parse() => Ok(Self::Definitions(kind)),
             _ => Err(Failure::usage(format!("there is no kind {text:?}"))
-                .hint("kinds are: loops, nodes, claims, iterations, roles, rolebindings")),
+                .hint(format!("kinds are: {KINDS}"))),
         }
     }
 }
@@ -43,9 +52,7 @@ impl Target {
     /// Reads `KIND [NAME…]` or `KIND/NAME…`; all of one kind.
     pub(super) fn parse(words: &[String]) -> Result<Self, Failure> {
         let Some(first) = words.first() else {
-            return Err(Failure::usage(
-                "say what: loops, nodes, claims, iterations, roles or rolebindings",
-            ));
+            return Err(Failure::usage(format!("say what: one of {KINDS}")));
         };
         let Some((kind, _)) = first.split_once('/') else {
             let names = words[1..].iter().map(|name| valid(name)).collect::<Result<_, _>>()?;

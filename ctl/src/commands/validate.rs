@@ -31,6 +31,21 @@ impl Validate {
                 }
             }
         }
+        for document in documents.definitions {
+            document.warnings().iter().for_each(|warning| out.note(warning));
+            let what = document.definition.key().to_string();
+            match out.format() {
+                Format::Json | Format::Yaml => {
+                    let filled: Value = serde_json::to_value(&document.definition)
+                        .map_err(|error| Failure::new("internal", error.to_string()))?;
+                    out.document(&filled)?;
+                }
+                Format::Name => out.line(what)?,
+                Format::Table | Format::Wide => {
+                    out.line(format!("{}: {what} is valid", document.source))?;
+                }
+            }
+        }
         for document in documents.loops {
             document.warnings().iter().for_each(|warning| out.note(warning));
             let name = &document.manifest.metadata.name;

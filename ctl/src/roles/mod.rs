@@ -38,9 +38,48 @@ pub enum Role {
     /// The process that is parent of every run and enforces its deadline.
     #[command(hide = true)]
     Guard,
+    /// An agent of our own, run inside the sandbox like any other.
+    #[command(hide = true, subcommand)]
+    Agent(Agent),
     /// What a guard becomes when its worker is gone: tells the schedulers.
     #[command(hide = true)]
     ReportGone,
+}
+
+/// The agents that are part of this program.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Agent {
+    /// A tool-calling loop over the run's model gateway, which is named by variables of its environment.
+    Builtin(BuiltinArgs),
+}
+
+/// Bounds of the built-in agent.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BuiltinArgs {
+    /// Most answers of the model
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    turns: Option<u32>,
+    /// Asks the model nothing more after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// Most tokens of one answer
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    output_tokens: Option<u64>,
+    /// Most bytes of a request; older results of tools are left out beyond it
+    #[arg(long, value_name = "BYTES")]
+    context_bytes: Option<usize>,
+}
+
+impl BuiltinArgs {
+    fn bounds(self) -> flyball_agent::Bounds {
+        let otherwise = flyball_agent::Bounds::default();
+        flyball_agent::Bounds {
+            turns: self.turns.unwrap_or(otherwise.turns),
+            seconds: self.seconds.unwrap_or(otherwise.seconds),
+            output_tokens: self.output_tokens.unwrap_or(otherwise.output_tokens),
+            context_bytes: self.context_bytes.unwrap_or(otherwise.context_bytes),
+        }
+    }
 }
 
 /// Runs a role until it ends.
@@ -52,6 +91,12 @@ pub fn run(role: Role, global: &Global, out: &mut Out) -> Outcome {
     if matches!(role, Role::Guard) {
         // No runtime and no telemetry: the guard is single-threaded when it forks.
         let code = flyball_worker::guard_main();
+        return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
+    }
+    if let Role::Agent(Agent::Builtin(args)) = role {
+        // No runtime and no telemetry: it is a child of a step and says what it does on its standard output.
+        let variable = |name: &str| std::env::var(name).ok();
+        let code = flyball_agent::run(args.bounds(), variable, &mut std::io::stdout());
         return Ok(if code == ExitCode::SUCCESS { Exit::Ok } else { Exit::Error });
     }
     if matches!(role, Role::ReportGone) {
@@ -92,7 +137,7 @@ async fn play(role: Role, global: &Global, _out: &mut Out) -> anyhow::Result<()>
         Role::Demo(args) => demo::run(args, matches!(global.output, Format::Json)).await,
         Role::Scheduler(args) => scheduler::run(args, global.identity.clone()).await,
         Role::Worker(args) => worker::run(args, global.identity.clone()).await,
-        Role::Guard | Role::ReportGone => Ok(()),
+        Role::Guard | Role::ReportGone | Role::Agent(_) => Ok(()),
     }
 }
 
@@ -101,7 +146,9 @@ fn start_telemetry(role: &Role) -> anyhow::Result<Telemetry> {
         Role::Up(_) => ("flyball-up", "warn"),
         Role::Demo(_) => ("flyball-demo", "warn"),
         Role::Scheduler(_) => ("flyball-scheduler", "info"),
-        Role::Worker(_) | Role::Guard | Role::ReportGone => ("flyball-worker", "info"),
+        Role::Worker(_) | Role::Guard | Role::ReportGone | Role::Agent(_) => {
+            ("flyball-worker", "info")
+        }
     };
     let instance = uuid::Uuid::new_v4().to_string();
     Ok(flyball_telemetry::init(&Options { service, instance, default_filter })?)

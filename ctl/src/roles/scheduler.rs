@@ -65,6 +65,9 @@ pub struct SchedulerArgs {
     /// Time to live of the leadership in seconds, 2 to 300
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = super::ttl())]
     election_ttl: i64,
+    /// For how long providers count what was used of a minute's quota, in seconds; other than 62 for tests only
+    #[arg(long, value_name = "SECONDS", default_value_t = 62, hide = true)]
+    quota_window: u64,
     /// End when standard input closes
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -117,6 +120,7 @@ fn config(args: SchedulerArgs, identity: Option<PathBuf>) -> anyhow::Result<Conf
         session_ttl: args.session_ttl.map(|ttl| Duration::from_secs(ttl.unsigned_abs())),
         election_ttl: Duration::from_secs(args.election_ttl.unsigned_abs()),
         secret_keys,
+        quota_window: Duration::from_secs(args.quota_window),
         signer,
         ambient: flyball_scheduler::ambient(),
     })

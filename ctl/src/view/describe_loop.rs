@@ -1,5 +1,6 @@
 //! `describe loop`: everything about one loop on a page.
 
+use flyball_core::model::{BudgetReport, Limits};
 use flyball_core::spec::{Access, AgentSpec, CheckSpec, Command, LoopSpec, Owns, Score};
 use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_proto::v1::Event;
@@ -10,7 +11,12 @@ use super::{events, iterations, words};
 use crate::objects::LoopDocument;
 
 /// The page of a loop, with its newest events.
-pub(crate) fn page(document: &LoopDocument, newest: &[Event], now: Timestamp) -> String {
+pub(crate) fn page(
+    document: &LoopDocument,
+    budget: Option<&BudgetReport>,
+    newest: &[Event],
+    now: Timestamp,
+) -> String {
     let mut sheet = Sheet::default();
     let (metadata, status) = (&document.metadata, &document.status);
     sheet.field("Name", &metadata.name);
@@ -22,6 +28,7 @@ pub(crate) fn page(document: &LoopDocument, newest: &[Event], now: Timestamp) ->
     sheet.field("Deleting", if metadata.deleting { "when it has stopped" } else { "" });
     sheet.section("Status", |sheet| state(sheet, status, now));
     sheet.section("Progress", |sheet| progress(sheet, document));
+    sheet.section("Budget", |sheet| budget.into_iter().for_each(|one| spending(sheet, one)));
     sheet.section("Spec", |sheet| spec(sheet, &document.spec));
     sheet.section("Conditions", |sheet| {
         for condition in &status.conditions {
@@ -85,6 +92,26 @@ fn progress(sheet: &mut Sheet, document: &LoopDocument) {
     sheet.field("Published", progress.published.as_deref().unwrap_or_default());
 }
 
+/// Nothing for a loop that is not bounded and has called no model.
+fn spending(sheet: &mut Sheet, budget: &BudgetReport) {
+    let bounds = [budget.limits, budget.per_run, budget.per_iteration];
+    if bounds.iter().all(Limits::is_none) && budget.used().is_zero() {
+        return;
+    }
+    let shown = |limits: &Limits| if limits.is_none() { String::new() } else { limits.to_string() };
+    sheet.field("Spent", budget.spent.to_string());
+    let held = budget.held;
+    sheet.field("Out", if held.is_zero() { String::new() } else { held.to_string() });
+    sheet.field("In all", shown(&budget.limits));
+    let extended = budget.extended;
+    sheet.field(
+        "Extended by",
+        if extended.is_zero() { String::new() } else { extended.to_string() },
+    );
+    sheet.field("Per run", shown(&budget.per_run));
+    sheet.field("Per iteration", shown(&budget.per_iteration));
+}
+
 fn spec(sheet: &mut Sheet, spec: &LoopSpec) {
     sheet.field("Goal", &spec.goal);
     if let Some(workspace) = &spec.workspace {
@@ -141,7 +168,20 @@ fn check(check: &CheckSpec) -> String {
 }
 
 fn agent_line(agent: &AgentSpec) -> String {
-    format!("{} (timeout {})", command(&agent.command), agent.timeout)
+    let mut line = match (&agent.command, &agent.uses) {
+        (Some(own), _) => command(own),
+        (None, Some(name)) => format!("agent/{name}"),
+        (None, None) => String::new(),
+    };
+    for arg in &agent.args {
+        line.push(' ');
+        line.push_str(arg);
+    }
+    let model = agent.model.iter().map(|model| format!("model {model}"));
+    let default = agent.command.as_ref().map(|_| AgentSpec::TIMEOUT_DEFAULT);
+    let timeout = agent.timeout.or(default).into_iter().map(|timeout| format!("timeout {timeout}"));
+    let more: Vec<_> = model.chain(timeout).collect();
+    if more.is_empty() { line } else { format!("{line} ({})", more.join(", ")) }
 }
 
 fn command(command: &Command) -> String {
@@ -162,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_page_of_a_running_loop() {
-        let page = page(&fixtures::running(), &fixtures::events(), fixtures::now());
+        let page = page(&fixtures::running(), None, &fixtures::events(), fixtures::now());
         insta::assert_snapshot!(page, @"
         Name:         fix-tests
         Namespace:    default
@@ -216,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_page_of_an_unreachable_loop_shows_evidence() {
-        let page = page(&fixtures::unreachable(), &[], fixtures::now());
+        let page = page(&fixtures::unreachable(), None, &[], fixtures::now());
         insta::assert_snapshot!(page, @"
         Name:         impossible
         Namespace:    default

@@ -191,7 +191,8 @@ impl Guard {
             Ok(target) => target,
             Err(status) => return (None, Err(status)),
         };
-        let decision = self.policies.now().decide(&who, method.verb, method.kind, &target.scope);
+        let kind = target.kind.unwrap_or(method.kind);
+        let decision = self.policies.now().decide(&who, method.verb, kind, &target.scope);
         let admitted = decision.map(|_| peeked.body).map_err(|denied| refusal(&denied));
         let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
         let trace =
@@ -200,12 +201,15 @@ impl Guard {
         (Some(Call { who, from, trace, method, target }), admitted)
     }
 
-    /// Writes down what a call was and what became of it. A refused heartbeat is an attempt to act as
-    /// another node, so it is told too.
+    /// Writes down what a call was and what became of it. A refused heartbeat or draw is an attempt to act
+    /// as another node, or that of a run which lost its loop, so it is told too.
     async fn audit(&self, call: &Call, status: Option<Status>) {
         let code = status.as_ref().map_or(Code::Ok, Status::code);
         let told = match call.method.trail {
-            Trail::No => call.method.verb == Verb::Heartbeat && code == Code::PermissionDenied,
+            Trail::No => {
+                let by_itself = matches!(call.method.verb, Verb::Heartbeat | Verb::Spend);
+                by_itself && code == Code::PermissionDenied
+            }
             Trail::Before | Trail::Beside => true,
         };
         if !told {
@@ -226,7 +230,7 @@ impl Guard {
             who: call.who.to_string(),
             from,
             verb: call.method.verb.to_string(),
-            kind: call.method.kind.to_string(),
+            kind: call.target.kind.unwrap_or(call.method.kind).to_string(),
             namespace,
             // Names are the caller's own words until they have been checked.
             name: name.chars().take(2 * NAME_BYTES_MAX).collect(),

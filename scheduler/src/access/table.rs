@@ -21,6 +21,7 @@ pub(super) struct Method {
     /// `/package.Service/Method`.
     pub(super) path: &'static str,
     pub(super) verb: Verb,
+    /// The kind, where the target does not say a closer one.
     pub(super) kind: Kind,
     /// What it acts on, from its first message.
     pub(super) target: fn(&[u8]) -> Result<Target, Unreadable>,
@@ -73,6 +74,23 @@ pub(super) const METHODS: &[Method] = methods! {
     "/flyball.v1.Secrets/Delete": Delete Secrets, target::delete_secret, Before;
     "/flyball.v1.Secrets/RotateKey": Apply Schedulers, target::secrets_key, Before;
     "/flyball.v1.Secrets/Fetch": Fetch Secrets, target::fetch_secrets, Before;
+    "/flyball.v1.Definitions/Apply": Apply Providers, target::apply_definition, Before;
+    "/flyball.v1.Definitions/Get": Get Providers, target::get_definition, No;
+    "/flyball.v1.Definitions/List": List Providers, target::list_definitions, No;
+    "/flyball.v1.Definitions/Delete": Delete Providers, target::delete_definition, Before;
+    "/flyball.v1.Definitions/ExplainRoute": Get ModelRoutes, target::installation, No;
+    "/flyball.v1.Models/Setup": Fetch Secrets, target::setup_models, Before;
+    "/flyball.v1.Budgets/Draw": Spend Budgets, target::draw_budget, No;
+    "/flyball.v1.Budgets/Settle": Spend Budgets, target::settle_budget, No;
+    "/flyball.v1.Budgets/Get": Get Loops, target::get_budget, No;
+    "/flyball.v1.Budgets/List": List Loops, target::list_budgets, No;
+    "/flyball.v1.Budgets/Extend": Apply Loops, target::extend_budget, Before;
+    "/flyball.v1.Budgets/GetNamespace": Get Budgets, target::get_namespace_budget, No;
+    "/flyball.v1.Budgets/ListNamespaces": List Budgets, target::list_namespace_budgets, No;
+    "/flyball.v1.Budgets/ExtendNamespace": Apply Budgets, target::extend_namespace_budget, Before;
+    "/flyball.v1.Quotas/Take": Spend Providers, target::take_quota, No;
+    "/flyball.v1.Quotas/Limited": Spend Providers, target::quota_limited, No;
+    "/flyball.v1.Quotas/List": List Providers, target::installation, No;
     "/flyball.v1.Certificates/Revoke": Revoke Certificates, target::revoke, Before;
     "/flyball.v1.Certificates/ListRevoked": List Certificates, target::installation, No;
     "/flyball.v1.Certificates/Renew": Renew Certificates, target::open, Before;
@@ -131,7 +149,8 @@ mod tests {
     fn what_changes_something_is_audited() {
         for one in METHODS {
             let reads = [Verb::Get, Verb::List, Verb::Watch, Verb::Diagnose, Verb::Verify];
-            let by_itself = one.verb == Verb::Heartbeat || one.path.ends_with("/Authorities");
+            let by_itself = [Verb::Heartbeat, Verb::Spend].contains(&one.verb)
+                || one.path.ends_with("/Authorities");
             let silent = reads.contains(&one.verb) || by_itself;
             assert_eq!(one.trail == Trail::No, silent, "{}", one.path);
         }

@@ -1,7 +1,8 @@
 //! What a call acts on, read from its first message exactly as the handler will read it.
 
-use flyball_core::access::Scope;
+use flyball_core::access::{Kind, Scope};
 use flyball_core::ids::NodeName;
+use flyball_core::model::{DefinitionKind, UnknownDefinitionKind};
 use flyball_core::spec::DEFAULT_NAMESPACE;
 use flyball_proto::v1::node_message::Message as FromNode;
 use flyball_proto::{Message, v1};
@@ -16,6 +17,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// Nothing is to be changed.
     pub(super) dry_run: bool,
+    /// The kind, of a method that acts on several.
+    pub(super) kind: Option<Kind>,
 }
 
 /// A first message that cannot be read: nobody can say what the call acts on.
@@ -32,7 +35,7 @@ fn read<M: Message + Default>(bytes: &[u8]) -> Result<M, Unreadable> {
 /// One object in a namespace; handlers take an empty one for the default.
 fn one(namespace: String, name: String) -> Target {
     let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE.to_owned() } else { namespace };
-    Target { scope: Scope::Namespace(namespace), name, dry_run: false }
+    Target { scope: Scope::Namespace(namespace), name, dry_run: false, kind: None }
 }
 
 /// All of a namespace; handlers take an empty one for all.
@@ -41,15 +44,15 @@ fn all(namespace: String) -> Target {
         "" => Scope::AllNamespaces,
         _ => Scope::Namespace(namespace),
     };
-    Target { scope, name: String::new(), dry_run: false }
+    Target { scope, name: String::new(), dry_run: false, kind: None }
 }
 
 fn as_node(name: String) -> Target {
-    Target { scope: Scope::AsNode(NodeName(name.clone())), name, dry_run: false }
+    Target { scope: Scope::AsNode(NodeName(name.clone())), name, dry_run: false, kind: None }
 }
 
 fn of_installation(name: String) -> Target {
-    Target { scope: Scope::Installation, name, dry_run: false }
+    Target { scope: Scope::Installation, name, dry_run: false, kind: None }
 }
 
 /// The metadata of a manifest, read as a whole first: with a key given twice the last one counts, as
@@ -62,7 +65,7 @@ fn metadata(manifest: &[u8]) -> Result<(Option<String>, String), Unreadable> {
 }
 
 pub(super) fn open(_: &[u8]) -> Found {
-    Ok(Target { scope: Scope::Open, name: String::new(), dry_run: false })
+    Ok(Target { scope: Scope::Open, name: String::new(), dry_run: false, kind: None })
 }
 
 pub(super) fn installation(_: &[u8]) -> Found {
@@ -104,10 +107,61 @@ pub(super) fn fetch_secrets(bytes: &[u8]) -> Found {
     Ok(Target { name, ..as_node(request.node) })
 }
 
+/// As the node that a run says it is on; for which loop is the object's name in the trail.
+fn as_run(run: Option<v1::RunProof>) -> Target {
+    let run = run.unwrap_or_default();
+    let name = format!("{}/{}", run.namespace, run.r#loop);
+    Target { name, ..as_node(run.node) }
+}
+
+pub(super) fn draw_budget(bytes: &[u8]) -> Found {
+    Ok(as_run(read::<v1::DrawBudgetRequest>(bytes)?.run))
+}
+
+pub(super) fn settle_budget(bytes: &[u8]) -> Found {
+    Ok(as_run(read::<v1::SettleBudgetRequest>(bytes)?.run))
+}
+
+pub(super) fn get_budget(bytes: &[u8]) -> Found {
+    let request: v1::GetBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace, request.r#loop))
+}
+
+pub(super) fn list_budgets(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListBudgetsRequest>(bytes)?.namespace))
+}
+
+pub(super) fn extend_budget(bytes: &[u8]) -> Found {
+    let request: v1::ExtendBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace, request.r#loop))
+}
+
+pub(super) fn get_namespace_budget(bytes: &[u8]) -> Found {
+    let request: v1::GetNamespaceBudgetRequest = read(bytes)?;
+    Ok(one(request.namespace.clone(), request.namespace))
+}
+
+pub(super) fn list_namespace_budgets(bytes: &[u8]) -> Found {
+    Ok(all(read::<v1::ListNamespaceBudgetsRequest>(bytes)?.namespace))
+}
+
+/// Nobody raises the bound of their own namespace.
+pub(super) fn extend_namespace_budget(bytes: &[u8]) -> Found {
+    Ok(of_installation(read::<v1::ExtendNamespaceBudgetRequest>(bytes)?.namespace))
+}
+
+pub(super) fn take_quota(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::TakeQuotaRequest>(bytes)?.node))
+}
+
+pub(super) fn quota_limited(bytes: &[u8]) -> Found {
+    Ok(as_node(read::<v1::QuotaLimitedRequest>(bytes)?.node))
+}
+
 /// Open to whoever has a token; the answer tells the trail who has joined.
 pub(super) fn join(bytes: &[u8]) -> Found {
     let request: v1::JoinRequest = read(bytes)?;
-    Ok(Target { scope: Scope::Open, name: request.node, dry_run: false })
+    Ok(Target { scope: Scope::Open, name: request.node, dry_run: false, kind: None })
 }
 
 pub(super) fn create_token(bytes: &[u8]) -> Found {
@@ -237,6 +291,70 @@ pub(super) fn delete_binding(bytes: &[u8]) -> Found {
         true => Ok(Target { name: request.name, ..all(String::new()) }),
         false => Ok(one(request.namespace, request.name)),
     }
+}
+
+fn access_kind(kind: DefinitionKind) -> Kind {
+    match kind {
+        DefinitionKind::Provider => Kind::Providers,
+        DefinitionKind::ModelRoute => Kind::ModelRoutes,
+        DefinitionKind::Agent => Kind::Agents,
+        DefinitionKind::Budget => Kind::Budgets,
+    }
+}
+
+fn definition_kind(word: &str) -> Result<DefinitionKind, Unreadable> {
+    word.parse().map_err(|unknown: UnknownDefinitionKind| Unreadable(unknown.to_string()))
+}
+
+/// A definition that is to be changed. Also a namespace's budget is the installation's then: it bounds the namespace
+/// from outside.
+pub(super) fn apply_definition(bytes: &[u8]) -> Found {
+    let request: v1::ApplyDefinitionRequest = read(bytes)?;
+    let json: Value = serde_json::from_slice(&request.manifest_json)
+        .map_err(|error| Unreadable(error.to_string()))?;
+    let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = DefinitionKind::of_manifest(kind)
+        .ok_or_else(|| Unreadable(UnknownDefinitionKind(kind.to_owned()).to_string()))?;
+    let (namespace, name) = metadata(&request.manifest_json)?;
+    let name = match kind {
+        DefinitionKind::Budget => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+        _ => name,
+    };
+    let kind = Some(access_kind(kind));
+    Ok(Target { dry_run: request.dry_run, kind, ..of_installation(name) })
+}
+
+pub(super) fn delete_definition(bytes: &[u8]) -> Found {
+    let request: v1::DeleteDefinitionRequest = read(bytes)?;
+    let kind = Some(access_kind(definition_kind(&request.kind)?));
+    Ok(Target { kind, ..of_installation(request.name) })
+}
+
+pub(super) fn get_definition(bytes: &[u8]) -> Found {
+    let request: v1::GetDefinitionRequest = read(bytes)?;
+    let kind = definition_kind(&request.kind)?;
+    let target = match kind {
+        DefinitionKind::Budget => one(request.name.clone(), request.name),
+        _ => of_installation(request.name),
+    };
+    Ok(Target { kind: Some(access_kind(kind)), ..target })
+}
+
+pub(super) fn list_definitions(bytes: &[u8]) -> Found {
+    let request: v1::ListDefinitionsRequest = read(bytes)?;
+    let kind = definition_kind(&request.kind)?;
+    let target = match kind {
+        DefinitionKind::Budget => all(request.namespace),
+        _ => of_installation(String::new()),
+    };
+    Ok(Target { kind: Some(access_kind(kind)), ..target })
+}
+
+/// As the node; for which loop is the object's name in the trail.
+pub(super) fn setup_models(bytes: &[u8]) -> Found {
+    let request: v1::SetupModelsRequest = read(bytes)?;
+    let name = format!("{}/{}", request.namespace, request.r#loop);
+    Ok(Target { name, ..as_node(request.node) })
 }
 
 /// Where a connection comes from: the other process of a Unix socket, or an address.

@@ -55,13 +55,13 @@ impl Access for Api {
             |error: flyball_core::access::UnknownWord| invalid_field(error.what, error.to_string());
         let verb: Verb = verb.parse().map_err(unknown)?;
         let kind: Kind = kind.parse().map_err(unknown)?;
-        let scope = match (kind.is_namespaced(), namespace.is_empty(), &who) {
+        let scope = match (kind.is_of_installation(verb), namespace.is_empty(), &who) {
             (_, _, Identity::Node(node)) if verb.is_of_nodes() => Scope::AsNode(node.clone()),
             // For oneself: everybody may who shows the certificate, or the token.
             (_, _, _) if matches!(verb, Verb::Renew | Verb::Join) => Scope::Open,
-            (false, ..) => Scope::Installation,
-            (true, true, _) => Scope::AllNamespaces,
-            (true, false, _) => Scope::Namespace(namespace),
+            (true, ..) => Scope::Installation,
+            (false, true, _) => Scope::AllNamespaces,
+            (false, false, _) => Scope::Namespace(namespace),
         };
         let (allowed, reason) = match self.policies.now().decide(&who, verb, kind, &scope) {
             Ok(by) => (true, by.to_string()),
@@ -87,7 +87,7 @@ impl Access for Api {
         let who = caller(&request)?;
         let request = request.into_inner();
         let (manifest, role) =
-            parse_role(&document(&request)?).map_err(|errors| invalid(&errors))?;
+            parse_role(&document(&request.manifest_json)?).map_err(|errors| invalid(&errors))?;
         self.may_give(&who, &role.permissions, &Scope::AllNamespaces)?;
         let name = manifest.metadata.name.clone();
         for _ in 0..TRIES_MAX {
@@ -160,7 +160,7 @@ impl Access for Api {
         let who = caller(&request)?;
         let request = request.into_inner();
         let (manifest, binding) =
-            parse_binding(&document(&request)?).map_err(|errors| invalid(&errors))?;
+            parse_binding(&document(&request.manifest_json)?).map_err(|errors| invalid(&errors))?;
         self.check_given_role(&who, &binding.role, scope_of(&binding.key)).await?;
         let key = binding.key;
         for _ in 0..TRIES_MAX {
@@ -208,11 +208,11 @@ impl Access for Api {
 }
 
 /// What is to be written.
-struct Edit<M> {
-    record: AccessRecord<M>,
-    outcome: &'static str,
+pub(super) struct Edit<M> {
+    pub(super) record: AccessRecord<M>,
+    pub(super) outcome: &'static str,
     /// What it is written over.
-    revision: i64,
+    pub(super) revision: i64,
 }
 
 impl Api {
@@ -251,7 +251,8 @@ impl Api {
         self.may_give(who, &role.permissions, &scope)
     }
 
-    fn edit<M: PartialEq>(
+    /// A record of what was given, over what was found.
+    pub(super) fn edit<M: PartialEq>(
         &self,
         manifest: M,
         found: Option<Stored<Arc<AccessRecord<M>>>>,
@@ -290,7 +291,7 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Identity, Status> {
 }
 
 /// True when written; false: somebody was faster, or the answer was lost; look again.
-fn done<T>(written: Result<Update<T>, StoreError>) -> Result<bool, Status> {
+pub(super) fn done<T>(written: Result<Update<T>, StoreError>) -> Result<bool, Status> {
     match written {
         Ok(Update::Done { .. }) => Ok(true),
         Ok(Update::Conflict(_)) | Err(StoreError::Unknown { .. }) => Ok(false),
@@ -298,7 +299,8 @@ fn done<T>(written: Result<Update<T>, StoreError>) -> Result<bool, Status> {
     }
 }
 
-fn room(new: bool, count: usize, most: usize, what: &str) -> Result<(), Status> {
+/// Nothing more of what there is as much of as is allowed.
+pub(super) fn room(new: bool, count: usize, most: usize, what: &str) -> Result<(), Status> {
     if new && count >= most {
         let message = format!("there are {count} {what}; at most {most} are allowed");
         return Err(status(Code::ResourceExhausted, "TOO_MANY", message));
@@ -310,13 +312,14 @@ fn scope_of(key: &BindingKey) -> Scope {
     key.namespace.clone().map_or(Scope::AllNamespaces, Scope::Namespace)
 }
 
-fn document(request: &ApplyAccessRequest) -> Result<Value, Status> {
-    let bytes = request.manifest_json.len();
+/// A manifest's JSON.
+pub(super) fn document(manifest: &[u8]) -> Result<Value, Status> {
+    let bytes = manifest.len();
     if bytes > MANIFEST_BYTES_MAX {
         let message = format!("is {bytes} bytes long, at most {MANIFEST_BYTES_MAX} are allowed");
         return Err(invalid_field("manifest_json", message));
     }
-    serde_json::from_slice(&request.manifest_json)
+    serde_json::from_slice(manifest)
         .map_err(|error| invalid_field("manifest_json", format!("is not JSON: {error}")))
 }
 
@@ -331,6 +334,11 @@ fn object<M: Serialize>(
     record: &AccessRecord<M>,
     warnings: &[String],
 ) -> AccessObject {
+    wire(name, namespace, &described(record, warnings))
+}
+
+/// What was given and since when it is so, as users see it.
+pub(super) fn described<M: Serialize>(record: &AccessRecord<M>, warnings: &[String]) -> Value {
     // Plain data with text keys always serialises.
     let mut document = serde_json::to_value(&record.manifest).unwrap_or_default();
     document["metadata"]["generation"] = json!(record.generation);
@@ -339,7 +347,7 @@ fn object<M: Serialize>(
     if !warnings.is_empty() {
         document["status"]["warnings"] = json!(warnings);
     }
-    wire(name, namespace, &document)
+    document
 }
 
 fn built_in_object(name: &str, purpose: &str) -> Option<AccessObject> {

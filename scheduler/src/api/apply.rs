@@ -59,7 +59,8 @@ impl Api {
         let wanted = check(&request, &self.about.ambient)?;
         tracing::Span::current().record("flyball.loop", wanted.key.to_string());
         let applied = self.create_or_update(&wanted).await?;
-        let warnings = self.warnings(&wanted.key, wanted.manifest.spec).await?;
+        let mut warnings = self.agent_doubts(&wanted.manifest).await?;
+        warnings.extend(self.warnings(&wanted.key, wanted.manifest.spec).await?);
         let (object, outcome) = (Some(applied.object), applied.outcome.to_owned());
         Ok(ApplyResponse { object, outcome, warnings })
     }
@@ -183,7 +184,11 @@ impl Api {
         }
         let mut record = LoopRecord::clone(old);
         record.labels.clone_from(labels);
-        if !same_spec {
+        if !same_spec && only_budget_differs(&old.spec, &wanted.manifest.spec) {
+            // What was proven stays proven: the loop goes on where it is.
+            record.spec = wanted.manifest.spec.clone();
+            record.spec_digest = digest(&record.spec);
+        } else if !same_spec {
             record.spec = wanted.manifest.spec.clone();
             record.spec_digest = digest(&record.spec);
             record.generation += 1;
@@ -287,6 +292,11 @@ fn resolve_links(manifest: &mut Manifest) {
     {
         *url = real.to_owned();
     }
+}
+
+/// Whether two specs are the same but for their budgets.
+fn only_budget_differs(one: &LoopSpec, other: &LoopSpec) -> bool {
+    LoopSpec { budget: other.budget, ..one.clone() } == *other
 }
 
 fn repository_of(spec: &LoopSpec) -> Option<RepoId> {

@@ -131,7 +131,11 @@ impl Loops for Api {
         let key = key_of(&request.namespace, &request.name)?;
         let wanted = key.clone();
         let told = self.core.ask(move |reactor, now| reactor.explain(&wanted, now)).await?;
-        let told = told.ok_or_else(|| no_loop(&key))?;
+        let mut told = told.ok_or_else(|| no_loop(&key))?;
+        // Who waits for a provider is in no view; an explanation without it is still one.
+        if told.phase.is_owned() || told.phase == Phase::Parked {
+            told.findings.extend(self.quota_findings(&key).await.unwrap_or_default());
+        }
         Ok(Response::new(ExplainResponse {
             phase: told.phase.to_string(),
             headline: told.headline,

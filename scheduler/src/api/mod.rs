@@ -4,7 +4,9 @@
 mod access;
 mod apply;
 mod audit;
+mod budgets;
 mod certificates;
+mod definitions;
 mod documents;
 pub(crate) mod error;
 mod events;
@@ -15,8 +17,11 @@ mod leases;
 mod logs;
 mod loops;
 mod marks;
+mod models;
 mod nodes;
+mod quotas;
 mod reports;
+mod route;
 mod seals;
 mod secrets;
 mod secrets_key;
@@ -34,12 +39,16 @@ use flyball_core::ids::InstallationId;
 use flyball_pki::LiveIdentity;
 use flyball_proto::v1::access_server::AccessServer;
 use flyball_proto::v1::audit_server::AuditServer;
+use flyball_proto::v1::budgets_server::BudgetsServer;
 use flyball_proto::v1::certificates_server::CertificatesServer;
+use flyball_proto::v1::definitions_server::DefinitionsServer;
 use flyball_proto::v1::events_server::EventsServer;
 use flyball_proto::v1::join_server::JoinServer;
 use flyball_proto::v1::logs_server::LogsServer;
 use flyball_proto::v1::loops_server::LoopsServer;
+use flyball_proto::v1::models_server::ModelsServer;
 use flyball_proto::v1::nodes_server::NodesServer;
+use flyball_proto::v1::quotas_server::QuotasServer;
 use flyball_proto::v1::secrets_server::SecretsServer;
 use flyball_proto::v1::server_server::ServerServer;
 use flyball_proto::v1::sessions_server::SessionsServer;
@@ -118,6 +127,12 @@ pub(crate) struct About {
     pub(crate) session_ttl: Option<Duration>,
     pub(crate) next_number: AtomicU64,
     pub(crate) ambient: Ambient,
+    /// For how long providers count what was used.
+    pub(crate) quota_window: Duration,
+    /// Who writes budgets and pools now.
+    pub(crate) turns: Turns,
+    /// Since when what is so of quota pools.
+    pub(crate) seen: Seen,
 }
 
 impl About {
@@ -127,7 +142,9 @@ impl About {
     }
 }
 
+pub(crate) use budgets::Turns;
 pub(crate) use logs::LogRouter;
+pub(crate) use quotas::Seen;
 
 /// All services, each behind the guard.
 pub(crate) async fn routes(api: Api) -> Routes {
@@ -144,6 +161,10 @@ pub(crate) async fn routes(api: Api) -> Routes {
         .with(ServerServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(AuditServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(SecretsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(DefinitionsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(ModelsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(BudgetsServer::new(api.clone()).max_decoding_message_size(limit), limit)
+        .with(QuotasServer::new(api.clone()).max_decoding_message_size(limit), limit)
         .with(
             JoinServer::new(api.clone()).max_decoding_message_size(JOIN_BYTES_MAX),
             JOIN_BYTES_MAX,

@@ -67,6 +67,7 @@ fn outcome(json: &[u8]) -> Outcome {
         message: field(&mut fields, "message").unwrap_or_else(unreadable),
         evidence: field(&mut fields, "evidence").unwrap_or_default(),
         retry_after_ms: field(&mut fields, "retryAfterMs").unwrap_or_default(),
+        need: field(&mut fields, "need"),
     }
 }
 

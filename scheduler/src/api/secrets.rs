@@ -23,6 +23,14 @@ use crate::secrets::SecretKeys;
 /// Tries against others who write the same secret.
 const TRIES_MAX: u32 = 8;
 
+/// Who says that it runs a loop, and under which token.
+pub(super) struct RunProof<'a> {
+    pub(super) node: &'a str,
+    pub(super) incarnation: &'a str,
+    pub(super) uid: &'a str,
+    pub(super) token: Token,
+}
+
 #[tonic::async_trait]
 impl Secrets for Api {
     async fn set(
@@ -117,17 +125,10 @@ impl Secrets for Api {
         let request = request.into_inner();
         let key = key_of(&request.namespace, &request.r#loop)?;
         let names = self.secrets_of_run(&request, &key).await?;
-        let keys = self.secret_keys()?.ring();
         let (mut secrets, mut bytes) = (Vec::with_capacity(names.len()), 0);
         for name in names {
             let place = LoopKey::new(key.namespace.clone(), name.clone());
-            let found = self.store.get_secret(&place).await.map_err(|error| of_store(&error))?;
-            let record = found.ok_or_else(|| no_secret(&place))?.value;
-            let opened = keys.open(&place, &record.sealed_with, &record.sealed);
-            let value = opened.map_err(|error| {
-                let message = format!("secret {place} cannot be handed over: {error}");
-                status(Code::FailedPrecondition, "SECRET_SEALED", message)
-            })?;
+            let value = self.open_secret(&place).await?;
             bytes += value.expose().len();
             let value = value.expose().to_vec().into();
             secrets.push(FetchedSecret { name, value });
@@ -172,25 +173,48 @@ impl Api {
         Ok(())
     }
 
-    /// The secrets that the loop names, if its live claim is this node's, under this token and uid. Asked
-    /// of the store itself: what the watch told may be old.
+    /// Whether the loop's live claim is this node's, under this token and uid. Asked of the store itself: what the
+    /// watch told may be old.
+    pub(super) async fn check_run(&self, key: &LoopKey, run: &RunProof<'_>) -> Result<(), Status> {
+        let claim = self.store.get_claim(key).await.map_err(|error| of_store(&error))?;
+        let its = claim.is_some_and(|claim| {
+            let (found, token) = (&claim.value, Token(claim.create_revision));
+            found.node.as_str() == run.node
+                && found.incarnation.as_str() == run.incarnation
+                && found.uid.as_str() == run.uid
+                && token == run.token
+        });
+        if !its {
+            let message = format!("{} does not run loop {key} under this token", run.node);
+            return Err(status(Code::PermissionDenied, "NOT_ITS_RUN", message));
+        }
+        Ok(())
+    }
+
+    /// The value of a secret, opened.
+    pub(super) async fn open_secret(&self, place: &LoopKey) -> Result<SecretValue, Status> {
+        let found = self.store.get_secret(place).await.map_err(|error| of_store(&error))?;
+        let record = found.ok_or_else(|| no_secret(place))?.value;
+        let opened = self.secret_keys()?.ring().open(place, &record.sealed_with, &record.sealed);
+        opened.map_err(|error| {
+            let message = format!("secret {place} cannot be handed over: {error}");
+            status(Code::FailedPrecondition, "SECRET_SEALED", message)
+        })
+    }
+
+    /// The secrets that the loop names, if this node runs it.
     async fn secrets_of_run(
         &self,
         request: &FetchSecretsRequest,
         key: &LoopKey,
     ) -> Result<BTreeSet<String>, Status> {
-        let claim = self.store.get_claim(key).await.map_err(|error| of_store(&error))?;
-        let its = claim.is_some_and(|claim| {
-            let (run, token) = (&claim.value, Token(claim.create_revision));
-            run.node.as_str() == request.node
-                && run.incarnation.as_str() == request.incarnation
-                && run.uid.as_str() == request.uid
-                && token == Token(request.token)
-        });
-        if !its {
-            let message = format!("{} does not run loop {key} under this token", request.node);
-            return Err(status(Code::PermissionDenied, "NOT_ITS_RUN", message));
-        }
+        let run = RunProof {
+            node: &request.node,
+            incarnation: &request.incarnation,
+            uid: &request.uid,
+            token: Token(request.token),
+        };
+        self.check_run(key, &run).await?;
         let found = self.store.get_loop(key).await.map_err(|error| of_store(&error))?;
         let named = found.map(|(record, _)| {
             record.value.spec.secrets.iter().map(|one| one.name.clone()).collect()

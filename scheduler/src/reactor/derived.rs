@@ -90,6 +90,7 @@ impl View {
         let due = due(entry);
         let unsealed = entry.status.get().is_some_and(|status| !status.unsealed.is_empty());
         let forget = is_forgettable(entry, seen);
+        self.budgets.note(key, entry.status.get().map(AsRef::as_ref));
         let holding = holding(entry);
         // The watch may show what a commit has done before its answer comes, and only then is the loop
         // queued again: until the answer nobody who came later gets what it held.

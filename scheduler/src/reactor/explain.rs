@@ -48,6 +48,12 @@ impl Reactor {
             Phase::Assigned | Phase::Running => self.explain_owned(entry, status, now, &mut told),
             Phase::Parked => {
                 explain_parked(status, now, &mut told);
+                if let Some(record) = entry.record.get().filter(|_| status.reason == Reason::Budget)
+                {
+                    let (findings, steps) = self.explain_budget(key, record, status);
+                    told.findings.extend(findings);
+                    told.next_steps.extend(steps);
+                }
                 self.explain_unsealed(key, entry, status, &mut told);
             }
             _ => explain_ended(entry, status, &mut told),

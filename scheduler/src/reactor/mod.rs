@@ -13,6 +13,7 @@
 //! - A leader decides nothing before its view comes from a listing at least as new as its own
 //!   leader key, and nothing while the watch is known to be stale.
 
+mod budgets;
 mod commits;
 mod derived;
 mod duties;

@@ -1,6 +1,8 @@
 //! What a user can do about a loop, for every reason it can be where it is.
 
 use flyball_core::ids::LoopKey;
+use flyball_core::model::{Amount, Limits, Money};
+use flyball_core::spec::DEFAULT_NAMESPACE;
 use flyball_core::status::{LoopStatus, Phase, Reason, Unsealed};
 
 /// A command about a loop, as it is typed by whoever asked about `from`.
@@ -19,6 +21,31 @@ pub(super) fn abandon(run: &Unsealed) -> String {
          --reason \"…\"",
         run.repository, run.loop_uid
     )
+}
+
+/// The command that makes room for a call of this size in a budget.
+pub(super) fn extend(
+    name: &str,
+    namespace: &str,
+    limits: Limits,
+    used: Amount,
+    need: Amount,
+) -> String {
+    let missing = used.plus(need).minus(limits.left(Amount::default()));
+    let mut command = format!("flyball budget extend {name}");
+    if !namespace.is_empty() && namespace != DEFAULT_NAMESPACE {
+        command.push_str(&format!(" -n {namespace}"));
+    }
+    if missing.money > Money::ZERO {
+        command.push_str(&format!(" --money {}", missing.money.to_string().replace(' ', "")));
+    }
+    if missing.tokens > 0 {
+        command.push_str(&format!(" --tokens {}", missing.tokens));
+    }
+    if missing.calls > 0 {
+        command.push_str(&format!(" --calls {}", missing.calls));
+    }
+    format!("give it at least so much more: {command}")
 }
 
 /// The next step for the reason of a status.
@@ -49,8 +76,8 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::Approval => {
             format!("look at what it asks for, and decide: {}", about("describe loop"))
         }
-        Reason::Budget => "raise its budget and apply it again, or cancel it".to_owned(),
-        Reason::Quota => "wait until the provider's quota is renewed, or cancel it".to_owned(),
+        Reason::Budget => more_budget(&about("budget extend")),
+        Reason::Quota => QUOTA.to_owned(),
         Reason::Backoff => format!(
             "it tries again by itself; if it stays so, mend what the message names, or {}",
             about("cancel")
@@ -91,6 +118,14 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::InvalidWork => "mend what the message names and apply it again".to_owned(),
         Reason::ByUser => "apply a changed spec to start over, or delete it".to_owned(),
     }
+}
+
+const QUOTA: &str = "it tries again by itself; who waits for which provider: flyball quota list";
+
+fn more_budget(command: &str) -> String {
+    format!(
+        "raise its budget: {command} --money 5USD, or apply it with a larger spec.budget; it goes on where it was"
+    )
 }
 
 fn of_node_fault(nodes: &str) -> String {

@@ -38,5 +38,6 @@ pub(super) fn outcome(outcome: &Outcome) -> Outcome {
         message: format!("{message} (status too large: history and evidence were left out)"),
         evidence: Vec::new(),
         retry_after_ms: 0,
+        need: None,
     }
 }

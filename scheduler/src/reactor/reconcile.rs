@@ -44,6 +44,7 @@ impl Reactor {
             untold: self.is_untold_and_unwanted(key, entry),
             abandoned: self.is_abandoned(entry),
             sealed: self.sealed_of(entry),
+            has_room: self.has_room_again(key, entry),
         };
         match next_step(key, entry, facts, now) {
             None => {}
@@ -122,6 +123,8 @@ struct Facts {
     abandoned: bool,
     /// Its journals that nobody has to seal any more, and through which token.
     sealed: Vec<(String, Token)>,
+    /// It is parked for its budget, which has room again.
+    has_room: bool,
 }
 
 fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> Option<Step> {
@@ -155,7 +158,7 @@ fn next_step(key: &LoopKey, entry: &LoopEntry, facts: Facts, now: Timestamp) -> 
     if status.phase.is_terminal() && is_over(record, status, now) {
         return Some(Step::Remove);
     }
-    if !unwanted && let Some(step) = move_on_step(key, record, status, now) {
+    if !unwanted && let Some(step) = move_on_step(key, record, status, facts.has_room, now) {
         return Some(step);
     }
     sealed_step(&facts.sealed, record, status, now)
@@ -213,17 +216,20 @@ fn is_over(record: &LoopRecord, status: &LoopStatus, now: Timestamp) -> bool {
     record.delete || (over && !outdated)
 }
 
-/// The spec changed while nobody owned the loop, or its pause is over.
+/// The spec changed while nobody owned the loop, its pause is over, or its budget has room again.
 fn move_on_step(
     key: &LoopKey,
     record: &LoopRecord,
     status: &LoopStatus,
+    has_room: bool,
     now: Timestamp,
 ) -> Option<Step> {
     let (next, code) = if record.generation != status.observed_generation {
         (status::respecified(status, record, now), "Respecified")
     } else if status.phase == Phase::Parked && is_due(status, now) {
         (status::park_due(status, now), "Resumed")
+    } else if has_room {
+        (status::resumed(status, "its budget has room again", now), "Resumed")
     } else {
         return None;
     };

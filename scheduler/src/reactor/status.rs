@@ -71,6 +71,7 @@ pub(super) fn ended(
             message,
             evidence: Vec::new(),
             retry_after_ms: 0,
+            need: None,
         };
         after(old, &[event(outcome)], now)
     });
@@ -88,6 +89,7 @@ pub(super) fn unassigned(old: &LoopStatus, now: Timestamp) -> LoopStatus {
         message: "taken back before it began".to_owned(),
         evidence: Vec::new(),
         retry_after_ms: 0,
+        need: None,
     };
     let progress = old.progress.clone();
     after(old, &[LoopEvent::Ended { outcome, progress, unproven: None }], now)
@@ -109,6 +111,11 @@ pub(super) fn cancelled(old: &LoopStatus, reason: &str, now: Timestamp) -> LoopS
 /// The pause is over.
 pub(super) fn park_due(old: &LoopStatus, now: Timestamp) -> LoopStatus {
     after(old, &[LoopEvent::ParkDue], now)
+}
+
+/// What it waited for has come.
+pub(super) fn resumed(old: &LoopStatus, message: &str, now: Timestamp) -> LoopStatus {
+    after(old, &[LoopEvent::Resumed { message: message.to_owned() }], now)
 }
 
 /// The spec changed while nobody owned the loop: it starts over.

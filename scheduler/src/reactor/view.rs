@@ -12,6 +12,7 @@ use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
 use flyball_store::{LoopPart, Snapshot, Stored, loop_part};
 
+use super::budgets::Budgets;
 use super::derived::{Derived, set_of};
 use super::event::{CommitId, Notice, Report, SessionId, StopReason};
 use super::placement::Waiting;
@@ -163,6 +164,7 @@ pub(super) struct View {
     /// The watch or a snapshot has delivered everything up to here.
     pub(super) revision: i64,
     pub(super) derived: Derived,
+    pub(super) budgets: Budgets,
     /// Keys of loops whose values cannot be read: a newer scheduler wrote them. Few if any; each is
     /// forgotten with the next change of its key, so there are never more than keys of loops.
     undecodable: BTreeSet<(LoopKey, LoopPart)>,
@@ -222,6 +224,11 @@ impl View {
                 self.duties.entry(uid.clone()).or_default().record.apply(value, revision);
                 self.touched_duties.insert(uid);
             }
+            change @ (Change::LoopAccount(..)
+            | Change::NamespaceAccount(..)
+            | Change::Budget(..)) => {
+                self.touched.extend(self.budgets.on_change(change, revision));
+            }
             Change::Leader(value) => {
                 self.leader.apply(value, revision);
             }
@@ -239,8 +246,9 @@ impl View {
     }
 
     /// Takes a whole listing: what it does not contain is gone, unless newer news is known.
-    pub(super) fn reset(&mut self, snapshot: Snapshot) {
+    pub(super) fn reset(&mut self, mut snapshot: Snapshot) {
         let revision = snapshot.revision;
+        self.budgets.reset(&mut snapshot);
         let mut records: BTreeMap<_, _> = snapshot.loops.into_iter().collect();
         let mut statuses: BTreeMap<_, _> = snapshot.statuses.into_iter().collect();
         let mut claims: BTreeMap<_, _> = snapshot.claims.into_iter().collect();

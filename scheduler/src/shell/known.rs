@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use flyball_core::ids::NodeName;
+use flyball_core::ids::{Incarnation, NodeName};
 use flyball_store::{Change, SessionRecord, Snapshot, Stored};
 
 use crate::access::{Policies, RevokedList};
@@ -32,6 +32,12 @@ impl Sessions {
         known.get(&NodeName(node.to_owned())).is_some_and(|session| {
             session.value.incarnation.as_str() == incarnation && session.value.lease == lease
         })
+    }
+
+    /// True if this life of the node has its session, as far as known. False says nothing: ask the store.
+    pub(crate) fn is_alive(&self, node: &NodeName, incarnation: &Incarnation) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(node).is_some_and(|session| session.value.incarnation == *incarnation)
     }
 
     /// Nodes whose session key lost its lease, so that it does not end with its incarnation.

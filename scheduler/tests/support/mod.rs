@@ -140,7 +140,7 @@ pub(crate) async fn until(
 
 pub(crate) fn outcome(phase: Phase, reason: Reason) -> Outcome {
     let (message, evidence, retry_after_ms) = ("said so".to_owned(), Vec::new(), 0);
-    Outcome { phase, reason, message, evidence, retry_after_ms }
+    Outcome { phase, reason, message, evidence, retry_after_ms, need: None }
 }
 
 /// A worker's half of a session.

@@ -16,6 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::{oneshot, watch};
 
 use crate::abilities::Abilities;
+use crate::clock::boottime;
 use crate::config::{GuardConfig, GuardError, GuardLoss, Reporter, SpawnError, Step};
 use crate::handle::{Listeners, StepHandle};
 use crate::line::{Line, Reader};
@@ -57,6 +58,15 @@ impl Extender {
     #[must_use = "false means that everything is being killed"]
     pub fn extend(&self, until: BootInstant) -> bool {
         self.line.page.extend(until)
+    }
+
+    /// How long everything may still run, by what was said last; `None` before the first word and once the deadline
+    /// has passed.
+    pub fn left(&self) -> Option<Duration> {
+        match self.line.page.permit() {
+            Permit::Until(until) => Some(boottime().until(until)),
+            Permit::None | Permit::Over => None,
+        }
     }
 
     /// The lease is lost: everything is killed now and the guard exits.
@@ -177,6 +187,8 @@ impl Guard {
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(&step.output)
             .map_err(|source| SpawnError::Output { path: step.output.clone(), source })?;
+        let input = step.stdin.as_deref().map(sealed).transpose();
+        let input = input.map_err(|_| SpawnError::Busy("no memory or descriptor is left"))?;
         let (listeners, theirs) = match &step.confinement {
             Some(plan) if !plan.listen.is_empty() => {
                 let pair = Socket::pair();
@@ -192,6 +204,7 @@ impl Guard {
             argv: step.argv,
             cwd: step.cwd,
             env: step.env,
+            stdin: input.is_some(),
             output_bytes_max: step.output_bytes_max,
             secrets,
             timeout_ms: u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX),
@@ -199,6 +212,7 @@ impl Guard {
         });
         tracing::debug!(step = id, label = step.label, "step");
         let mut fds = vec![OwnedFd::from(file)];
+        fds.extend(input);
         fds.extend(theirs.map(Socket::into_fd));
         match self.line.send(&order, &fds) {
             Ok(()) => Ok(StepHandle::new(Arc::clone(&self.line), id, end, listeners)),

@@ -13,6 +13,9 @@ use crate::wire::FRAME_BYTES_MAX;
 /// anybody reads, little enough for hundreds of iterations on a laptop.
 pub const OUTPUT_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
 
+/// Most bytes on a step's standard input: what command line agents take at most there (10 MB).
+pub const STDIN_BYTES_MAX: usize = 10 * 1000 * 1000;
+
 /// How to start a guard.
 #[derive(Debug, Clone)]
 pub struct GuardConfig {
@@ -95,6 +98,9 @@ pub struct Step {
     pub cwd: PathBuf,
     /// The whole environment; nothing else is inherited.
     pub env: Vec<(String, String)>,
+    /// What stands on its standard input, which ends behind it; `None`: nothing, the null device. At most
+    /// [`STDIN_BYTES_MAX`].
+    pub stdin: Option<Vec<u8>>,
     /// File for standard output and error together; made or emptied.
     pub output: PathBuf,
     /// Most bytes kept in it; what comes after is read and dropped.
@@ -151,6 +157,9 @@ impl Step {
         let bytes: usize = self.argv.iter().chain(env).map(String::len).sum();
         if bytes > FRAME_BYTES_MAX {
             return Err(SpawnError::TooLarge { bytes, limit: FRAME_BYTES_MAX });
+        }
+        if self.stdin.as_ref().is_some_and(|text| text.len() > STDIN_BYTES_MAX) {
+            return Err(SpawnError::Invalid("more than 10 MB on the standard input"));
         }
         if self.argv.first().is_none_or(String::is_empty) {
             return Err(SpawnError::Invalid("the command is empty"));

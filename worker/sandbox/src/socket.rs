@@ -112,8 +112,8 @@ impl Socket {
     }
 
     fn receive_into<T: DeserializeOwned>(&self, buffer: &mut [u8], wait: bool) -> Received<T> {
-        // Two descriptors is the most that a frame carries (Hello).
-        let mut control = cmsg_space!([RawFd; 2]);
+        // Three descriptors is the most that a frame carries (Spawn).
+        let mut control = cmsg_space!([RawFd; 3]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
         if !wait {
             flags |= MsgFlags::MSG_DONTWAIT;

@@ -24,7 +24,8 @@ pub(crate) const FRAME_BYTES_MAX: usize = 192 * 1024;
 pub(crate) enum Order {
     /// First frame. Carries two descriptors: the state lock and the shared page.
     Hello(Hello),
-    /// Run a command. Carries the output file, and where listeners are to be sent if there are any.
+    /// Run a command. Carries the output file, the input file if it says so, and where listeners are to be sent
+    /// if there are any.
     Spawn(SpawnOrder),
     /// Only to a step init: find out which layers of confinement work.
     Probe {
@@ -63,6 +64,9 @@ pub(crate) struct SpawnOrder {
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
     pub(crate) env: Vec<(String, String)>,
+    /// Whether an input file comes along; without it there is nothing on the command's standard input.
+    #[serde(default)]
+    pub(crate) stdin: bool,
     pub(crate) output_bytes_max: u64,
     /// Names and values to take out of the output.
     #[serde(default)]

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::Run;
 use super::confine::Area;
 use super::halt::Halt;
-use super::steps::{StepRequest, StepResult};
+use super::steps::{Extra, StepRequest, StepResult};
 
 /// What the checks said of a tree.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,7 @@ impl Run {
             area: Area::Check(dir.to_owned()),
             env: self.base_env(Who::Check, iteration),
             timeout: check.timeout.0,
+            extra: Extra::default(),
         })
         .await
     }

@@ -150,6 +150,7 @@ impl Run {
         }
         let overlays = self.overlays(&rooms, &mut show).map_err(failed)?;
         let egress = self.spec.sandbox.egress.len();
+        let gateway = self.gateway_port().filter(|_| area.who() == Who::Agent);
         Ok(Confinement {
             who: area.who(),
             show,
@@ -158,7 +159,7 @@ impl Run {
             overlays,
             sockets: Vec::new(),
             secret_files: Vec::new(),
-            listen: (0..egress).filter_map(egress_port).collect(),
+            listen: (0..egress).filter_map(egress_port).chain(gateway).collect(),
             limits: self.limits(),
         })
     }

@@ -1,6 +1,7 @@
 //! Why a run stops before its governor says so, and what that means for the loop.
 
 use flyball_core::governor::Governor;
+use flyball_core::ids::LoopKey;
 use flyball_core::status::{Outcome, Phase, Reason};
 
 use super::outcome;
@@ -10,6 +11,9 @@ use crate::runs::Stop;
 /// Pause before another try when the store is behind the journal: somebody has to act first, and each
 /// try costs a fetch.
 const STORE_BEHIND_RETRY_MS: u64 = 60_000;
+
+/// Pause before another look for a model route: somebody has to define one, and each look costs a claim.
+const NO_ROUTE_RETRY_MS: u64 = 10_000;
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,14 @@ impl Halt {
     /// Waits for a person.
     pub(super) fn hold(message: String) -> Self {
         Self::End(outcome(Phase::Parked, Reason::Hold, message))
+    }
+
+    /// Waits until a model route takes the calls of a loop whose agent needs one.
+    pub(super) fn no_route(key: &LoopKey) -> Self {
+        let message = format!(
+            "its agent calls models, and no model route takes calls of {key}; apply one (flyball route explain)"
+        );
+        Self::backoff(message, NO_ROUTE_RETRY_MS)
     }
 
     /// Ends the loop as failed.

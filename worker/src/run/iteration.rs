@@ -55,9 +55,11 @@ impl Work {
             .await?;
         self.prepare_work(run).await?;
         let area = self.work_area(run).await?;
+        run.begin_models(&agent, number, before.distance).await?;
         // Whoever is not the owner any more lets no agent act.
         run.reported().await?;
         let acted = run.act(&agent, area, number, &before, self.advise(advice)).await?;
+        run.end_iteration_models().await;
         run.progress.activity = "verifying".to_owned();
         let base_tree = self.tree_of_checkpoint(run).await?;
         let change = self.snapshot(run, &base_tree).await?;
@@ -65,7 +67,7 @@ impl Work {
         let judged = judge(run, &base_tree, &change, &before, &after, &acted);
         let record = IterationRecord {
             number,
-            agent: agent.command.argv().last().cloned().unwrap_or_default(),
+            agent: agent.name().unwrap_or_default(),
             brief_digest: acted.brief_digest,
             base_tree: base_tree.to_string(),
             result_tree: change.tree.to_string(),
@@ -77,6 +79,7 @@ impl Work {
             reason: judged.reason,
             agent_note: acted.note,
             agent_exit: acted.exit,
+            agent_run: Some(Box::new(acted.account)),
             agent_ms: acted.duration_ms,
             checks_ms: after.duration_ms,
             trace_id: trace_id(run),
@@ -85,7 +88,11 @@ impl Work {
             ..IterationRecord::default()
         };
         self.record(run, record, &change.tree, after).await?;
-        Ok(judged.next)
+        // What was reached counts also when the money has ended.
+        match (judged.next, run.budget_ended()) {
+            (Next::Act { .. }, Some(parked)) => Ok(Next::Stop(parked)),
+            (next, _) => Ok(next),
+        }
     }
 
     /// The governor's advice, and what a moved base did to accepted work.

@@ -1,11 +1,14 @@
 //! A run: one tenure of a loop on this node under one token, from taking over to its outcome.
 
 mod agent;
+mod attempt;
 mod brief;
 mod checks;
 mod confine;
+mod fence;
 mod halt;
 mod iteration;
+mod models;
 mod progress;
 mod proof;
 mod ready;
@@ -15,6 +18,7 @@ mod seal;
 mod secrets;
 mod steps;
 mod unseen;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +27,11 @@ use std::time::Duration;
 use flyball_core::governor::Governor;
 use flyball_core::ids::{Incarnation, InstallationId};
 use flyball_core::lease::BootInstant;
+use flyball_core::model::AgentDefinition;
 use flyball_core::score::CaseMemory;
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{Outcome, Phase, Progress, Reason, Unsealed};
+use flyball_gateway::Gateway;
 use flyball_sandbox::{Guard, Who, boottime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,6 +42,7 @@ use crate::config::Config;
 use crate::git::{Caches, Doubt, Owner, remove_any};
 use crate::link::{Link, Refused, RunId};
 use crate::logs::LogDir;
+use crate::models::{NodeQuotas, Schedulers};
 use crate::runs::{Assignment, Stop};
 
 /// What a run needs of its worker.
@@ -45,6 +52,10 @@ pub(crate) struct RunContext {
     pub(crate) link: Arc<Link>,
     pub(crate) logs: LogDir,
     pub(crate) caches: Arc<Caches>,
+    /// Where budgets are kept.
+    pub(crate) schedulers: Arc<Schedulers>,
+    pub(crate) gateway: Gateway,
+    pub(crate) quotas: Arc<NodeQuotas>,
     pub(crate) installation: InstallationId,
     pub(crate) incarnation: Incarnation,
     pub(crate) stop: watch::Receiver<Stop>,
@@ -74,6 +85,12 @@ struct Run {
     reports: JoinSet<Result<(), Refused>>,
     /// What steps are handed and what no output may hold.
     secrets: secrets::Secrets,
+    /// What answers the agent's model calls, once it is about to act.
+    gateway: Option<models::RunModels>,
+    /// The definition of the loop's agent, if it is one of kind Agent.
+    definition: Option<AgentDefinition>,
+    /// What the agent's program says of its version, once it was asked.
+    program: Option<String>,
     /// Where the objects are that a worktree's git directory refers to.
     objects: Vec<PathBuf>,
 }
@@ -144,6 +161,9 @@ impl Run {
             doubt: Doubt::default(),
             reports: JoinSet::new(),
             secrets: secrets::Secrets::default(),
+            gateway: None,
+            definition: None,
+            program: None,
             objects: Vec::new(),
         }
     }
@@ -241,10 +261,13 @@ impl Run {
             Ok(outcome) | Err(Halt::End(outcome)) => outcome,
             Err(Halt::Silent(why)) => {
                 tracing::warn!(run = %self.id.key, token = %self.id.token, "ends silently: {why}");
+                // Not settled: what it drew counts as spent, as for a worker that is lost.
+                self.gateway = None;
                 self.remove_dir().await;
                 return;
             }
         };
+        self.close_models().await;
         // If it is refused so is the end, which then says so.
         let _ = self.reported().await;
         tracing::info!(
@@ -281,5 +304,5 @@ fn converged(message: String) -> Outcome {
 }
 
 pub(crate) fn outcome(phase: Phase, reason: Reason, message: String) -> Outcome {
-    Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0 }
+    Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: 0, need: None }
 }

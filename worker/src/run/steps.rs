@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flyball_core::model::AgentCut;
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{Step, StepEnd, Who};
 
@@ -10,8 +11,10 @@ use super::Run;
 use super::confine::{Area, tool_home};
 use super::halt::Halt;
 use super::unseen::Sight;
+use super::watching::Watch;
+use crate::agent::Supervisor;
 use crate::forward;
-use crate::logs::STREAM_BYTES_MAX;
+use crate::logs::{AGENT_BYTES_MAX, STREAM_BYTES_MAX};
 use crate::runs::Stop;
 
 /// A command to run.
@@ -24,12 +27,42 @@ pub(super) struct StepRequest {
     pub(super) area: Area,
     pub(super) env: Vec<(String, String)>,
     pub(super) timeout: Duration,
+    /// What only some steps have.
+    pub(super) extra: Extra,
+}
+
+/// What only an agent's step has.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// What stands on its standard input.
+    pub(super) stdin: Option<Vec<u8>>,
+    /// Files that it can read besides.
+    pub(super) show: Vec<PathBuf>,
+    /// Follows its output and may end it.
+    pub(super) watch: Option<Watch>,
 }
 
 /// A command that has ended, with everything it started.
 pub(super) struct StepResult {
     pub(super) end: StepEnd,
+    /// Nothing of a step that was watched.
     pub(super) output: String,
+    /// Who watched it, and why it was ended by that.
+    pub(super) watched: Option<(Supervisor, Option<AgentCut>)>,
+}
+
+impl StepResult {
+    /// Says of a program that is there and that the step did not see what to do about it.
+    fn explain(&mut self, sight: &Sight, argv: &[String], output: &Path) {
+        if self.end.exit.is_success() {
+            return;
+        }
+        let watched = self.watched.is_some().then(|| read_output(output));
+        let said = watched.as_deref().unwrap_or(&self.output);
+        if let Some(why) = sight.explain(&self.end.exit, argv, said) {
+            self.end.exit = ExitKind::CouldNotStart(why);
+        }
+    }
 }
 
 impl Run {
@@ -43,7 +76,10 @@ impl Run {
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
         let mut confinement = self.confinement(&request.area, path)?;
         confinement.secret_files = self.secrets.files(&request.stream);
+        let Extra { stdin, show, mut watch } = request.extra;
+        confinement.show.extend(show);
         let sight = Sight::of(&confinement, path);
+        let who = request.area.who();
         let mut env = request.env;
         env.extend(self.secrets.env(&request.stream));
         let step = Step {
@@ -51,27 +87,47 @@ impl Run {
             cwd: request.area.dir().to_owned(),
             env,
             output: output.clone(),
-            output_bytes_max: STREAM_BYTES_MAX,
+            stdin,
+            output_bytes_max: output_bytes_max(watch.is_some()),
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
             confinement: Some(confinement),
         };
         let mut handle =
-            self.context.guard.spawn_redacting(step, self.secrets.values()).map_err(|error| {
+            self.context.guard.spawn_redacting(step, self.hidden()).map_err(|error| {
                 Halt::node_fault(&format!("the guard cannot start a step: {error}"))
             })?;
-        let targets = self.egress_targets();
+        let targets = self.targets(who);
         // Held for as long as the step runs.
         let _answering = handle.take_listeners().map(|found| forward::serve(found, targets));
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut wait = std::pin::pin!(handle.wait());
-        let mut end = tokio::select! {
+        let mut cut = None;
+        let end = tokio::select! {
             end = &mut wait => end,
             () = urgent(&mut stop) => {
                 killer.kill();
                 wait.await
             }
+            why = until_cut(&mut watch, &output) => {
+                killer.kill();
+                cut = Some(why);
+                wait.await
+            }
         };
+        let mut result = self.ended(end, cut, watch, &output).await?;
+        result.explain(&sight, &request.argv, &output);
+        Ok(result)
+    }
+
+    /// What a step's end means for the run, and its output.
+    async fn ended(
+        &self,
+        end: StepEnd,
+        cut: Option<AgentCut>,
+        watch: Option<Watch>,
+        output: &Path,
+    ) -> Result<StepResult, Halt> {
         if let ExitKind::NoRoom(why) = &end.exit {
             return Err(Halt::node_fault(&format!("it has no room for a process: {why}")));
         }
@@ -82,19 +138,30 @@ impl Run {
         if self.stop() >= Stop::Evict {
             return Err(Halt::stopped(self.stop()));
         }
+        // One that ended by itself in the same moment was not cut off.
+        let cut = cut.filter(|_| end.exit == ExitKind::Killed);
         // Nobody here asked for it: what was cut off says nothing about the work.
-        if end.exit == ExitKind::Killed {
+        if end.exit == ExitKind::Killed && cut.is_none() {
             return Err(Halt::End(Halt::fault(&format!("a step was killed: {}", end.detail))));
         }
-        let mut text = read_output(&output);
+        if let Some(watch) = watch {
+            let seen = watch.finish(output, end.output_truncated);
+            return Ok(StepResult { end, output: String::new(), watched: Some((seen, cut)) });
+        }
+        let mut text = read_output(output);
         if end.output_truncated {
             // Said where people and agents read it: cases printed later have not been seen.
             text += &format!("\n[flyball: only the first {STREAM_BYTES_MAX} bytes were kept]\n");
         }
-        if let Some(why) = sight.explain(&end.exit, &request.argv, &text) {
-            end.exit = ExitKind::CouldNotStart(why);
-        }
-        Ok(StepResult { end, output: text })
+        Ok(StepResult { end, output: text, watched: None })
+    }
+
+    /// Names and values that no output may hold.
+    fn hidden(&self) -> Vec<(String, String)> {
+        let mut values = self.secrets.values();
+        let key = self.model_access().map(|access| access.key.clone());
+        values.extend(key.map(|key| ("model-key".to_owned(), key)));
+        values
     }
 
     /// A step was lost with its init or with the guard. Nobody saw its processes end, so this life
@@ -137,6 +204,20 @@ impl Run {
             ("TRACEPARENT".to_owned(), trace.unwrap_or_else(|| self.traceparent.clone())),
         ]);
         env
+    }
+}
+
+/// Most bytes kept of a step's output. An agent's is all that there is of it for the record, and what its end is
+/// seen by.
+fn output_bytes_max(watched: bool) -> u64 {
+    if watched { AGENT_BYTES_MAX } else { STREAM_BYTES_MAX }
+}
+
+/// Returns when whoever watches the step wants it to end.
+async fn until_cut(watch: &mut Option<Watch>, output: &Path) -> AgentCut {
+    match watch {
+        Some(watch) => watch.until_cut(output).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,16 +6,19 @@ use super::words::{Kind, Verb};
 
 /// Names of the built-in roles, and what each is for.
 pub const BUILT_IN: [(&str, &str); 5] = [
-    ("viewer", "read loops, claims, events, logs and nodes"),
+    ("viewer", "read loops, claims, events, logs, nodes, and definitions for model calls"),
     ("submitter", "viewer, and apply, cancel and delete loops"),
     (
         "operator",
         "viewer, and cancel loops, mark nodes, give up claims and seals, diagnose, read the audit trail and the \
-         list of revoked certificates",
+         list of revoked certificates, define providers, model routes, agents and budgets",
     ),
     ("admin", "everything but being a node"),
     ("node", "be a worker: its own session and runs only; comes with a node's identity"),
 ];
+
+/// What operators define for model calls.
+const DEFINED: [Kind; 4] = [Kind::Providers, Kind::ModelRoutes, Kind::Agents, Kind::Budgets];
 
 /// A built-in role.
 pub fn built_in(name: &str) -> Option<Role> {
@@ -33,6 +36,7 @@ pub fn built_in(name: &str) -> Option<Role> {
 fn viewer() -> Permissions {
     let kinds = [Kind::Loops, Kind::Claims, Kind::Events, Kind::Logs, Kind::Nodes];
     Permissions::of(&[Verb::Get, Verb::List, Verb::Watch], &kinds)
+        .with(Permissions::of(&[Verb::Get, Verb::List], &DEFINED))
 }
 
 fn submitter() -> Permissions {
@@ -48,6 +52,7 @@ fn operator() -> Permissions {
         .with(Permissions::of(&[Verb::Delete], &[Kind::Claims]))
         .with(Permissions::of(&[Verb::Diagnose], &[Kind::Schedulers]))
         .with(Permissions::of(&[Verb::List, Verb::Verify], &[Kind::Audit]))
+        .with(Permissions::of(&[Verb::Apply, Verb::Delete], &DEFINED))
         .with(Permissions::of(&[Verb::List], &[Kind::Certificates]))
 }
 
@@ -60,4 +65,5 @@ fn admin() -> Permissions {
 fn node() -> Permissions {
     Permissions::of(&[Verb::Attach, Verb::Heartbeat, Verb::Report], &[Kind::Sessions])
         .with(Permissions::of(&[Verb::Fetch], &[Kind::Secrets]))
+        .with(Permissions::of(&[Verb::Spend], &[Kind::Budgets, Kind::Providers]))
 }

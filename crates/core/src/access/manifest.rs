@@ -56,7 +56,8 @@ pub struct RoleSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleSpec {
-    /// Kinds: loops, claims, events, logs, secrets, rolebindings, audit, nodes, schedulers, roles; or * for all.
+    /// Kinds: loops, claims, events, logs, secrets, rolebindings, audit, nodes, schedulers, roles, providers, modelroutes,
+    /// agents, budgets; or * for all.
     pub kinds: Vec<String>,
     /// Verbs: get, list, watch, apply (also create, update, set), delete, cancel, mark (also cordon, drain), diagnose,
     /// verify; or * for all.

@@ -76,7 +76,8 @@ fn a_node_is_only_itself() {
         for kind in Kind::all() {
             let fits = [Verb::Attach, Verb::Heartbeat, Verb::Report].contains(&verb)
                 && kind == Kind::Sessions
-                || (verb, kind) == (Verb::Fetch, Kind::Secrets);
+                || (verb, kind) == (Verb::Fetch, Kind::Secrets)
+                || verb == Verb::Spend && [Kind::Budgets, Kind::Providers].contains(&kind);
             assert_eq!(may(&own, verb, kind, &itself), fits, "{verb} {kind}");
             assert!(!may(&own, verb, kind, &other), "{verb} {kind}");
             assert!(!may(&own, verb, kind, &Scope::AllNamespaces), "{verb} {kind}");
@@ -169,7 +170,7 @@ fn documents_of_roles_are_checked() {
     assert!(aliases.permissions.has(Verb::Mark, Kind::Nodes));
     insta::assert_snapshot!(faults(parse_role(&role("admin", &["read", "attach"], &[]))), @r#"
     metadata.name: is the name of a built-in role, which cannot be changed; found admin
-    spec.rules[0].verbs[0]: "read" is no verb; there are: get, list, watch, apply, delete, cancel, mark, diagnose, verify, attach, heartbeat, report, fetch, revoke, renew, join
+    spec.rules[0].verbs[0]: "read" is no verb; there are: get, list, watch, apply, delete, cancel, mark, diagnose, verify, attach, heartbeat, report, fetch, spend, revoke, renew, join
     spec.rules[0].kinds: must have at least one entry
     spec.rules[0].verbs: only a node does this, with its own certificate; no role can give it; found attach
     "#);

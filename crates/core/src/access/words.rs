@@ -32,6 +32,8 @@ pub enum Verb {
     Report,
     /// Be handed a secret's value, for a run.
     Fetch,
+    /// Draw and settle slices of budgets and quotas, for a run.
+    Spend,
     /// Refuse a certificate before its end.
     Revoke,
     /// Get a new certificate for the one that is shown.
@@ -65,13 +67,21 @@ pub enum Kind {
     Schedulers,
     /// Named sets of permissions.
     Roles,
+    /// Provider accounts, without their keys.
+    Providers,
+    /// Which model serves a call.
+    ModelRoutes,
+    /// Definitions of agents.
+    Agents,
+    /// What namespaces and loops may spend.
+    Budgets,
     /// Certificates, and which of them are revoked.
     Certificates,
     /// What a new node gets its first certificate for.
     JoinTokens,
 }
 
-const VERBS: [(Verb, &str); 16] = [
+const VERBS: [(Verb, &str); 17] = [
     (Verb::Get, "get"),
     (Verb::List, "list"),
     (Verb::Watch, "watch"),
@@ -85,6 +95,7 @@ const VERBS: [(Verb, &str); 16] = [
     (Verb::Heartbeat, "heartbeat"),
     (Verb::Report, "report"),
     (Verb::Fetch, "fetch"),
+    (Verb::Spend, "spend"),
     (Verb::Revoke, "revoke"),
     (Verb::Renew, "renew"),
     (Verb::Join, "join"),
@@ -101,7 +112,7 @@ const VERB_ALIASES: [(&str, Verb); 7] = [
     ("describe", Verb::Get),
 ];
 
-const KINDS: [(Kind, &str); 13] = [
+const KINDS: [(Kind, &str); 17] = [
     (Kind::Loops, "loops"),
     (Kind::Claims, "claims"),
     (Kind::Events, "events"),
@@ -113,6 +124,10 @@ const KINDS: [(Kind, &str); 13] = [
     (Kind::Sessions, "sessions"),
     (Kind::Schedulers, "schedulers"),
     (Kind::Roles, "roles"),
+    (Kind::Providers, "providers"),
+    (Kind::ModelRoutes, "modelroutes"),
+    (Kind::Agents, "agents"),
+    (Kind::Budgets, "budgets"),
     (Kind::Certificates, "certificates"),
     (Kind::JoinTokens, "jointokens"),
 ];
@@ -137,7 +152,7 @@ impl Verb {
 
     /// True for what only a node does, as itself: no role that people can have gives it.
     pub const fn is_of_nodes(self) -> bool {
-        matches!(self, Self::Attach | Self::Heartbeat | Self::Report | Self::Fetch)
+        matches!(self, Self::Attach | Self::Heartbeat | Self::Report | Self::Fetch | Self::Spend)
     }
 
     /// As people write it.
@@ -161,14 +176,25 @@ impl Kind {
             | Self::Logs
             | Self::Secrets
             | Self::RoleBindings
-            | Self::Audit => true,
+            | Self::Audit
+            | Self::Budgets => true,
             Self::Nodes
             | Self::Sessions
             | Self::Schedulers
             | Self::Roles
+            | Self::Providers
+            | Self::ModelRoutes
+            | Self::Agents
             | Self::Certificates
             | Self::JoinTokens => false,
         }
+    }
+
+    /// True where a verb acts on the whole installation: on what is in no namespace, and where a namespace is bounded
+    /// from outside. Who is admin of a namespace sees its budget and does not set it.
+    pub const fn is_of_installation(self, verb: Verb) -> bool {
+        let bounds = matches!(self, Self::Budgets) && matches!(verb, Verb::Apply | Verb::Delete);
+        bounds || !self.is_namespaced()
     }
 
     /// As people write it.

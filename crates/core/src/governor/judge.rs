@@ -273,6 +273,7 @@ impl Governor {
             message: clip_line(&format!("the agent asks for a human: {why}")),
             evidence: Vec::new(),
             retry_after_ms: 0,
+            need: None,
         }
     }
 }
@@ -298,6 +299,7 @@ fn agent_cannot_start(why: &str) -> Judgement {
         message: reason.clone(),
         evidence: Vec::new(),
         retry_after_ms: 0,
+        need: None,
     };
     let next = Next::Stop(outcome);
     Judgement { decision: Decision::Unchanged, reason, improved: false, next }

@@ -118,7 +118,7 @@ impl Governor {
             evidence.push(clip_line(&format!("the agent says: {}", self.memory.declared_why)));
         }
         evidence.extend(self.tried().into_iter().map(|line| format!("tried {line}")));
-        Outcome { phase, reason, message, evidence, retry_after_ms: 0 }
+        Outcome { phase, reason, message, evidence, retry_after_ms: 0, need: None }
     }
 
     /// The answer of a fresh clone to [`Next::Verify`]. A checkpoint that fails there is not done,
@@ -164,7 +164,14 @@ impl Governor {
             if proof.iterations == 1 { "" } else { "s" }
         );
         let phase = Phase::Converged;
-        Outcome { phase, reason: Reason::None, message, evidence: Vec::new(), retry_after_ms: 0 }
+        Outcome {
+            phase,
+            reason: Reason::None,
+            message,
+            evidence: Vec::new(),
+            retry_after_ms: 0,
+            need: None,
+        }
     }
 
     /// Without an agent nothing can change: whatever fails now fails for good.
@@ -186,6 +193,7 @@ impl Governor {
             message,
             evidence: failing_lines(checks),
             retry_after_ms: 0,
+            need: None,
         })
     }
 
@@ -223,7 +231,14 @@ impl Governor {
         let message = format!(
             "the repository cannot be reached (try {times} of {REPOSITORY_TRIES_MAX}): {what}"
         );
-        Outcome { phase, reason, message, evidence: Vec::new(), retry_after_ms: pause_ms }
+        Outcome {
+            phase,
+            reason,
+            message,
+            evidence: Vec::new(),
+            retry_after_ms: pause_ms,
+            need: None,
+        }
     }
 
     /// The repository answered: failures are counted anew.

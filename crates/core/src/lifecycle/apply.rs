@@ -6,6 +6,7 @@ use super::{
     IllegalTransition, LoopEvent, RUNS_LOST_MAX, START_FAULTS_MAX, is_node_fault, is_start_fault,
     transition,
 };
+use crate::model::{Amount, Money};
 use crate::seal::add_unsealed;
 use crate::status::{LoopStatus, Outcome, Phase, Progress, RECENT_MAX, Reason, Unsealed};
 
@@ -97,6 +98,7 @@ fn enter(next: &mut LoopStatus, from: Phase, target: Phase, now: Timestamp) {
     next.since = Some(now);
     if target != Phase::Parked {
         next.parked_until = None;
+        next.budget_need = None;
     }
     if !target.is_owned() {
         // The node stays, as the one that owned it last.
@@ -140,6 +142,11 @@ fn end_run(next: &mut LoopStatus, outcome: &Outcome, now: Timestamp) {
     explain(next, outcome.reason, &outcome.message);
     let lines = outcome.evidence.iter().take(EVIDENCE_LINES_MAX);
     next.evidence = lines.map(|line| clip(line, MESSAGE_BYTES_MAX)).collect();
+    if outcome.phase == Phase::Parked && outcome.reason == Reason::Budget {
+        // Whoever does not say it needs some, or it would go on at once without room for anything.
+        let least = Amount { tokens: 1, money: Money(1), calls: 1 };
+        next.budget_need = outcome.need.filter(|need| !need.is_zero()).or(Some(least));
+    }
     if outcome.phase == Phase::Parked && outcome.reason.is_timed() {
         let pause = i64::try_from(outcome.retry_after_ms).unwrap_or(i64::MAX);
         let until = now.checked_add(SignedDuration::from_millis(pause));

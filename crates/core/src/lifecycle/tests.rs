@@ -36,6 +36,7 @@ fn outcome(phase: Phase, reason: Reason) -> Outcome {
         message: format!("ended {phase}"),
         evidence: vec!["check a fails".to_owned()],
         retry_after_ms: 5000,
+        need: None,
     }
 }
 

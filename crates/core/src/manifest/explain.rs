@@ -60,9 +60,8 @@ pub struct UnknownPath {
     pub suggestion: Option<String>,
 }
 
-/// Explains the field at a dotted path. The first word is `loop`, `role` or `rolebinding`; `loop` may
-/// be left out. List markers
-/// (`[]`, `[0]`) are optional.
+/// Explains the field at a dotted path. The first word is a kind (see [`schema_of`](super::schema_of)); `loop` may
+/// be left out. List markers (`[]`, `[0]`) are optional.
 ///
 /// # Errors
 /// [`UnknownPath`] with the fields that exist and the one probably meant.
@@ -146,10 +145,13 @@ impl<'s> Place<'s> {
     }
 }
 
-/// What is inside: the items of a list, the object among several choices, or the schema itself.
+/// What is inside: the items of a list, the objects of a map, the object among several choices, or the schema itself.
 fn contents<'s>(root: &'s Value, schema: &'s Value) -> (&'s Value, &'static str) {
     match classify(root, schema) {
         Kind::List(item) => (contents(root, item).0, "[]"),
+        Kind::Map(values) if matches!(classify(root, values), Kind::Object { .. }) => {
+            (values, "[*]")
+        }
         Kind::Either(choices) => {
             let object =
                 choices.iter().find(|one| matches!(classify(root, one), Kind::Object { .. }));

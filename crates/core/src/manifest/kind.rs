@@ -22,8 +22,8 @@ pub(super) enum Kind<'s> {
     List(&'s Value),
     /// Text.
     Text,
-    /// A whole number, at least zero and at most this.
-    Integer { max: u64 },
+    /// A whole number within these.
+    Integer { min: i64, max: u64 },
     /// true or false.
     Bool,
     /// Anything.
@@ -36,6 +36,7 @@ pub(super) enum Quantity {
     Span,
     ByteSize,
     CpuMillis,
+    Money,
 }
 
 impl Quantity {
@@ -48,6 +49,7 @@ impl Quantity {
             Self::Span => text.parse::<crate::quantity::Span>().map(drop),
             Self::ByteSize => text.parse::<crate::quantity::ByteSize>().map(drop),
             Self::CpuMillis => text.parse::<crate::quantity::CpuMillis>().map(drop),
+            Self::Money => text.parse::<crate::model::Money>().map(drop),
         }
         .map_err(|invalid| invalid.expected)
     }
@@ -58,6 +60,7 @@ impl Quantity {
             Self::Span => "duration",
             Self::ByteSize => "size in bytes",
             Self::CpuMillis => "amount of processors",
+            Self::Money => "amount of money",
         }
     }
 }
@@ -77,7 +80,9 @@ pub(super) fn resolve<'s>(root: &'s Value, mut schema: &'s Value) -> (&'s Value,
             _ => break,
         }
     }
-    (schema, optional)
+    let nullable =
+        schema["type"].as_array().is_some_and(|types| types.iter().any(|of| of == "null"));
+    (schema, optional || nullable)
 }
 
 fn reference(schema: &Value) -> Option<&str> {
@@ -96,11 +101,11 @@ pub(super) fn classify<'s>(root: &'s Value, schema: &'s Value) -> Kind<'s> {
     if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
         return one_of(choices);
     }
-    match schema.get("type").and_then(Value::as_str) {
+    match type_of(schema) {
         Some("object") => object(schema),
         Some("array") => schema.get("items").map_or(Kind::Any, Kind::List),
         Some("string") => Kind::Text,
-        Some("integer") => Kind::Integer { max: integer_max(schema) },
+        Some("integer") => integer(schema),
         Some("boolean") => Kind::Bool,
         _ => Kind::Any,
     }
@@ -111,6 +116,7 @@ fn quantity(root: &Value, schema: &Value) -> Option<Quantity> {
         ("Span", Quantity::Span),
         ("ByteSize", Quantity::ByteSize),
         ("CpuMillis", Quantity::CpuMillis),
+        ("Money", Quantity::Money),
     ];
     let is = |name: &str| root["$defs"].get(name).is_some_and(|def| std::ptr::eq(def, schema));
     known.into_iter().find(|(name, _)| is(name)).map(|(_, quantity)| quantity)
@@ -139,10 +145,21 @@ fn object(schema: &Value) -> Kind<'_> {
     Kind::Object { properties, required }
 }
 
-fn integer_max(schema: &Value) -> u64 {
+/// The type of a value; that of `[X, "null"]` is X.
+fn type_of(schema: &Value) -> Option<&str> {
+    match schema.get("type")? {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).find(|of| *of != "null"),
+        one => one.as_str(),
+    }
+}
+
+fn integer<'s>(schema: &Value) -> Kind<'s> {
     match schema.get("format").and_then(Value::as_str) {
-        Some("uint32") => u64::from(u32::MAX),
-        _ => u64::MAX,
+        Some("uint32") => Kind::Integer { min: 0, max: u64::from(u32::MAX) },
+        Some("int32") => {
+            Kind::Integer { min: i64::from(i32::MIN), max: u64::from(i32::MAX.unsigned_abs()) }
+        }
+        _ => Kind::Integer { min: 0, max: u64::MAX },
     }
 }
 

@@ -1,10 +1,12 @@
 //! Manifests: parsing with field paths and suggestions, the rules of validation, JSON Schema for
 //! editors, and the documentation of every field. All errors of a manifest are found at once.
 
+mod budget;
 mod error;
 mod explain;
 mod gitnames;
 mod kind;
+mod models;
 mod rules;
 mod sandbox;
 mod schema;
@@ -18,6 +20,7 @@ use serde_json::Value;
 pub use self::error::{FieldError, child_path};
 pub use self::explain::{FieldDoc, FieldSummary, UnknownPath, explain_field};
 pub use self::gitnames::{check_branch, check_reference, check_repository_url};
+pub use self::models::{parse_definition, warnings_of};
 pub use self::rules::validate;
 pub use self::schema::{schema, schema_of};
 pub use self::warnings::warnings;
@@ -34,15 +37,14 @@ pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
 /// Everything that is wrong, ordered by kind of fault: shape first, then the rules. Rules that
 /// speak of a field whose shape is already wrong are left out.
 pub fn parse_manifest(json: &Value) -> Result<Manifest, Vec<FieldError>> {
-    check_size(json).map_err(|error| vec![error])?;
+    check_size(json, MANIFEST_BYTES_MAX).map_err(|error| vec![error])?;
     check_version_and_kind(json, KIND_LOOP)?;
     let (repaired, mut errors) = shape::check(schema::root(), json);
     match serde_json::from_value::<Manifest>(repaired) {
-        Ok(manifest) => {
+        Ok(mut manifest) => {
+            manifest.spec.agent.iter_mut().for_each(crate::spec::AgentSpec::fill);
             let found = validate(&manifest).err().unwrap_or_default();
-            let news = found.into_iter().filter(|rule| !errors.iter().any(|e| e.covers(rule)));
-            let news: Vec<_> = news.collect();
-            errors.extend(news);
+            add_rules(&mut errors, found);
             if errors.is_empty() { Ok(manifest) } else { Err(errors) }
         }
         // Only reached if serde and the schema disagree; the text of serde is then the best there is.
@@ -62,25 +64,56 @@ pub(crate) fn parse_shape<T: serde::de::DeserializeOwned>(
     json: &Value,
     kind: &str,
 ) -> Result<T, Vec<FieldError>> {
-    check_size(json).map_err(|error| vec![error])?;
+    check_size(json, MANIFEST_BYTES_MAX).map_err(|error| vec![error])?;
     check_version_and_kind(json, kind)?;
     let root = schema::root_of(kind).unwrap_or_else(schema::root);
     let (repaired, errors) = shape::check(root, json);
     if !errors.is_empty() {
         return Err(errors);
     }
-    serde_json::from_value(repaired)
+    read(repaired)
+}
+
+/// Like [`parse_shape`], but with the rules applied to as much as can be read, so that all errors come at once.
+fn parse_ruled<T: serde::de::DeserializeOwned>(
+    json: &Value,
+    kind: &str,
+    rules: impl FnOnce(&mut rules::Errors, &T),
+) -> Result<T, Vec<FieldError>> {
+    check_size(json, MANIFEST_BYTES_MAX).map_err(|error| vec![error])?;
+    check_version_and_kind(json, kind)?;
+    let (repaired, mut errors) =
+        shape::check(schema::root_of(kind).unwrap_or_else(schema::root), json);
+    let document: T = match read(repaired) {
+        Ok(document) => document,
+        Err(unread) => return Err(if errors.is_empty() { unread } else { errors }),
+    };
+    let mut found = rules::Errors(Vec::new());
+    rules(&mut found, &document);
+    add_rules(&mut errors, found.0);
+    if errors.is_empty() { Ok(document) } else { Err(errors) }
+}
+
+/// Adds broken rules, but for those about a place whose shape is wrong, or that of something inside it.
+fn add_rules(errors: &mut Vec<FieldError>, mut broken: Vec<FieldError>) {
+    broken.retain(|rule| !errors.iter().any(|error| error.covers(rule) || rule.covers(error)));
+    errors.append(&mut broken);
+}
+
+fn read<T: serde::de::DeserializeOwned>(json: Value) -> Result<T, Vec<FieldError>> {
+    // Only fails if serde and the schema disagree; the text of serde is then the best there is.
+    serde_json::from_value(json)
         .map_err(|error| vec![FieldError::new("", format!("cannot be read: {error}"))])
 }
 
-fn check_size(json: &Value) -> Result<(), FieldError> {
+fn check_size(json: &Value, most: usize) -> Result<(), FieldError> {
     let mut counter = ByteCounter(0);
     // Writing to a counter cannot fail; a value that cannot be written counts as too large.
     let written = serde_json::to_writer(&mut counter, json);
-    if written.is_ok() && counter.0 <= MANIFEST_BYTES_MAX {
+    if written.is_ok() && counter.0 <= most {
         return Ok(());
     }
-    let message = format!("the manifest is too large: at most {MANIFEST_BYTES_MAX} bytes as JSON");
+    let message = format!("the manifest is too large: at most {most} bytes as JSON");
     Err(FieldError::new("", message).found(format!("{} bytes", counter.0)))
 }
 

@@ -59,6 +59,7 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
     }
     errors.secrets(spec);
     errors.governor(&spec.governor);
+    errors.loop_budget("spec.budget", &spec.budget);
     if let Some(ttl) = spec.ttl_after_finished {
         errors.span("spec.ttlAfterFinished", ttl, Span::from_secs(0), TTL_MAX);
     }
@@ -66,7 +67,7 @@ pub fn validate(manifest: &Manifest) -> Result<ResourceSet, Vec<FieldError>> {
 }
 
 /// The shortest timeout or bound in time that makes sense.
-const SPAN_MIN: Span = Span(Duration::from_millis(1));
+pub(super) const SPAN_MIN: Span = Span(Duration::from_millis(1));
 
 pub(super) struct Errors(pub(super) Vec<FieldError>);
 
@@ -94,7 +95,7 @@ impl Errors {
         }
     }
 
-    fn span(&mut self, path: &str, span: Span, least: Span, most: Span) {
+    pub(super) fn span(&mut self, path: &str, span: Span, least: Span, most: Span) {
         if span < least {
             self.add(path, "must be longer than zero", span.to_string());
         } else if span > most {
@@ -102,7 +103,7 @@ impl Errors {
         }
     }
 
-    fn range(&mut self, path: &str, number: u32, most: u32) {
+    pub(super) fn range(&mut self, path: &str, number: u32, most: u32) {
         if number == 0 || number > most {
             let rule = match most {
                 u32::MAX => "must be at least 1".to_owned(),
@@ -118,7 +119,7 @@ impl Errors {
         self.labels("metadata.labels", &metadata.labels);
     }
 
-    fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
+    pub(super) fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
         self.count(path, labels.len(), ENTRIES_MAX);
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
         for (key, value) in labels {
@@ -225,7 +226,7 @@ impl Errors {
         self.add(format!("{path}.score.regex.{field}"), problem, format!("{pattern:?}"));
     }
 
-    fn command(&mut self, path: &str, command: &Command) {
+    pub(super) fn command(&mut self, path: &str, command: &Command) {
         let (empty, text) = match command {
             Command::Shell(line) => (line.trim().is_empty(), line.clone()),
             Command::Argv(argv) => (argv.first().is_none_or(String::is_empty), argv.join(" ")),
@@ -248,8 +249,30 @@ impl Errors {
     }
 
     fn agent(&mut self, agent: &AgentSpec) {
-        self.command("spec.agent.command", &agent.command);
-        self.span("spec.agent.timeout", agent.timeout, SPAN_MIN, TIMEOUT_MAX);
+        match (&agent.command, &agent.uses) {
+            (Some(command), None) => self.command("spec.agent.command", command),
+            (None, Some(name)) => self.name("spec.agent.use", name),
+            (None, None) => {
+                let rule = "must have command, or use with the name of an agent";
+                self.0.push(FieldError::new("spec.agent", rule));
+            }
+            (Some(_), Some(name)) => {
+                let rule = "must be left out with spec.agent.command: one of them acts";
+                self.add("spec.agent.use", rule, format!("{name:?}"));
+            }
+        }
+        if matches!(agent.command, Some(Command::Shell(_))) && !agent.args.is_empty() {
+            let rule =
+                "go with use, or with a command that is a list; a line for the shell has its own";
+            self.0.push(FieldError::new("spec.agent.args", rule));
+        }
+        self.args("spec.agent.args", &agent.args);
+        if let Some(model) = &agent.model {
+            self.model_name("spec.agent.model", model);
+        }
+        if let Some(timeout) = agent.timeout {
+            self.span("spec.agent.timeout", timeout, SPAN_MIN, TIMEOUT_MAX);
+        }
         self.environment("spec.agent.env", &agent.env);
     }
 

@@ -5,9 +5,13 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::rules;
+use super::{models, rules};
 use crate::access::{BindingManifest, KIND_BINDING, KIND_ROLE, RoleManifest};
 use crate::ids::NAME_BYTES_MAX;
+use crate::model::{
+    AgentManifest, BudgetManifest, KIND_AGENT, KIND_BUDGET, KIND_MODEL_ROUTE, KIND_PROVIDER,
+    ModelRouteManifest, ProviderManifest,
+};
 use crate::resource;
 use crate::spec::{API_VERSION, KIND_LOOP, Manifest};
 
@@ -16,13 +20,22 @@ static ROLE: LazyLock<Value> =
     LazyLock::new(|| closed(schemars::schema_for!(RoleManifest), KIND_ROLE));
 static BINDING: LazyLock<Value> =
     LazyLock::new(|| closed(schemars::schema_for!(BindingManifest), KIND_BINDING));
+static PROVIDER: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(ProviderManifest), KIND_PROVIDER));
+static MODEL_ROUTE: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(ModelRouteManifest), KIND_MODEL_ROUTE));
+static AGENT: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(AgentManifest), KIND_AGENT));
+static BUDGET: LazyLock<Value> =
+    LazyLock::new(|| closed(schemars::schema_for!(BudgetManifest), KIND_BUDGET));
 
 /// The JSON Schema (draft 2020-12) of a manifest of kind `Loop`.
 pub fn schema() -> Value {
     SCHEMA.clone()
 }
 
-/// The JSON Schema of another kind: `role` or `rolebinding`, or `loop`; `None` for what is no kind.
+/// The JSON Schema of a kind: `loop`, `role`, `rolebinding`, `provider`, `modelroute`, `agent` or `budget`; `None` for
+/// what is no kind.
 pub fn schema_of(kind: &str) -> Option<Value> {
     root_of(kind).cloned()
 }
@@ -39,9 +52,23 @@ pub(super) fn root_of(kind: &str) -> Option<&'static Value> {
         "loop" => Some(&SCHEMA),
         "role" => Some(&ROLE),
         "rolebinding" => Some(&BINDING),
+        "provider" => Some(&PROVIDER),
+        "modelroute" => Some(&MODEL_ROUTE),
+        "agent" => Some(&AGENT),
+        "budget" => Some(&BUDGET),
         _ => None,
     }
 }
+
+/// The types that hold names and namespaces.
+const METADATA: [&str; 6] = [
+    "RoleMetadata",
+    "BindingMetadata",
+    "ProviderMetadata",
+    "ModelRouteMetadata",
+    "AgentMetadata",
+    "BudgetMetadata",
+];
 
 fn closed(schema: schemars::Schema, kind: &str) -> Value {
     let mut schema = schema.to_value();
@@ -52,7 +79,7 @@ fn closed(schema: schemars::Schema, kind: &str) -> Value {
         ("/properties/apiVersion", "const", json!(API_VERSION)),
         ("/properties/kind", "const", json!(kind)),
     ];
-    let metadata = ["RoleMetadata", "BindingMetadata"].iter().flat_map(|of| {
+    let metadata = METADATA.iter().flat_map(|of| {
         ["name", "namespace"].map(|field| format!("/$defs/{of}/properties/{field}"))
     });
     for pointer in metadata {
@@ -61,7 +88,7 @@ fn closed(schema: schemars::Schema, kind: &str) -> Value {
             field["maxLength"] = json!(NAME_BYTES_MAX);
         }
     }
-    for (pointer, keyword, value) in bounds {
+    for (pointer, keyword, value) in bounds.into_iter().chain(models::bounds()) {
         if let Some(field) = schema.pointer_mut(pointer) {
             field[keyword] = value;
         }

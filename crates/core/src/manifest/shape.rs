@@ -47,9 +47,12 @@ impl<'s> Walk<'s> {
             (Kind::Either(choices), value) => self.either(path, schema, &choices, value),
             (Kind::Quantity(quantity), value) => self.quantity(path, quantity, value),
             (Kind::Words(words), Value::String(text)) => self.word(path, &words, text),
-            (Kind::Integer { max }, value @ Value::Number(_)) => {
-                value.as_u64().is_some_and(|number| number <= max)
-                    || self.wrong(path, format!("must be a whole number, 0 to {max}"), value)
+            (Kind::Integer { min, max }, value @ Value::Number(_)) => {
+                let above = value.as_u64().is_some_and(|number| number <= max);
+                let below = value.as_i64().is_some_and(|number| number < 0 && number >= min);
+                above
+                    || below
+                    || self.wrong(path, format!("must be a whole number, {min} to {max}"), value)
             }
             (Kind::Text, Value::String(_)) | (Kind::Bool, Value::Bool(_)) | (Kind::Any, _) => true,
             (_, value) => {

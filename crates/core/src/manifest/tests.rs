@@ -66,10 +66,10 @@ fn unknown_fields_say_what_is_allowed_and_what_was_meant() {
     ]);
     insta::assert_snapshot!(errors(&document), @"
     metadata.nam: unknown field; allowed here: labels, name, namespace; did you mean name?
-    spec.colour: unknown field; allowed here: agent, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace
+    spec.colour: unknown field; allowed here: agent, budget, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace
     spec.governor.itertions: unknown field; allowed here: accept, backoff, iterations, maxFiles, maxLines, patience, wallTime; did you mean iterations?
     spec.governor.max_files: unknown field; allowed here: accept, backoff, iterations, maxFiles, maxLines, patience, wallTime; did you mean maxFiles?
-    spec.patience: unknown field; allowed here: agent, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean spec.governor.patience?
+    spec.patience: unknown field; allowed here: agent, budget, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean spec.governor.patience?
     ");
 }
 

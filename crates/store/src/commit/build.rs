@@ -158,13 +158,15 @@ fn build_release(release: &Release) -> Result<(Txn, Cost), StoreError> {
 }
 
 fn build_remove_loop(remove: &RemoveLoop) -> Result<(Txn, Cost), StoreError> {
-    let mut txn = Nested::new(3);
+    let mut txn = Nested::new(4);
     let spec_key = keys::spec(&remove.key);
     let claim_key = keys::claim(&remove.key);
     txn.unchanged_since(&spec_key, remove.loop_revision);
     txn.absent(&claim_key);
     txn.delete(spec_key);
     txn.delete(keys::status(&remove.key));
+    // What it had out stays debited in its namespace's account: spent.
+    txn.delete(keys::loop_account(&remove.key));
     remove.duty.as_ref().map_or(Ok(()), |duty| put_duty(&mut txn, duty))?;
     txn.finish(|| format!("the removal of loop {}", remove.key))
 }

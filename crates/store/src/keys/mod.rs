@@ -2,8 +2,10 @@
 //! decodes strictly: a key that no version of this code would write is [`Key::Foreign`].
 
 mod access;
+mod accounts;
 mod audit;
 mod claims;
+mod definitions;
 mod duties;
 mod events;
 mod joining;
@@ -11,6 +13,7 @@ mod loops;
 mod nodes;
 mod owners;
 mod path;
+mod quotas;
 mod revoked;
 mod secrets;
 mod sessions;
@@ -20,11 +23,14 @@ mod tests;
 
 use flyball_core::access::BindingKey;
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
+use flyball_core::model::DefinitionKey;
 use flyball_core::revocation::Revoked;
 
 pub(crate) use access::{BINDINGS, ROLES, binding, role};
+pub(crate) use accounts::{budget, loop_account, loop_accounts_of, namespace_account};
 pub(crate) use audit::{AUDIT, AUDIT_HEAD, audit};
 pub(crate) use claims::claim;
+pub(crate) use definitions::{definition, definitions_of};
 pub(crate) use duties::duty;
 pub use events::EventKey;
 pub(crate) use events::{event, events_of};
@@ -33,6 +39,7 @@ pub(crate) use loops::{spec, status};
 pub(crate) use nodes::node;
 pub use owners::OwnerKey;
 pub(crate) use owners::owner;
+pub(crate) use quotas::{QUOTAS, quota};
 pub(crate) use revoked::{REVOKED, revoked};
 pub(crate) use secrets::{secret, secrets_of};
 pub(crate) use sessions::session;
@@ -71,6 +78,10 @@ pub(crate) enum Key {
     Audit(u64),
     AuditHead,
     Secret(LoopKey),
+    Definition(DefinitionKey),
+    LoopAccount(LoopKey),
+    NamespaceAccount(String),
+    Quota(String),
     Revoked(Revoked),
     JoinToken(String),
     Signer(String),
@@ -117,6 +128,9 @@ impl Key {
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),
             Some(("audit", rest)) => audit::decode(rest),
             Some(("secrets", rest)) => secrets::decode(rest),
+            Some(("definitions", rest)) => definitions::decode(rest),
+            Some(("accounts", rest)) => accounts::decode(rest),
+            Some(("quotas", rest)) => quotas::decode(rest),
             Some(("revoked", rest)) => revoked::decode(rest),
             Some(("jointokens", rest)) => joining::decode_token(rest),
             Some(("signers", rest)) => joining::decode_signer(rest),

@@ -1,5 +1,6 @@
 //! Every key decodes to what it was made of, and no two things share a key.
 
+use flyball_core::model::DefinitionKind;
 use flyball_core::spec::Access;
 use proptest::prelude::*;
 
@@ -30,6 +31,11 @@ fn binding_key() -> impl Strategy<Value = BindingKey> {
         .prop_map(|(namespace, name)| BindingKey { namespace, name })
 }
 
+fn definition_key() -> impl Strategy<Value = DefinitionKey> {
+    let kinds: Vec<_> = DefinitionKind::all().collect();
+    (proptest::sample::select(kinds), odd_text()).prop_map(|(kind, n)| DefinitionKey::new(kind, n))
+}
+
 fn revoked_key() -> impl Strategy<Value = Revoked> {
     "serial:[1-9a-f][0-9a-f]{0,40}|(user|node|scheduler):[a-z0-9]{1,9}"
         .prop_map(|text| text.parse().expect("well-formed"))
@@ -48,6 +54,10 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
         odd_text().prop_map(|n| (Key::Role(n.clone()), role(&n))),
         any::<u64>().prop_map(|n| (Key::Audit(n), audit(n))),
         loop_key().prop_map(|k| (Key::Secret(k.clone()), secret(&k))),
+        definition_key().prop_map(|k| (Key::Definition(k.clone()), definition(&k))),
+        loop_key().prop_map(|k| (Key::LoopAccount(k.clone()), loop_account(&k))),
+        odd_text().prop_map(|n| (Key::Quota(n.clone()), quota(&n))),
+        odd_text().prop_map(|n| (Key::NamespaceAccount(n.clone()), namespace_account(&n))),
         binding_key().prop_map(|k| (Key::Binding(k.clone()), binding(&k))),
         revoked_key().prop_map(|k| (Key::Revoked(k.clone()), revoked(&k))),
         odd_text().prop_map(|n| (Key::JoinToken(n.clone()), join_token(&n))),
@@ -85,11 +95,15 @@ proptest! {
             Key::Audit(n) => audit(n),
             Key::AuditHead => AUDIT_HEAD.into(),
             Key::Secret(k) => secret(&k),
+            Key::Definition(k) => definition(&k),
             Key::Revoked(k) => revoked(&k),
             Key::JoinToken(n) => join_token(&n),
             Key::Signer(n) => signer(&n),
             Key::Role(n) => role(&n),
             Key::Binding(k) => binding(&k),
+            Key::LoopAccount(k) => loop_account(&k),
+            Key::NamespaceAccount(n) => namespace_account(&n),
+            Key::Quota(n) => quota(&n),
             Key::Foreign => return Ok(()),
         };
         prop_assert_eq!(again, bytes);
@@ -104,6 +118,10 @@ fn keys_read_as_documented() {
     assert_eq!(text(status(&key)), "/flyball/v1/loops/default/fix-it/status");
     assert_eq!(text(claim(&key)), "/flyball/v1/claims/default/fix-it");
     assert_eq!(text(node(&"n1".into())), "/flyball/v1/nodes/n1");
+    assert_eq!(text(loop_account(&key)), "/flyball/v1/accounts/loops/default/fix-it");
+    assert_eq!(text(namespace_account("team")), "/flyball/v1/accounts/namespaces/team");
+    assert_eq!(text(quota("anthropic")), "/flyball/v1/quotas/anthropic");
+    assert_eq!(text(budget("team")), "/flyball/v1/definitions/budgets/team");
     assert_eq!(text(session(&"n1".into())), "/flyball/v1/sessions/n1");
     let exclusive = owner(Access::Exclusive, "git/example.org/r/src/**", &key);
     assert_eq!(text(exclusive), "/flyball/v1/owners/x/git/example.org/r/src/**");

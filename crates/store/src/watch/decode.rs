@@ -5,11 +5,15 @@ use std::sync::Arc;
 use etcd_client::proto::{PbEvent, PbKeyValue};
 use flyball_core::access::{BindingKey, BindingManifest, RoleManifest};
 use flyball_core::ids::{LoopKey, LoopUid, NodeName};
+use flyball_core::model::{
+    DefinitionKey, DefinitionKind, LoopAccount, NamespaceAccount, NamespaceBudget,
+};
 use flyball_core::node::NodeRecord;
 use flyball_core::revocation::{Revocation, Revoked};
 use flyball_core::seal::SealDuty;
 use flyball_core::status::LoopStatus;
 
+use crate::accounts::budget_of;
 use crate::keys::{self, EventKey, Key, OwnerKey};
 use crate::loops::stored;
 use crate::values::{
@@ -38,6 +42,12 @@ pub enum Change {
     Leader(Option<Stored<LeaderRecord>>),
     /// A role.
     Role(String, Option<Stored<Arc<AccessRecord<RoleManifest>>>>),
+    /// What is spent of a loop's budget.
+    LoopAccount(LoopKey, Option<Stored<Arc<LoopAccount>>>),
+    /// What is spent of a namespace's budget.
+    NamespaceAccount(String, Option<Stored<Arc<NamespaceAccount>>>),
+    /// A namespace's budget.
+    Budget(String, Option<Stored<NamespaceBudget>>),
     /// A binding.
     Binding(BindingKey, Option<Stored<Arc<AccessRecord<BindingManifest>>>>),
     /// A revocation.
@@ -70,6 +80,9 @@ impl Change {
             Self::Owner(key, _) => key.encode(),
             Self::Duty(uid, _) => keys::duty(uid),
             Self::Leader(_) => keys::LEADER.into(),
+            Self::LoopAccount(key, _) => keys::loop_account(key),
+            Self::NamespaceAccount(namespace, _) => keys::namespace_account(namespace),
+            Self::Budget(namespace, _) => keys::budget(namespace),
             Self::Role(name, _) => keys::role(name),
             Self::Binding(key, _) => keys::binding(key),
             Self::Revocation(revoked, _) => keys::revoked(revoked),
@@ -97,6 +110,11 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Owner(key) => Change::Owner(key, None),
         Key::Duty(uid) => Change::Duty(uid, None),
         Key::Leader => Change::Leader(None),
+        Key::LoopAccount(key) => Change::LoopAccount(key, None),
+        Key::NamespaceAccount(namespace) => Change::NamespaceAccount(namespace, None),
+        Key::Definition(DefinitionKey { kind: DefinitionKind::Budget, name }) => {
+            Change::Budget(name, None)
+        }
         Key::Role(name) => Change::Role(name, None),
         Key::Binding(key) => Change::Binding(key, None),
         Key::Revoked(revoked) => Change::Revocation(revoked, None),
@@ -107,14 +125,18 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         | Key::AuditHead
         | Key::Secret(_)
         | Key::JoinToken(_)
-        | Key::Signer(_) => {
-            return None;
-        }
+        | Key::Signer(_)
+        | Key::Quota(_)
+        | Key::Definition(_) => return None,
     })
 }
 
-/// The audit trail is nobody's state, and secrets, join tokens and signers are read when they are used.
+/// The audit trail is nobody's state, and secrets, join tokens, signers and definitions are read when they are used.
+/// For a budget a loop may be waiting.
 const fn is_no_state(key: &Key) -> bool {
+    if let Key::Definition(one) = key {
+        return !matches!(one.kind, DefinitionKind::Budget);
+    }
     matches!(
         key,
         Key::Installation
@@ -123,6 +145,7 @@ const fn is_no_state(key: &Key) -> bool {
             | Key::Secret(_)
             | Key::JoinToken(_)
             | Key::Signer(_)
+            | Key::Quota(_)
     )
 }
 
@@ -173,6 +196,17 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
             Change::Duty(uid, Some(stored(kv, Arc::new(values::decode_duty(value)?))))
         }
         Key::Leader => Change::Leader(Some(stored(kv, LeaderRecord::decode(value)?))),
+        Key::LoopAccount(key) => {
+            let account = Arc::new(values::decode_document(value)?);
+            Change::LoopAccount(key, Some(stored(kv, account)))
+        }
+        Key::NamespaceAccount(namespace) => {
+            let account = Arc::new(values::decode_document(value)?);
+            Change::NamespaceAccount(namespace, Some(stored(kv, account)))
+        }
+        Key::Definition(DefinitionKey { kind: DefinitionKind::Budget, name }) => {
+            Change::Budget(name, Some(stored(kv, budget_of(kv)?)))
+        }
         Key::Role(name) => {
             Change::Role(name, Some(stored(kv, Arc::new(values::decode_access(value)?))))
         }
@@ -188,6 +222,8 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         | Key::Audit(_)
         | Key::AuditHead
         | Key::Secret(_)
+        | Key::Quota(_)
+        | Key::Definition(_)
         | Key::JoinToken(_)
         | Key::Signer(_)
         | Key::Foreign => {

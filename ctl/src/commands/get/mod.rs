@@ -1,7 +1,8 @@
-//! `flyball get`: shows loops, nodes, claims, iterations, roles or role bindings.
+//! `flyball get`: shows loops, nodes, claims, iterations, roles, role bindings, and what model calls need.
 
 mod access;
 mod claims;
+mod definitions;
 mod iterations;
 mod loops;
 mod nodes;
@@ -22,8 +23,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// What: loops, nodes, claims, iterations, roles or rolebindings, with names: `loops x y` or
-    /// `loop/x`. Iterations need the name of a loop.
+    /// What: loops, nodes, claims, iterations, roles, rolebindings, providers, modelroutes, agents or
+    /// budgets, with names: `loops x y` or `loop/x`. Iterations need the name of a loop; a budget's name
+    /// is its namespace.
     #[arg(value_name = "KIND [NAME]", required = true)]
     what: Vec<String>,
     /// Go on and show every change.
@@ -50,6 +52,7 @@ impl Get {
             Noun::Iterations => iterations::run(&self, target.names, context).await,
             Noun::Roles => access::roles(&self, target.names, context).await,
             Noun::RoleBindings => access::bindings(&self, target.names, context).await,
+            Noun::Definitions(kind) => definitions::run(&self, kind, target.names, context).await,
         }
     }
 }

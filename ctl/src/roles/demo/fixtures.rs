@@ -139,7 +139,8 @@ mod tests {
         }
         let carried = super::FILES.iter().chain([&super::TRIMS_FIELDS]).chain(&super::LOOPS);
         let mut carried: Vec<String> = carried.map(|(path, _)| (*path).to_owned()).collect();
-        found.retain(|path| path.contains('/'));
+        // Definitions for model calls are documentation; the demo calls no model.
+        found.retain(|path| path.contains('/') && !path.starts_with("models/"));
         found.sort();
         carried.sort();
         assert_eq!(found, carried);

@@ -32,6 +32,14 @@ enum Failure {
     Command(Report),
 }
 
+/// What the command finds on its standard streams.
+pub(super) struct Streams {
+    /// Without it there is nothing to read.
+    pub(super) input: Option<OwnedFd>,
+    /// Takes both outputs.
+    pub(super) output: OwnedFd,
+}
+
 /// Starts it. What cannot be confined as the guard has found possible does not run.
 pub(super) fn start(
     order: &SpawnOrder,
@@ -39,7 +47,7 @@ pub(super) fn start(
     with: &Enforcement,
     maps: &UserMaps,
     worker: Option<&Socket>,
-    output: OwnedFd,
+    streams: Streams,
 ) -> Result<Pid, Report> {
     let cannot =
         |why: String| Report::bare(ExitKind::NoRoom(format!("it cannot be confined: {why}")), "");
@@ -54,7 +62,7 @@ pub(super) fn start(
     let pid = match sys::fork(namespaces(with)) {
         Err(errno) => return Err(cannot(format!("fork: {errno}"))),
         Ok(Forked::Child) => {
-            let failure = become_command(order, plan, &here, &output);
+            let failure = become_command(order, plan, &here, &streams);
             let text = serde_json::to_vec(&failure).unwrap_or_default();
             // If nobody hears it, the exit code still shows that nothing ran.
             let _ = write(&writer, &text);
@@ -62,7 +70,7 @@ pub(super) fn start(
         }
         Ok(Forked::Parent(pid)) => pid,
     };
-    drop((writer, output));
+    drop((writer, streams));
     let mut text = Vec::new();
     let heard = File::from(reader).read_to_end(&mut text);
     if heard.is_ok() && text.is_empty() {
@@ -85,7 +93,7 @@ fn become_command(
     order: &SpawnOrder,
     plan: &Confinement,
     here: &Here<'_>,
-    output: &OwnedFd,
+    streams: &Streams,
 ) -> Failure {
     let plumbing = |what: &'static str| {
         move |errno: nix::Error| Failure::Unconfined {
@@ -93,7 +101,7 @@ fn become_command(
             why: format!("{what}: {errno}"),
         }
     };
-    let prepared = plumb(output).map_err(plumbing("descriptors and signals"));
+    let prepared = plumb(streams).map_err(plumbing("descriptors and signals"));
     if let Err(failure) = prepared {
         return failure;
     }
@@ -106,13 +114,14 @@ fn become_command(
     }
 }
 
-/// Nothing on its input, both outputs into `output`, a process group of its own, signals as a login
-/// shell would find them.
-fn plumb(output: &OwnedFd) -> nix::Result<()> {
-    let null = File::open("/dev/null").map_err(|_| nix::Error::ENOENT)?;
-    dup2_stdin(&null)?;
-    dup2_stdout(output)?;
-    dup2_stderr(output)?;
+/// Its streams, a process group of its own, signals as a login shell would find them.
+fn plumb(streams: &Streams) -> nix::Result<()> {
+    match &streams.input {
+        Some(input) => dup2_stdin(input)?,
+        None => dup2_stdin(File::open("/dev/null").map_err(|_| nix::Error::ENOENT)?)?,
+    }
+    dup2_stdout(&streams.output)?;
+    dup2_stderr(&streams.output)?;
     setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     sys::default_broken_pipe();
     // As at a login, whatever the worker was started with.

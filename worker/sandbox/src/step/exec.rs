@@ -15,10 +15,14 @@ use crate::wire::{Report, SpawnOrder};
 /// Where programs are looked for when the step's environment has no PATH.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Starts it with exactly the given environment, nothing on its input, both outputs into `output`,
-/// in a process group of its own. Its other descriptors are closed, as all of ours close on exec;
+/// Starts it with exactly the given environment, `input` or nothing on its input, both outputs into
+/// `output`, in a process group of its own. Its other descriptors are closed, as all of ours close on exec;
 /// its signals are as a login shell would find them.
-pub(super) fn start(order: &SpawnOrder, output: OwnedFd) -> Result<Pid, Report> {
+pub(super) fn start(
+    order: &SpawnOrder,
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+) -> Result<Pid, Report> {
     let Some((name, arguments)) = order.argv.split_first() else {
         return Err(could_not("the command is empty"));
     };
@@ -37,7 +41,7 @@ pub(super) fn start(order: &SpawnOrder, output: OwnedFd) -> Result<Pid, Report> 
         .env_clear()
         .envs(order.env.iter().map(|(key, value)| (key, value)))
         .current_dir(&order.cwd)
-        .stdin(Stdio::null())
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
         .stdout(output)
         .stderr(second)
         .process_group(0)

@@ -33,6 +33,7 @@ use crate::socket::{Received, Socket};
 use crate::sys::{self, exit_now};
 use crate::wire::{InitNews, Order, Report, SpawnOrder};
 
+use confined::Streams;
 use output::Output;
 pub(crate) use setup::Surroundings;
 
@@ -225,6 +226,11 @@ impl<'a> Step<'a> {
         let mut fds = fds.into_iter();
         let file = fds.next().map(File::from);
         let file = file.ok_or_else(|| Report::bare(ExitKind::GuardLost, "no output file"))?;
+        let input = order.stdin.then(|| fds.next());
+        if matches!(input, Some(None)) {
+            return Err(Report::bare(ExitKind::GuardLost, "no input file"));
+        }
+        let input = input.flatten();
         // Held until the command runs: its end tells the worker that no listener will come.
         let worker = fds.next().map(Socket::from_fd);
         let secrets = order.secrets.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -236,10 +242,11 @@ impl<'a> Step<'a> {
         // The clock rounds down, so one more for the command never to get less than it was given.
         let time_limit = boottime() + Duration::from_millis(order.timeout_ms.saturating_add(1));
         let main = match &order.confinement {
-            None => exec::start(order, writer)?,
+            None => exec::start(order, input, writer)?,
             Some(plan) => {
                 let enforcement = &station.enforcement;
-                confined::start(order, plan, enforcement, &station.maps, worker.as_ref(), writer)?
+                let streams = Streams { input, output: writer };
+                confined::start(order, plan, enforcement, &station.maps, worker.as_ref(), streams)?
             }
         };
         // Without a process table of its own, others' memory would be counted.

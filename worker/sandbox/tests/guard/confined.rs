@@ -11,6 +11,7 @@ use crate::harness::{Bench, Test, children_of};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_confined_step_runs", a_confined_step_runs),
+    ("a_confined_step_has_its_input", a_confined_step_has_its_input),
     ("no_step_has_privileges", no_step_has_privileges),
     ("it_writes_where_it_may", it_writes_where_it_may),
     ("agent_and_check_are_not_the_same", agent_and_check_are_not_the_same),
@@ -62,6 +63,18 @@ fn a_confined_step_runs(bench: &Bench) {
 }
 
 /// Also where the user layer is missing: run it under `unshare -Ur` with user.max_user_namespaces set to 0.
+fn a_confined_step_has_its_input(bench: &Bench) {
+    let guard = bench.guard();
+    let mut step = confined(bench, "cat; wc -l < /dev/stdin; id -u > /dev/null");
+    step.stdin = Some(b"fix it\n".to_vec());
+    let plan = step.confinement.as_mut().unwrap();
+    // With all three descriptors.
+    plan.listen = if has_all(&guard) { vec![4000] } else { Vec::new() };
+    let end = bench.run(&guard, step);
+    assert_eq!(end.exit, ExitKind::Exited(0), "{} {}", end.detail, bench.output());
+    assert_eq!(bench.output(), "fix it\n1\n");
+}
+
 fn no_step_has_privileges(bench: &Bench) {
     let end =
         bench.run(&bench.guard(), confined(bench, "grep -E '^Cap(Eff|Prm|Bnd)' /proc/self/status"));

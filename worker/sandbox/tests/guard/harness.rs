@@ -101,6 +101,7 @@ impl Bench {
             cwd: self.path().to_owned(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             output: self.path().join("out"),
+            stdin: None,
             output_bytes_max: 100_000,
             timeout: Duration::from_secs(600),
             label: "test".into(),

@@ -45,6 +45,7 @@ pub(crate) fn worker(arguments: &[String]) -> ExitCode {
         cwd: dir.into(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         output: format!("{dir}/out").into(),
+        stdin: None,
         output_bytes_max: 1000,
         timeout: PATIENCE * 10,
         label: "worker".into(),

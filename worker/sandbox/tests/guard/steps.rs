@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exit_codes", exit_codes),
     ("a_signal_is_told", a_signal_is_told),
     ("the_surroundings_are_clean", the_surroundings_are_clean),
+    ("its_input_is_given_and_ends", its_input_is_given_and_ends),
     ("a_timeout_ends_it", a_timeout_ends_it),
     ("a_flood_is_bounded", a_flood_is_bounded),
     ("what_cannot_start", what_cannot_start),
@@ -71,6 +72,25 @@ fn the_surroundings_are_clean(bench: &Bench) {
         .output()
         .unwrap();
     assert_eq!(bench.output(), String::from_utf8(ours.stdout).unwrap());
+}
+
+fn its_input_is_given_and_ends(bench: &Bench) {
+    let guard = bench.guard();
+    // More than a pipe holds, so nobody may have to wait for a reader.
+    let text = "word\n".repeat(100_000);
+    let mut step = bench.shell("wc -c; head -c 1; if echo more > /proc/$$/fd/0; then exit 9; fi");
+    step.stdin = Some(text.into_bytes());
+    let end = bench.run(&guard, step);
+    // It has been read to its end, and what is in it cannot be changed.
+    assert_eq!(end.exit, ExitKind::Exited(0), "{}", bench.output());
+    assert!(bench.output().starts_with("500000\n"), "{}", bench.output());
+
+    let end = bench.run(&guard, bench.shell("readlink /proc/self/fd/0; wc -c"));
+    assert_eq!((end.exit, bench.output().as_str()), (ExitKind::Exited(0), "/dev/null\n0\n"));
+
+    let mut step = bench.step(&["true"]);
+    step.stdin = Some(vec![0; flyball_sandbox::STDIN_BYTES_MAX + 1]);
+    assert!(matches!(guard.spawn(step), Err(SpawnError::Invalid(_))));
 }
 
 fn a_timeout_ends_it(bench: &Bench) {

@@ -98,6 +98,7 @@ fn step(dir: &Path) -> Step {
             (VARIABLE.into(), dir.display().to_string()),
         ],
         output: dir.join("out"),
+        stdin: None,
         output_bytes_max: 10_000,
         timeout: Duration::from_secs(600),
         label: "agent".into(),

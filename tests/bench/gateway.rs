@@ -1,0 +1,227 @@
+//! What the gateway adds to a model call, and how many it passes: direct, through nginx as a pure pass-through, through
+//! ours with everything on (key, route, budget, meter, spans and metrics to a collector), and through other gateways
+//! where they are named (`--peer=NAME=ADDRESS[=KEY]`). One stand-in server and one load generator for all, which take
+//! turns; all processes share the machine.
+//!
+//! `-- slow`: 200 slow streams, and what is added to each event. `-- memory`: over 100 000 streamed calls.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first fault")]
+
+#[path = "gateway/load.rs"]
+mod load;
+#[path = "gateway/roles.rs"]
+mod roles;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use flyball_tests::measure::{Samples, at_least, at_most, cpu_seconds};
+use flyball_tests::poll;
+use load::{Cell, Target};
+
+/// One cell lasts so long, of which the first fifth is not counted.
+const CELL: Duration = Duration::from_secs(2);
+/// How often each cell is measured; the paths take turns.
+const ROUNDS: usize = 3;
+
+/// A process of this bench, ended with it.
+struct Role {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Role {
+    /// Starts this program in a role, and waits for its address.
+    fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(args)
+            .envs(env.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, address: line.trim().parse().unwrap() }
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Resident memory, in MiB.
+    fn memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["stand-in", port] => roles::stand_in(port.parse().unwrap()),
+        ["collector"] => roles::collector(),
+        ["gateway", upstream] => roles::gateway(upstream),
+        wanted => bench(wanted),
+    }
+    ExitCode::SUCCESS
+}
+
+fn bench(wanted: &[&str]) {
+    let option = |name: &str| wanted.iter().find_map(|arg| arg.strip_prefix(name));
+    let stand_in = Role::start(&["stand-in", option("--stand-in=").unwrap_or("0")], &[]);
+    let collector = Role::start(&["collector"], &[]);
+    let endpoint = format!("http://{}", collector.address);
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let gateway = Role::start(&["gateway", &stand_in.address.to_string()], &env);
+    let nginx = roles::nginx(stand_in.address);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    println!("load average before: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+
+    let mut targets = vec![Target::new("direct", stand_in.address, roles::KEY)];
+    targets.extend(nginx.as_ref().map(|nginx| Target::new("nginx", nginx.address, roles::KEY)));
+    targets.push(Target::new("flyball", gateway.address, roles::KEY));
+    for peer in wanted.iter().filter_map(|arg| arg.strip_prefix("--peer=")) {
+        let mut parts = peer.split('=');
+        let (name, address) = (parts.next().unwrap(), parts.next().unwrap().parse().unwrap());
+        let peer = Target::new(name, address, parts.next().unwrap_or(roles::KEY));
+        // Python takes its time to start.
+        poll::until(name, Duration::from_secs(180), || {
+            runtime.block_on(load::answers(&peer)).then_some(())
+        });
+        targets.push(peer);
+    }
+    let all = !wanted.iter().any(|arg| matches!(*arg, "cells" | "slow" | "memory"));
+    if all || wanted.contains(&"cells") {
+        cells(&runtime, &targets, &gateway);
+    }
+    if all || wanted.contains(&"slow") {
+        slow(&runtime, &targets);
+    }
+    if all || wanted.contains(&"memory") {
+        memory(&runtime, &targets, &gateway);
+    }
+    println!("load average after: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+}
+
+/// The figures of one path over all rounds.
+#[derive(Default)]
+struct Figures {
+    rate: Samples,
+    p50: Samples,
+    p99: Samples,
+    first: Samples,
+    failed: usize,
+}
+
+fn cells(runtime: &tokio::runtime::Runtime, targets: &[Target], gateway: &Role) {
+    for (connections, stream) in [(1, false), (1, true), (32, false), (32, true)] {
+        let mut figures: Vec<Figures> = targets.iter().map(|_| Figures::default()).collect();
+        let mut cpu = 0.0;
+        let mut calls = 0;
+        for _ in 0..ROUNDS {
+            for (target, figures) in targets.iter().zip(&mut figures) {
+                let before = cpu_seconds(gateway.pid());
+                let cell = runtime.block_on(load::run(target, connections, stream, CELL));
+                if target.name == "flyball" {
+                    cpu += cpu_seconds(gateway.pid()) - before;
+                    calls += cell.total();
+                }
+                figures.add(&cell);
+            }
+        }
+        let kind = if stream { "stream" } else { "plain" };
+        println!("\n{kind}, {connections} connection(s); req/s; p50 us; p99 us; first byte p50 us");
+        let direct = &figures[0];
+        for (target, one) in targets.iter().zip(&figures) {
+            println!(
+                "  {:<14} {}; {}; {}; {}  failed {}",
+                target.name, one.rate, one.p50, one.p99, one.first, one.failed
+            );
+            println!(
+                "  {:<14} added p50 {:.0} us, p99 {:.0} us; {:.3} of direct's req/s",
+                "",
+                one.p50.median() - direct.p50.median(),
+                one.p99.median() - direct.p99.median(),
+                one.rate.median() / direct.rate.median()
+            );
+        }
+        println!(
+            "  flyball's gateway: {:.4} ms of processor time a call",
+            cpu * 1000.0 / calls as f64
+        );
+        goals(targets, &figures, connections, stream);
+    }
+}
+
+/// Goals: the medians of sglang-router and LiteLLM in `reference` runs on a machine of this size, and a stream of 17
+/// pieces within 1.5 of a plain answer (40 ms more mean that delayed acknowledgements were waited for).
+fn goals(targets: &[Target], figures: &[Figures], connections: usize, stream: bool) {
+    let of = |name: &str| targets.iter().position(|one| one.name == name).map(|at| &figures[at]);
+    let (Some(direct), Some(ours)) = (of("direct"), of("flyball")) else { return };
+    if connections == 1 {
+        let added: Samples = [ours.p50.median() - direct.p50.median()].into_iter().collect();
+        println!("  added p50 us: {}", at_most(&added, 110.0));
+    }
+    if let Some(router) = of("sglang-router") {
+        println!("  req/s over sglang-router's: {}", at_least(&ours.rate.over(&router.rate), 1.0));
+    }
+    if let Some(litellm) = of("litellm") {
+        println!("  req/s over LiteLLM's: {}", at_least(&ours.rate.over(&litellm.rate), 100.0));
+    }
+    if stream {
+        let ratio = ours.p50.over(&direct.p50);
+        println!("  streamed p50 as a multiple of direct's: {ratio}");
+    }
+}
+
+impl Figures {
+    fn add(&mut self, cell: &Cell) {
+        self.rate.add(cell.rate());
+        self.p50.add(cell.whole.quantile(0.5));
+        self.p99.add(cell.whole.quantile(0.99));
+        self.first.add(cell.first.quantile(0.5));
+        self.failed += cell.failed;
+    }
+}
+
+/// 200 streams of an event every 20 ms, each with the time it was sent at.
+fn slow(runtime: &tokio::runtime::Runtime, targets: &[Target]) {
+    println!("\n200 slow streams: delay of one event, us");
+    let mut medians = Vec::new();
+    for target in targets {
+        let delays = runtime.block_on(load::slow(target, 200, Duration::from_secs(4)));
+        let (p50, p99) = (delays.quantile(0.5), delays.quantile(0.99));
+        println!("  {:<14} {} events; p50 {p50:.0}; p99 {p99:.0}", target.name, delays.len());
+        medians.push((target.name.clone(), p99));
+    }
+    let of = |name: &str| medians.iter().find(|(found, _)| found == name).map(|(_, p99)| *p99);
+    if let (Some(direct), Some(ours)) = (of("direct"), of("flyball")) {
+        let added: Samples = [(ours - direct) / 1000.0].into_iter().collect();
+        println!("  added p99 ms: {added}  {}", at_most(&added, 1.0));
+    }
+}
+
+/// Memory of the gateway while calls stream through it.
+fn memory(runtime: &tokio::runtime::Runtime, targets: &[Target], gateway: &Role) {
+    let Some(ours) = targets.iter().find(|target| target.name == "flyball") else { return };
+    println!("\nmemory of the gateway, MiB, over streamed calls");
+    let (mut calls, mut first) = (0, None);
+    while calls < 100_000 {
+        let cell = runtime.block_on(load::run(ours, 32, true, Duration::from_secs(2)));
+        calls += cell.total();
+        let now = gateway.memory();
+        println!("  {calls:>8} calls  {now:.1}");
+        first.get_or_insert(now);
+    }
+    let grown: Samples = [gateway.memory() - first.unwrap_or_default()].into_iter().collect();
+    println!("  grown since the first 2 s: {grown}  {}", at_most(&grown, 4.0));
+}

@@ -1,0 +1,96 @@
+//! One try of a call at one deployment, from the reservation to the settlement.
+
+use flyball_core::model::{Amount, ModelPrice, Money, Usage};
+
+use crate::admit::Held;
+use crate::quota::Taken;
+use crate::wire::{self, Call, Seen};
+
+/// What is held for a try. Dropped without a settlement after it was sent, the worst case counts as used.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    held: Option<Held>,
+    taken: Option<Taken>,
+    price: ModelPrice,
+    input_bound: u64,
+    output_bound: u64,
+}
+
+/// What a try used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) usage: Usage,
+    pub(crate) money: Money,
+    /// The provider never told; this is no less than it can have been.
+    pub(crate) estimated: bool,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        held: Held,
+        taken: Taken,
+        price: ModelPrice,
+        input_bound: u64,
+        output_bound: u64,
+    ) -> Self {
+        Self { held: Some(held), taken: Some(taken), price, input_bound, output_bound }
+    }
+
+    /// From now on the provider may have seen it.
+    pub(crate) fn sent(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.sent();
+        }
+    }
+
+    /// The provider answered with an error, or was not reached: nothing is billed, but the try counts as a call, or a
+    /// failing provider could be asked for ever.
+    pub(crate) fn failed(self) -> Used {
+        self.close(Used::default())
+    }
+
+    /// The answer has ended, wherever. `streamed`: what it delivered was seen.
+    pub(crate) fn answered(self, call: &Call, seen: &Seen, streamed: bool) -> Used {
+        let told = seen.usage.filter(|_| seen.usage_final);
+        let usage = told.unwrap_or_else(|| match streamed {
+            true => wire::estimate(call, seen, self.input_bound, self.output_bound),
+            // Of a plain answer that did not arrive nothing is known.
+            false => self.worst(),
+        });
+        let tier = seen.service_tier.as_deref().or(call.service_tier.as_deref());
+        let money = Money(self.price.cost(&usage).0.saturating_mul(tier_factor(tier)));
+        self.close(Used { usage, money, estimated: told.is_none() })
+    }
+
+    /// Cut before the answer began, by whomever: the provider may have done all of it.
+    pub(crate) fn cut(self) -> Used {
+        let usage = self.worst();
+        let money = self.price.cost(&usage);
+        self.close(Used { usage, money, estimated: true })
+    }
+
+    fn worst(&self) -> Usage {
+        Usage { input_total: self.input_bound, output_total: self.output_bound, ..Usage::default() }
+    }
+
+    fn close(mut self, used: Used) -> Used {
+        let tokens = used.usage.tokens();
+        if let Some(held) = self.held.take() {
+            held.settle(Amount { tokens, money: used.money, calls: 1 });
+        }
+        if let Some(taken) = self.taken.take() {
+            taken.used(tokens);
+        }
+        used
+    }
+}
+
+/// By how much a class of service is dearer at most than the price table says: OpenAI's `priority` costs about twice,
+/// Anthropic's `fast` up to six times.
+pub(crate) fn tier_factor(tier: Option<&str>) -> u64 {
+    match tier {
+        Some("priority") => 2,
+        Some("fast") => 6,
+        _ => 1,
+    }
+}

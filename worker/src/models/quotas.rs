@@ -1,0 +1,234 @@
+//! This node's slices of providers' quota pools. Calls of all runs take from the same slices; what a slice was not
+//! used for is told when it ends.
+
+mod local;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use flyball_core::ids::{Incarnation, LoopKey, NodeName};
+use flyball_core::model::{Later, QuotaAmount, QuotaAnswer, Quotas};
+use flyball_proto::v1::quotas_client::QuotasClient;
+use flyball_proto::v1::take_quota_response::Answer;
+use flyball_proto::v1::{
+    EndedQuota, QuotaLimitedRequest, QuotaRoom, TakeQuotaRequest, TakeQuotaResponse,
+};
+use tokio::time::Instant;
+use tonic::Status;
+
+use self::local::{Local, Took};
+use super::asking::Schedulers;
+
+/// How long one question is repeated; the call asks again after a pause.
+const ASK_MAX: Duration = Duration::from_secs(8);
+/// For how many calls a slice is to last, if there is room.
+const SLICE_CALLS: u64 = 4;
+/// Nobody takes notice of what a node has not told for so long after its slice's end.
+const TELL_AFTER: Duration = Duration::from_millis(200);
+
+/// The slices of this life of a node.
+#[derive(Debug)]
+pub struct NodeQuotas {
+    schedulers: Arc<Schedulers>,
+    node: String,
+    incarnation: String,
+    providers: Mutex<BTreeMap<String, Local>>,
+    itself: Weak<Self>,
+}
+
+/// The quotas as one run asks for them.
+#[derive(Debug, Clone)]
+pub struct RunQuotas {
+    shared: Arc<NodeQuotas>,
+    key: LoopKey,
+}
+
+impl NodeQuotas {
+    /// None yet.
+    pub fn new(
+        schedulers: Arc<Schedulers>,
+        node: &NodeName,
+        incarnation: &Incarnation,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|itself| Self {
+            schedulers,
+            node: node.to_string(),
+            incarnation: incarnation.to_string(),
+            providers: Mutex::default(),
+            itself: itself.clone(),
+        })
+    }
+
+    /// For the runs of a loop.
+    pub fn of_run(self: &Arc<Self>, key: &LoopKey) -> RunQuotas {
+        RunQuotas { shared: self.clone(), key: key.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Local>> {
+        self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, provider: &str, look: impl FnOnce(&mut Local, Instant) -> T) -> T {
+        let mut providers = self.lock();
+        look(providers.entry(provider.to_owned()).or_default(), Instant::now())
+    }
+
+    async fn take(
+        &self,
+        key: &LoopKey,
+        provider: String,
+        want: QuotaAmount,
+        begun: bool,
+    ) -> QuotaAnswer {
+        if let Some(took) = self.with(&provider, |local, now| local.take(want, now)) {
+            return match took {
+                Took::Granted(amount, valid) => QuotaAnswer::Granted { amount, valid },
+                Took::Wait(pause) => QuotaAnswer::Wait(pause),
+            };
+        }
+        let lasting = QuotaAmount {
+            requests: want.requests.saturating_mul(SLICE_CALLS),
+            tokens: want.tokens.saturating_mul(SLICE_CALLS),
+        };
+        let request = TakeQuotaRequest {
+            namespace: key.namespace.clone(),
+            r#loop: key.name.clone(),
+            needs: Some(room(want)),
+            want: Some(room(lasting)),
+            begun,
+            ..self.request(&provider)
+        };
+        let sent = Instant::now();
+        let answer = self.send(&provider, request.clone()).await;
+        let number = request.slice.as_str();
+        match answer {
+            Err(status) => {
+                // It may have been granted: the next request ends it.
+                self.with(&provider, |local, _| local.forget(number));
+                QuotaAnswer::Unavailable(status.message().to_owned())
+            }
+            Ok(answer) => {
+                let until = sent + Duration::from_millis(answer.valid_ms);
+                let granted = self.with(&provider, |local, now| match answer.answer {
+                    Some(Answer::Granted(granted)) => {
+                        Some(local.granted(number, amount(granted), want, until, now))
+                    }
+                    Some(Answer::Unbounded(_)) => {
+                        local.forget(number);
+                        Some(local.unbounded(until, now))
+                    }
+                    Some(Answer::WaitMs(pause)) => {
+                        local.forget(number);
+                        Some(QuotaAnswer::Wait(Duration::from_millis(pause)))
+                    }
+                    None => None,
+                });
+                self.tell_later(&provider, until);
+                granted.unwrap_or_else(|| {
+                    QuotaAnswer::Unavailable("the answer cannot be read".to_owned())
+                })
+            }
+        }
+    }
+
+    /// A request with what is held and what has ended, under a number of its own.
+    fn request(&self, provider: &str) -> TakeQuotaRequest {
+        let (slice, held, ended) = self.with(provider, Local::begin);
+        let ended = ended.into_iter();
+        TakeQuotaRequest {
+            node: self.node.clone(),
+            incarnation: self.incarnation.clone(),
+            provider: provider.to_owned(),
+            slice,
+            held,
+            ended: ended
+                .map(|(slice, used)| EndedQuota { slice, used: Some(room(used)) })
+                .collect(),
+            ..TakeQuotaRequest::default()
+        }
+    }
+
+    async fn send(
+        &self,
+        provider: &str,
+        request: TakeQuotaRequest,
+    ) -> Result<TakeQuotaResponse, Status> {
+        let send = |connection| {
+            let request = request.clone();
+            async move { QuotasClient::new(connection).take(request).await }
+        };
+        let answer = self.schedulers.ask(ASK_MAX, send).await;
+        if answer.is_ok() {
+            self.with(provider, |local, _| local.told(&request.ended));
+        }
+        answer
+    }
+
+    /// Once the newest slice has ended that is told, also if nobody calls any more.
+    fn tell_later(&self, provider: &str, until: Instant) {
+        if !self.with(provider, |local, _| local.begin_telling()) {
+            return;
+        }
+        let (shared, provider) = (self.itself.clone(), provider.to_owned());
+        tokio::spawn(async move {
+            let mut until = until;
+            loop {
+                tokio::time::sleep_until(until + TELL_AFTER).await;
+                let Some(shared) = shared.upgrade() else { return };
+                if let Some(later) = shared.with(&provider, Local::next_end) {
+                    until = later;
+                    continue;
+                }
+                let request = shared.request(&provider);
+                let number = request.slice.clone();
+                let told = !request.ended.is_empty();
+                if told && shared.send(&provider, request).await.is_err() {
+                    tracing::debug!(provider, "ended slices of a quota are told later");
+                }
+                shared.with(&provider, |local, _| local.end_telling(&number));
+                return;
+            }
+        });
+    }
+}
+
+impl Quotas for RunQuotas {
+    fn take(&self, provider: String, want: QuotaAmount, begun: bool) -> Later<'_, QuotaAnswer> {
+        Box::pin(self.shared.take(&self.key, provider, want, begun))
+    }
+
+    fn used(&self, provider: String, taken: QuotaAmount, used: QuotaAmount) -> Later<'_, ()> {
+        self.shared.with(&provider, |local, now| local.used(taken, used, now));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn limited(&self, provider: String, retry_after: Option<Duration>) -> Later<'_, ()> {
+        self.shared.with(&provider, |local, now| local.pause(retry_after, now));
+        let request = QuotaLimitedRequest {
+            node: self.shared.node.clone(),
+            incarnation: self.shared.incarnation.clone(),
+            provider,
+            retry_after_ms: retry_after
+                .map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+        };
+        Box::pin(async move {
+            let send = |connection| {
+                let request = request.clone();
+                async move { QuotasClient::new(connection).limited(request).await }
+            };
+            if let Err(status) = self.shared.schedulers.ask(ASK_MAX, send).await {
+                let (provider, why) = (&request.provider, status.message());
+                tracing::warn!(provider, why, "nobody was told that the provider refuses calls");
+            }
+        })
+    }
+}
+
+fn room(amount: QuotaAmount) -> QuotaRoom {
+    QuotaRoom { requests: amount.requests, tokens: amount.tokens }
+}
+
+fn amount(wire: QuotaRoom) -> QuotaAmount {
+    QuotaAmount { requests: wire.requests, tokens: wire.tokens }
+}

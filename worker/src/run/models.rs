@@ -1,0 +1,247 @@
+//! The model calls of a run: its gateway is opened when an agent is about to act for the first time, told of every
+//! iteration, and closed before the run's end is reported, so that what was not spent is given back in time.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use flyball_core::isolation::{Layer, is_off};
+use flyball_core::model::{BudgetScope, PriceTable};
+use flyball_core::quantity::Distance;
+use flyball_core::spec::AgentSpec;
+use flyball_core::status::{Outcome, Phase, Reason};
+use flyball_gateway::{
+    Iteration, Models, Need, OpenProvider, RunCalls, RunGate, RunIdentity, Serving, Spent,
+};
+use flyball_sandbox::Who;
+
+use super::Run;
+use super::attempt::ModelAccess;
+use super::fence::RunFence;
+use super::halt::Halt;
+use crate::forward::Target;
+use crate::models::RunSlices;
+use crate::models::setup::{ModelSetup, SetProvider, SetupError, fetch};
+
+/// The port on which an agent finds the gateway on its own loopback.
+pub(super) const GATEWAY_PORT: u16 = 8117;
+/// Where the vendors serve their own models; what stands elsewhere may lack what they add.
+const VENDORS: [&str; 2] = ["https://api.anthropic.com", "https://api.openai.com"];
+/// Pause of a loop that waits for something to be defined: somebody has to act, and a look costs a claim.
+const RETRY_MS: u64 = 10_000;
+
+/// A run's open gateway.
+pub(super) struct RunModels {
+    gate: Arc<RunGate>,
+    access: ModelAccess,
+    /// Where steps have no network of their own, the agent connects to this host's loopback: held open.
+    _outside: Option<Serving>,
+    /// What had been spent when the iteration began.
+    before: Spent,
+}
+
+impl Run {
+    /// Opens the gateway for an agent that is about to act, or tells it of the iteration. A plain command gets one
+    /// where a route takes its calls, and may do without.
+    pub(super) async fn begin_models(
+        &mut self,
+        agent: &AgentSpec,
+        number: u32,
+        distance: Distance,
+    ) -> Result<(), Halt> {
+        let named = agent.uses.is_some();
+        let context = &self.context;
+        let asked = fetch(&context.config, &context.incarnation, &self.id, Some(agent)).await;
+        let setup = match asked {
+            Ok(setup) => setup,
+            Err(SetupError::NotOwner(why)) => return Err(Halt::Silent(why)),
+            Err(error) if !named => {
+                tracing::warn!(run = %self.id.key, "its command gets no models: {error}");
+                return Ok(());
+            }
+            Err(SetupError::Missing(why)) => {
+                let again = format!("{why}; looked for again every {} s", RETRY_MS / 1000);
+                return Err(Halt::backoff(again, RETRY_MS));
+            }
+            Err(error) => return Err(Halt::node_fault(&error.to_string())),
+        };
+        let ModelSetup { agent, labels, .. } = &setup;
+        self.definition.clone_from(agent);
+        let labels = labels.clone();
+        if setup.routes.is_empty() {
+            self.close_models().await;
+            return Ok(());
+        }
+        let models = Arc::new(models_of(setup));
+        let traceparent = flyball_telemetry::current_traceparent(&tracing::Span::current());
+        let traceparent = traceparent.or_else(|| Some(self.traceparent.clone()));
+        if self.gateway.is_none() {
+            self.gateway = Some(self.open_gateway(&models, labels)?);
+        }
+        let stall = self.governor.stalled();
+        if let Some(open) = &mut self.gateway {
+            open.access.served = served(&models);
+            open.access.routed_elsewhere = routed_elsewhere(&models);
+            open.before = open.gate.spent();
+            open.gate.begin_iteration(Iteration {
+                number: u64::from(number),
+                distance: Some(distance),
+                stall,
+                models: Some(models),
+                traceparent,
+            });
+        }
+        Ok(())
+    }
+
+    fn open_gateway(
+        &self,
+        models: &Arc<Models>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<RunModels, Halt> {
+        let context = &self.context;
+        let key = format!("fbk-{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let run = (&self.id.key, &self.id.uid, self.id.token);
+        let slices = RunSlices::new(
+            context.schedulers.clone(),
+            &context.config.node,
+            &context.incarnation,
+            run,
+        );
+        let gate = context.gateway.open(RunCalls {
+            key: key.clone(),
+            run: RunIdentity {
+                namespace: self.id.key.namespace.clone(),
+                name: self.id.key.name.clone(),
+                uid: self.id.uid.to_string(),
+                token: u64::try_from(self.id.token.0).unwrap_or_default(),
+                node: context.config.node.to_string(),
+                labels,
+            },
+            models: models.clone(),
+            budget: self.spec.budget,
+            slices: Arc::new(slices),
+            quotas: Arc::new(context.quotas.of_run(&self.id.key)),
+            fence: Arc::new(RunFence {
+                deadline: context.guard.extender(),
+                stop: context.stop.clone(),
+            }),
+            traceparent: Some(self.traceparent.clone()),
+        });
+        let gate = Arc::new(gate);
+        let (port, outside) = if self.has_network() {
+            (GATEWAY_PORT, None)
+        } else {
+            let (port, serving) = self.serve_outside(&gate)?;
+            (port, Some(serving))
+        };
+        let url = format!("http://127.0.0.1:{port}");
+        let access = ModelAccess { url, key, ..ModelAccess::default() };
+        Ok(RunModels { gate, access, _outside: outside, before: Spent::default() })
+    }
+
+    /// Whether steps have a network of their own.
+    fn has_network(&self) -> bool {
+        !self.context.guard.abilities().missing_layers.contains_key(&Layer::Network)
+            && !is_off(Layer::Network)
+    }
+
+    /// On this host's loopback, where the run's key is what keeps others out.
+    fn serve_outside(&self, gate: &RunGate) -> Result<(u16, Serving), Halt> {
+        let listen = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = listener.local_addr()?.port();
+            Ok::<_, std::io::Error>((port, gate.serve(listener)?))
+        };
+        listen()
+            .map_err(|error| Halt::node_fault(&format!("cannot listen for model calls: {error}")))
+    }
+
+    /// How the agent reaches models, if it does.
+    pub(super) fn model_access(&self) -> Option<&ModelAccess> {
+        self.gateway.as_ref().map(|open| &open.access)
+    }
+
+    /// The port that an agent's step listens on for the gateway, where it has a network of its own.
+    pub(super) fn gateway_port(&self) -> Option<u16> {
+        let open = self.gateway.as_ref()?;
+        open._outside.is_none().then_some(GATEWAY_PORT)
+    }
+
+    /// What answers on the ports of a step: the operator's proxies and, for an agent, the gateway.
+    pub(super) fn targets(&self, who: Who) -> BTreeMap<u16, Target> {
+        let proxies = self.egress_targets().into_iter();
+        let mut targets: BTreeMap<_, _> =
+            proxies.map(|(port, proxy)| (port, Target::Proxy(proxy))).collect();
+        if who == Who::Agent
+            && let (Some(port), Some(open)) = (self.gateway_port(), &self.gateway)
+        {
+            targets.insert(port, Target::Gateway(open.gate.clone()));
+        }
+        targets
+    }
+
+    /// What the gateway has metered in this iteration; `None` without one.
+    pub(super) fn metered(&self) -> Option<Spent> {
+        let open = self.gateway.as_ref()?;
+        Some(open.gate.spent().since(&open.before))
+    }
+
+    /// Gives back what the iteration did not spend of the loop's and the namespace's budget.
+    pub(super) async fn end_iteration_models(&self) {
+        if let Some(open) = &self.gateway {
+            open.gate.end_iteration().await;
+        }
+    }
+
+    /// The outcome of a run whose budget had no room for a call of this iteration. An iteration's own bound ends
+    /// only that.
+    pub(super) fn budget_ended(&self) -> Option<Outcome> {
+        let need = self.metered()?.need?;
+        (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
+    }
+
+    /// Ends what is left of the model calls and gives back what was not spent, before the end of the run is told.
+    pub(super) async fn close_models(&mut self) {
+        let Some(open) = self.gateway.take() else { return };
+        drop(open._outside);
+        match Arc::try_unwrap(open.gate) {
+            Ok(gate) => {
+                let spent = gate.close().await;
+                tracing::debug!(run = %self.id.key, ?spent, "its model calls are over");
+            }
+            // A step's listener still holds it; what it drew counts as spent.
+            Err(_) => tracing::warn!(run = %self.id.key, "a step still held the gateway"),
+        }
+    }
+}
+
+fn parked(need: &Need) -> Outcome {
+    let ended = &need.ended;
+    let message = format!(
+        "{ended}: {} of {} are spent or promised, and a call needed up to {}; flyball budget extend raises it",
+        ended.used, ended.limits, need.amount
+    );
+    Outcome { need: Some(need.amount), ..super::outcome(Phase::Parked, Reason::Budget, message) }
+}
+
+fn models_of(setup: ModelSetup) -> Models {
+    let routing = setup.routing();
+    let open = |(name, one): (String, SetProvider)| {
+        (name, OpenProvider { spec: one.spec, key: one.credential })
+    };
+    let providers = setup.providers.into_iter().map(open).collect();
+    Models { routing, providers, prices: PriceTable::default() }
+}
+
+/// What the providers behind a run's routes speak.
+fn served(models: &Models) -> Vec<flyball_core::model::Protocol> {
+    let all = models.providers.values().flat_map(|provider| &provider.spec.protocols);
+    let all: std::collections::BTreeSet<_> = all.copied().collect();
+    all.into_iter().collect()
+}
+
+fn routed_elsewhere(models: &Models) -> bool {
+    let vendor = |url: &str| VENDORS.iter().any(|known| url.starts_with(known));
+    models.providers.values().any(|provider| !vendor(&provider.spec.base_url))
+}
