@@ -123,6 +123,7 @@ struct Figures {
 }
 
 fn cells(runtime: &tokio::runtime::Runtime, targets: &[Target], gateway: &Role) {
+    let mut plain = f64::NAN;
     for (connections, stream) in [(1, false), (1, true), (32, false), (32, true)] {
         let mut figures: Vec<Figures> = targets.iter().map(|_| Figures::default()).collect();
         let mut cpu = 0.0;
@@ -158,16 +159,22 @@ fn cells(runtime: &tokio::runtime::Runtime, targets: &[Target], gateway: &Role) 
             "  flyball's gateway: {:.4} ms of processor time a call",
             cpu * 1000.0 / calls as f64
         );
+        let ours = targets.iter().position(|one| one.name == "flyball");
+        let ours = ours.map_or(f64::NAN, |at| figures[at].p50.median());
+        if stream {
+            let ratio: Samples = [ours / plain].into_iter().collect();
+            println!("  streamed p50 over plain p50: {ratio}  {}", at_most(&ratio, 1.5));
+        }
+        plain = ours;
         goals(targets, &figures, connections, stream);
     }
 }
 
-/// Goals: the medians of sglang-router and LiteLLM in `reference` runs on a machine of this size, and a stream of 17
-/// pieces within 1.5 of a plain answer (40 ms more mean that delayed acknowledgements were waited for).
+/// Goals: 110 us are what sglang-router adds on a quiet machine of two cores.
 fn goals(targets: &[Target], figures: &[Figures], connections: usize, stream: bool) {
     let of = |name: &str| targets.iter().position(|one| one.name == name).map(|at| &figures[at]);
     let (Some(direct), Some(ours)) = (of("direct"), of("flyball")) else { return };
-    if connections == 1 {
+    if connections == 1 && !stream {
         let added: Samples = [ours.p50.median() - direct.p50.median()].into_iter().collect();
         println!("  added p50 us: {}", at_most(&added, 110.0));
     }
@@ -176,10 +183,6 @@ fn goals(targets: &[Target], figures: &[Figures], connections: usize, stream: bo
     }
     if let Some(litellm) = of("litellm") {
         println!("  req/s over LiteLLM's: {}", at_least(&ours.rate.over(&litellm.rate), 100.0));
-    }
-    if stream {
-        let ratio = ours.p50.over(&direct.p50);
-        println!("  streamed p50 as a multiple of direct's: {ratio}");
     }
 }
 

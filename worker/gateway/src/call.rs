@@ -12,6 +12,7 @@ use crate::gate::{Gate, Now};
 use crate::health::Place;
 use crate::log::CallLog;
 use crate::relay::Relay;
+use crate::request::Room;
 use crate::tries::{self, Begun, Failure, Try};
 use crate::wire::{self, Call, Client, Refusal};
 
@@ -24,6 +25,7 @@ pub(crate) struct Ask {
     pub(crate) now: Arc<Now>,
     pub(crate) head: request::Parts,
     pub(crate) body: Bytes,
+    pub(crate) _room: Room,
     pub(crate) call: Arc<Call>,
     pub(crate) client: Client,
     pub(crate) subtask: Subtask,

@@ -19,7 +19,11 @@ pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// Most calls of one run that are under way; the rest wait their turn.
-pub(crate) const CALLS_MAX: usize = 64;
+pub(crate) const CALLS_MAX: usize = 256;
+
+/// Room for the bodies of a run's requests under way, in MiB: a body is kept until its answer has begun, and 256 of the
+/// largest would be 8 GiB.
+pub(crate) const BODIES_MIB_MAX: usize = 256;
 
 /// Longest plain answer that is read to the end for its usage; of a longer one the reservation counts as used.
 pub(crate) const ANSWER_MAX: usize = 64 * 1024 * 1024;

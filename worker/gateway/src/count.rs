@@ -20,7 +20,7 @@ const COUNT_TIME_MAX: Duration = Duration::from_secs(10);
 impl Asking {
     /// Answers `/v1/messages/count_tokens`.
     pub(crate) async fn count_tokens(self, body: Incoming) -> Response<Body> {
-        let body = match self.body(body).await {
+        let (body, _room) = match self.body(body).await {
             Ok(body) => body,
             Err(refusal) => return self.refuse(&refusal),
         };

@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::admit::Drawing;
-use crate::config::CALLS_MAX;
+use crate::config::{BODIES_MIB_MAX, CALLS_MAX};
 use crate::gateway::Shared;
 use crate::run::{Iteration, Models, Need, RunCalls, RunIdentity, Spent};
 
@@ -30,6 +30,8 @@ pub(crate) struct Gate {
     pub(crate) quotas: Arc<dyn Quotas>,
     /// Room for calls under way.
     pub(crate) calls: Arc<Semaphore>,
+    /// Room for the bodies of their requests, in MiB.
+    pub(crate) bodies: Arc<Semaphore>,
     key: String,
     slices: Arc<dyn Slices>,
     state: Mutex<State>,
@@ -81,6 +83,7 @@ impl Gate {
             fence,
             quotas,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            bodies: Arc::new(Semaphore::new(BODIES_MIB_MAX)),
             key,
             slices,
             state: Mutex::new(state),

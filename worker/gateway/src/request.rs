@@ -21,6 +21,9 @@ use crate::wire::{self, BadCall, Call, Client, Endpoint, Refusal};
 /// Longest name of a session that is used.
 const SESSION_MAX: usize = 256;
 
+/// Room for a body.
+pub(crate) type Room = tokio::sync::OwnedSemaphorePermit;
+
 /// A request, before anything is known of its content.
 pub(crate) struct Asking {
     pub(crate) gate: Arc<Gate>,
@@ -85,15 +88,20 @@ impl Asking {
     }
 
     /// The body, within its bound.
-    pub(crate) async fn body(&self, body: Incoming) -> Result<Bytes, Refusal> {
+    pub(crate) async fn body(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
         let too_large = Refusal::TooLarge { most: BODY_MAX as u64 };
         let length = self.head.headers.get("content-length");
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > BODY_MAX as u64) {
             return Err(too_large);
         }
+        // A body whose length is not told may be the largest.
+        let mib = length.unwrap_or(BODY_MAX as u64).div_ceil(1024 * 1024);
+        let mib = u32::try_from(mib).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.gate.bodies).acquire_many_owned(mib).await;
+        let room = room.map_err(|_| Refusal::Fenced)?;
         match Limited::new(body, BODY_MAX).collect().await {
-            Ok(whole) => Ok(whole.to_bytes()),
+            Ok(whole) => Ok((whole.to_bytes(), room)),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large),
             // Nobody is there any more to read this.
             Err(_) => Err(Refusal::Fenced),
@@ -109,10 +117,10 @@ impl Asking {
         let mut log =
             CallLog::new(Arc::clone(&gate), gate.now(), self.id.clone(), traceparent, permit);
         let parsed = match self.body(body).await {
-            Ok(body) => parse(self.protocol, &body).map(|call| (body, call)),
+            Ok((body, room)) => parse(self.protocol, &body).map(|call| (body, room, call)),
             Err(refusal) => Err(refusal),
         };
-        let (body, parsed) = match parsed {
+        let (body, room, parsed) = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 log.refused(call::label(&refusal));
@@ -124,7 +132,7 @@ impl Asking {
         }
         let (protocol, client, id, streams) =
             (self.protocol, self.client, self.id.clone(), parsed.stream);
-        let ask = self.ask(body, parsed, log);
+        let ask = self.ask((body, room), parsed, log);
         if !streams {
             return respond(call::run(ask).await, protocol, client, &id);
         }
@@ -140,7 +148,7 @@ impl Asking {
         }
     }
 
-    fn ask(self, body: Bytes, parsed: Call, mut log: CallLog) -> Ask {
+    fn ask(self, (body, room): (Bytes, Room), parsed: Call, mut log: CallLog) -> Ask {
         let headers = &self.head.headers;
         let features = Features { tools: parsed.tools, max_output: parsed.max_output };
         let subtask = classify(header(headers, "x-flyball-subtask"), &parsed.model, features);
@@ -158,6 +166,7 @@ impl Asking {
             gate: self.gate,
             head: self.head,
             body,
+            _room: room,
             call: Arc::new(parsed),
             client: self.client,
             subtask,
