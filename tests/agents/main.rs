@@ -1,0 +1,68 @@
+//! Real agents in real loops: each mends a failing test in a real repository, through the run's gateway and inside
+//! the sandbox, against a provider that speaks the genuine wire protocols by script and counts what it served. The
+//! built-in agent always runs. The command line agents run where they are cached:
+//! `cargo test -p flyball-tests --test agents -- --install` installs them and runs all.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
+
+mod cases;
+mod install;
+mod scene;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has("--list") {
+        return ExitCode::SUCCESS;
+    }
+    if has("--install")
+        && let Err(why) = install::install()
+    {
+        println!("cannot install the agents: {why}");
+        return ExitCode::FAILURE;
+    }
+    let filter = arguments.iter().find(|word| !word.starts_with('-'));
+    let (mut passed, mut ignored, mut failed) = (0, 0, Vec::new());
+    for case in cases::all() {
+        if filter.is_some_and(|word| !case.name.contains(word.as_str())) {
+            continue;
+        }
+        let installed = match case.preset {
+            Some(preset) => match install::find(preset) {
+                Some(installed) => Some(installed),
+                None => {
+                    println!(
+                        "!!! SKIPPED {}: {preset} is not in {}",
+                        case.name,
+                        install::dir().display()
+                    );
+                    ignored += 1;
+                    continue;
+                }
+            },
+            None => None,
+        };
+        match catch_unwind(AssertUnwindSafe(|| (case.run)(installed.as_ref()))) {
+            Ok(()) => {
+                println!("test {} ... ok", case.name);
+                passed += 1;
+            }
+            Err(_) => {
+                println!("test {} ... FAILED", case.name);
+                failed.push(case.name);
+            }
+        }
+    }
+    if ignored > 0 {
+        println!(
+            "!!! {ignored} tests with real command line agents did not run. To install and run them:"
+        );
+        println!("!!!     cargo test -p flyball-tests --test agents -- --install");
+    }
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("failed: {failed:?}");
+    println!("test result: {verdict}. {passed} passed; {} failed; {ignored} ignored", failed.len());
+    ExitCode::from(u8::from(!failed.is_empty()))
+}
