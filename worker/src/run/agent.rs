@@ -18,7 +18,7 @@ use super::checks::Measured;
 use super::confine::Area;
 use super::halt::Halt;
 use super::steps::{Extra, StepRequest};
-use super::watching::Watch;
+use super::watching::{Calls, Watch};
 use crate::agent::{Conclusion, Rules, Supervisor};
 use crate::logs::AGENT_BYTES_MAX;
 
@@ -68,7 +68,7 @@ impl Run {
                 extra: Extra {
                     stdin: attempt.stdin.take(),
                     show: std::mem::take(&mut attempt.show),
-                    watch: Some(watch(&attempt)),
+                    watch: Some(watch(&attempt, self.model_activity())),
                 },
             })
             .instrument(span.clone())
@@ -203,10 +203,10 @@ fn told(span: &tracing::Span, account: &AgentAccount) {
     }
 }
 
-fn watch(attempt: &Attempt) -> Watch {
+fn watch(attempt: &Attempt, calls: Option<Calls>) -> Watch {
     let rules = Rules::of(&attempt.definition);
     let supervisor = Supervisor::new(rules, &attempt.definition.output);
-    Watch::new(supervisor, AGENT_BYTES_MAX, None)
+    Watch::new(supervisor, AGENT_BYTES_MAX, calls)
 }
 
 /// The verdict about an attempt whose step has ended.

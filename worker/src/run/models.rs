@@ -19,6 +19,7 @@ use super::Run;
 use super::attempt::ModelAccess;
 use super::fence::RunFence;
 use super::halt::Halt;
+use super::watching::Calls;
 use crate::forward::Target;
 use crate::models::RunSlices;
 use crate::models::setup::{ModelSetup, SetProvider, SetupError, fetch};
@@ -155,6 +156,12 @@ impl Run {
         };
         listen()
             .map_err(|error| Halt::node_fault(&format!("cannot listen for model calls: {error}")))
+    }
+
+    /// When a model call of the run was under way last: an agent that waits for one has not stalled.
+    pub(super) fn model_activity(&self) -> Option<Calls> {
+        let open = self.gateway.as_ref()?;
+        Some(Box::new(open.gate.activity()))
     }
 
     /// How the agent reaches models, if it does.
