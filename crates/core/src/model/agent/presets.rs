@@ -132,7 +132,9 @@ fn codex() -> AgentDefinition {
     }
 }
 
-/// mini-swe-agent. Its own limit of cost is off, as it knows no prices of ours; the gateway holds the budget.
+/// mini-swe-agent. Its own limit of cost is off, as it knows no prices of ours; the gateway holds the budget. It
+/// would repeat every failed call ten times, minutes long, also one that the budget refused; the gateway repeats
+/// what may be repeated, so the second time is for a connection that broke.
 fn mini_swe_agent() -> AgentDefinition {
     let mut command = words(
         "mini -m openai/{model} -y --exit-immediately -l 0 -o {home}/traj.json -c mini.yaml \
@@ -146,6 +148,7 @@ fn mini_swe_agent() -> AgentDefinition {
             ("MSWEA_CONFIGURED", "true"),
             ("MSWEA_COST_TRACKING", "ignore_errors"),
             ("MSWEA_GLOBAL_CONFIG_DIR", "{home}/.mini"),
+            ("MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT", "2"),
             ("MSWEA_SILENT_STARTUP", "1"),
             ("OPENAI_API_KEY", "{key}"),
             ("TRACEPARENT", "{traceparent}"),
