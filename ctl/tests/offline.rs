@@ -94,7 +94,7 @@ fn every_fault_has_its_line() {
     --- stderr
     error: the manifest is not valid: 6 faults
       stdin:5:1: spec.goal: missing; must be text
-      stdin:6:3: spec.gaol: unknown field; allowed here: agent, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean goal?
+      stdin:6:3: spec.gaol: unknown field; allowed here: agent, budget, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean goal?
       stdin:10:18: spec.owns[1]: "src/main.rs" overlaps entry 0 ("src/**") of the same list; keep the wider one, or write them so that no path is in both (exclusive includes read)
       stdin:14:7: spec.checks[0].timout: unknown field; allowed here: allowRemoved, name, run, score, timeout; did you mean timeout?
       stdin:16:5: spec.governor.itertions: unknown field; allowed here: accept, backoff, iterations, maxFiles, maxLines, patience, wallTime; did you mean iterations?
@@ -104,7 +104,7 @@ fn every_fault_has_its_line() {
     insta::assert_snapshot!(transcript(&["validate", "-f", "-", "-o", "json"], &text), @r#"
     exit 1
     --- stderr
-    {"error":{"code":"invalid","exitCode":1,"fields":[{"description":"missing; must be text","field":"spec.goal","source":"stdin:5:1"},{"description":"unknown field; allowed here: agent, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean goal?","field":"spec.gaol","source":"stdin:6:3"},{"description":"\"src/main.rs\" overlaps entry 0 (\"src/**\") of the same list; keep the wider one, or write them so that no path is in both (exclusive includes read)","field":"spec.owns[1]","source":"stdin:10:18"},{"description":"unknown field; allowed here: allowRemoved, name, run, score, timeout; did you mean timeout?","field":"spec.checks[0].timout","source":"stdin:14:7"},{"description":"unknown field; allowed here: accept, backoff, iterations, maxFiles, maxLines, patience, wallTime; did you mean iterations?","field":"spec.governor.itertions","source":"stdin:16:5"},{"description":"must be 1 to 1000; found 0","field":"spec.governor.patience","source":"stdin:17:5"}],"hints":["what a field means: flyball schema loop.spec.<field>"],"message":"the manifest is not valid: 6 faults"}}
+    {"error":{"code":"invalid","exitCode":1,"fields":[{"description":"missing; must be text","field":"spec.goal","source":"stdin:5:1"},{"description":"unknown field; allowed here: agent, budget, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace; did you mean goal?","field":"spec.gaol","source":"stdin:6:3"},{"description":"\"src/main.rs\" overlaps entry 0 (\"src/**\") of the same list; keep the wider one, or write them so that no path is in both (exclusive includes read)","field":"spec.owns[1]","source":"stdin:10:18"},{"description":"unknown field; allowed here: allowRemoved, name, run, score, timeout; did you mean timeout?","field":"spec.checks[0].timout","source":"stdin:14:7"},{"description":"unknown field; allowed here: accept, backoff, iterations, maxFiles, maxLines, patience, wallTime; did you mean iterations?","field":"spec.governor.itertions","source":"stdin:16:5"},{"description":"must be 1 to 1000; found 0","field":"spec.governor.patience","source":"stdin:17:5"}],"hints":["what a field means: flyball schema loop.spec.<field>"],"message":"the manifest is not valid: 6 faults"}}
     "#);
 }
 
@@ -238,7 +238,7 @@ fn fields_are_explained() {
     insta::assert_snapshot!(transcript(&["schema", "loop.spec.govenor"], ""), @r#"
     exit 1
     --- stderr
-    error: loop.spec has no field "govenor"; it has: agent, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace
+    error: loop.spec has no field "govenor"; it has: agent, budget, checks, goal, governor, needs, owns, pins, placement, sandbox, secrets, ttlAfterFinished, workspace
     hint: flyball schema loop.spec.governor
     "#);
 }
