@@ -154,5 +154,6 @@ fn config(dir: &std::path::Path, socket: std::path::PathBuf) -> flyball_worker::
         pass_env: Vec::new(),
         sandbox: flyball_worker::SandboxConfig::default(),
         ref_prefix: flyball_worker::REF_PREFIX_DEFAULT.to_owned(),
+        models: flyball_worker::ModelsConfig::default(),
     }
 }

@@ -114,5 +114,6 @@ fn config(node: &str) -> Config {
         pass_env: Vec::new(),
         sandbox: flyball_worker::SandboxConfig::default(),
         ref_prefix: REF_PREFIX_DEFAULT.to_owned(),
+        models: flyball_worker::ModelsConfig::default(),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flyball_core::ids::NodeName;
+use flyball_core::model::PriceTable;
 use flyball_core::node::NodeFacts;
 use flyball_proto::transport::{Address, Credential};
 
@@ -37,6 +38,23 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// First part of the names of journal and run refs, `refs/flyball` unless a server forbids it.
     pub ref_prefix: String,
+    /// How model calls are served.
+    pub models: ModelsConfig,
+}
+
+/// What the operator of a node says about model calls.
+#[derive(Debug, Clone)]
+pub struct ModelsConfig {
+    /// Prices of models for which their provider's definition has none.
+    pub prices: PriceTable,
+    /// Where requests and answers are kept, one file a call; absent: nowhere.
+    pub capture: Option<PathBuf>,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self { prices: PriceTable::built_in().clone(), capture: None }
+    }
 }
 
 /// Default drift bound: 2 % is far beyond any working clock's rate error.
@@ -47,3 +65,15 @@ pub const KILL_BUDGET_DEFAULT: Duration = Duration::from_millis(500);
 pub const PASS_ENV_DEFAULT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "RUSTUP_TOOLCHAIN"];
 /// Default first part of ref names.
 pub const REF_PREFIX_DEFAULT: &str = "refs/flyball";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_are_shipped_with_a_price_have_it() {
+        let prices = ModelsConfig::default().prices;
+        let known = prices.models.keys().next().unwrap();
+        assert!(prices.price_of(known).known);
+    }
+}

@@ -116,7 +116,10 @@ impl Life {
         let processes = Processes {
             quotas: NodeQuotas::new(schedulers.clone(), &config.node, &id),
             schedulers,
-            gateway: Gateway::new(flyball_gateway::Config::default()),
+            gateway: Gateway::new(flyball_gateway::Config {
+                capture: config.models.capture.clone(),
+                ..flyball_gateway::Config::default()
+            }),
             config: config.clone(),
             guard: guard.clone(),
             link: link.clone(),

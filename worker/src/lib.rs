@@ -34,7 +34,8 @@ pub use flyball_sandbox::guard_main;
 pub use gone::{REPORTER_ARGUMENT, report_gone};
 
 pub use config::{
-    Config, DRIFT_PPM_DEFAULT, KILL_BUDGET_DEFAULT, PASS_ENV_DEFAULT, REF_PREFIX_DEFAULT,
+    Config, DRIFT_PPM_DEFAULT, KILL_BUDGET_DEFAULT, ModelsConfig, PASS_ENV_DEFAULT,
+    REF_PREFIX_DEFAULT,
 };
 
 pub use examine::examine;

@@ -9,6 +9,7 @@ use clap::Args;
 use flyball_core::identity::Identity;
 use flyball_core::ids::{NodeName, check_name};
 use flyball_core::lease::TTL_SECONDS_DEFAULT;
+use flyball_core::model::PriceTable;
 use flyball_core::node::{NodeFacts, Resources};
 use flyball_core::quantity::{ByteSize, CpuMillis};
 use flyball_pki::LiveIdentity;
@@ -62,6 +63,12 @@ pub struct WorkerArgs {
     /// First part of the names of journal and run refs
     #[arg(long, default_value = worker::REF_PREFIX_DEFAULT)]
     ref_prefix: String,
+    /// Prices of models, made by `flyball prices import`; providers' own prices win [default: those shipped]
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// Keep requests and answers of model calls in this directory, one file a call; they hold whatever agents send
+    #[arg(long, value_name = "DIR")]
+    capture_model_calls: Option<PathBuf>,
     #[command(flatten)]
     sandbox: SandboxArgs,
     /// Divide what this machine has by this number of workers on it
@@ -140,7 +147,26 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
         pass_env,
         sandbox: args.sandbox.config()?,
         ref_prefix: args.ref_prefix,
+        models: models(args.prices, args.capture_model_calls)?,
     })
+}
+
+fn models(
+    prices: Option<PathBuf>,
+    capture: Option<PathBuf>,
+) -> anyhow::Result<worker::ModelsConfig> {
+    let mut config = worker::ModelsConfig::default();
+    if let Some(file) = prices {
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("--prices {}", file.display()))?;
+        config.prices =
+            PriceTable::parse(&text).with_context(|| format!("--prices {}", file.display()))?;
+    }
+    if let Some(dir) = &capture {
+        dirs::private_dir(dir)?;
+    }
+    config.capture = capture;
+    Ok(config)
 }
 
 /// The name asked for, which has to be that of the certificate if there is one.

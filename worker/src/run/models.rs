@@ -73,7 +73,8 @@ impl Run {
             self.close_models().await;
             return Ok(());
         }
-        let models = Arc::new(models_of(setup));
+        let prices = self.context.config.models.prices.clone();
+        let models = Arc::new(models_of(setup, prices));
         let traceparent = flyball_telemetry::current_traceparent(&tracing::Span::current());
         let traceparent = traceparent.or_else(|| Some(self.traceparent.clone()));
         if self.gateway.is_none() {
@@ -232,13 +233,13 @@ fn parked(need: &Need) -> Outcome {
     Outcome { need: Some(need.amount), ..super::outcome(Phase::Parked, Reason::Budget, message) }
 }
 
-fn models_of(setup: ModelSetup) -> Models {
+fn models_of(setup: ModelSetup, prices: PriceTable) -> Models {
     let routing = setup.routing();
     let open = |(name, one): (String, SetProvider)| {
         (name, OpenProvider { spec: one.spec, key: one.credential })
     };
     let providers = setup.providers.into_iter().map(open).collect();
-    Models { routing, providers, prices: PriceTable::default() }
+    Models { routing, providers, prices }
 }
 
 /// What the providers behind a run's routes speak.
