@@ -48,7 +48,9 @@ pub(crate) fn row(definition: &Definition, document: &Value, wide: bool) -> Vec<
         }
         Definition::Agent(one) => {
             let spec = &one.spec;
-            vec![spec.version.clone(), speaks(spec.protocol.as_slice()), spec.command.join(" ")]
+            let command = spec.command.join(" ");
+            let command = if wide { command } else { clipped(&command) };
+            vec![spec.version.clone(), speaks(spec.protocol.as_slice()), command]
         }
         Definition::Budget(one) => limits(&one.spec).into(),
     };
@@ -62,6 +64,15 @@ pub(crate) fn row(definition: &Definition, document: &Value, wide: bool) -> Vec<
         cells.extend([generation.into(), by.into(), doubts.to_string().into()]);
     }
     cells
+}
+
+/// What fits beside the other columns; `-o wide` and `describe` tell all.
+fn clipped(command: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match command.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_owned(),
+    }
 }
 
 /// The page of a definition.
