@@ -34,7 +34,7 @@ pub enum Role {
     /// Run a scheduler.
     Scheduler(SchedulerArgs),
     /// Run a worker.
-    Worker(WorkerArgs),
+    Worker(Box<WorkerArgs>),
     /// The process that is parent of every run and enforces its deadline.
     #[command(hide = true)]
     Guard,
@@ -136,7 +136,7 @@ async fn play(role: Role, global: &Global, _out: &mut Out) -> anyhow::Result<()>
         Role::Up(args) => up::run(args, global.identity.clone()).await,
         Role::Demo(args) => demo::run(args, matches!(global.output, Format::Json)).await,
         Role::Scheduler(args) => scheduler::run(args, global.identity.clone()).await,
-        Role::Worker(args) => worker::run(args, global.identity.clone()).await,
+        Role::Worker(args) => worker::run(*args, global.identity.clone()).await,
         Role::Guard | Role::ReportGone | Role::Agent(_) => Ok(()),
     }
 }
