@@ -20,7 +20,7 @@ use super::halt::Halt;
 use super::steps::{Extra, StepRequest};
 use super::watching::{Calls, Watch};
 use crate::agent::{Conclusion, Rules, Supervisor};
-use crate::logs::AGENT_BYTES_MAX;
+use crate::logs::{AGENT_BYTES_MAX, STREAM_BYTES_MAX};
 
 /// Longest note of an agent that is kept.
 const NOTE_BYTES_MAX: usize = 400;
@@ -206,7 +206,10 @@ fn told(span: &tracing::Span, account: &AgentAccount) {
 fn watch(attempt: &Attempt, calls: Option<Calls>) -> Watch {
     let rules = Rules::of(&attempt.definition);
     let supervisor = Supervisor::new(rules, &attempt.definition.output);
-    Watch::new(supervisor, AGENT_BYTES_MAX, calls)
+    // Of a plain command nothing is read from its output, so it is bounded like a check's.
+    let speaks = attempt.definition.output != "lines";
+    let bytes_max = if speaks { AGENT_BYTES_MAX } else { STREAM_BYTES_MAX };
+    Watch::new(supervisor, bytes_max, calls)
 }
 
 /// The verdict about an attempt whose step has ended.

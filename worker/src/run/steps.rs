@@ -14,7 +14,7 @@ use super::unseen::Sight;
 use super::watching::Watch;
 use crate::agent::Supervisor;
 use crate::forward;
-use crate::logs::{AGENT_BYTES_MAX, STREAM_BYTES_MAX};
+use crate::logs::STREAM_BYTES_MAX;
 use crate::runs::Stop;
 
 /// A command to run.
@@ -88,7 +88,7 @@ impl Run {
             env,
             output: output.clone(),
             stdin,
-            output_bytes_max: output_bytes_max(watch.is_some()),
+            output_bytes_max: watch.as_ref().map_or(STREAM_BYTES_MAX, Watch::bytes_max),
             timeout: request.timeout,
             label: format!("{} {}", self.id.key, request.stream),
             confinement: Some(confinement),
@@ -205,12 +205,6 @@ impl Run {
         ]);
         env
     }
-}
-
-/// Most bytes kept of a step's output. An agent's is all that there is of it for the record, and what its end is
-/// seen by.
-fn output_bytes_max(watched: bool) -> u64 {
-    if watched { AGENT_BYTES_MAX } else { STREAM_BYTES_MAX }
 }
 
 /// Returns when whoever watches the step wants it to end.

@@ -46,6 +46,11 @@ impl Watch {
         }
     }
 
+    /// How much of the output is kept.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// Returns when the agent is to be ended.
     pub(super) async fn until_cut(&mut self, output: &Path) -> AgentCut {
         loop {
