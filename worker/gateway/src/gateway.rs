@@ -110,8 +110,9 @@ impl RunGate {
     }
 
     /// Ends all calls, settles them by estimate, and gives back what was not used.
-    pub async fn close(self) -> Spent {
-        let mut serving = self.serving.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub async fn close(&self) -> Spent {
+        let mut serving =
+            std::mem::take(&mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner));
         // Ends the connections too, which are tasks of these tasks: each call settles as it is dropped.
         serving.shutdown().await;
         self.gate.idle(CLOSE_MAX).await;

@@ -36,7 +36,7 @@ pub(super) struct RunModels {
     gate: Arc<RunGate>,
     access: ModelAccess,
     /// Where steps have no network of their own, the agent connects to this host's loopback: held open.
-    _outside: Option<Serving>,
+    outside: Option<Serving>,
     /// What had been spent when the iteration began.
     before: Spent,
 }
@@ -58,6 +58,7 @@ impl Run {
             Err(SetupError::NotOwner(why)) => return Err(Halt::Silent(why)),
             Err(error) if !named => {
                 tracing::warn!(run = %self.id.key, "its command gets no models: {error}");
+                self.close_models().await;
                 return Ok(());
             }
             Err(SetupError::Missing(why)) => {
@@ -134,12 +135,12 @@ impl Run {
         let (port, outside) = if self.has_network() {
             (GATEWAY_PORT, None)
         } else {
-            let (port, serving) = self.serve_outside(&gate)?;
+            let (port, serving) = self.serveoutside(&gate)?;
             (port, Some(serving))
         };
         let url = format!("http://127.0.0.1:{port}");
         let access = ModelAccess { url, key, ..ModelAccess::default() };
-        Ok(RunModels { gate, access, _outside: outside, before: Spent::default() })
+        Ok(RunModels { gate, access, outside, before: Spent::default() })
     }
 
     /// Whether steps have a network of their own.
@@ -149,7 +150,7 @@ impl Run {
     }
 
     /// On this host's loopback, where the run's key is what keeps others out.
-    fn serve_outside(&self, gate: &RunGate) -> Result<(u16, Serving), Halt> {
+    fn serveoutside(&self, gate: &RunGate) -> Result<(u16, Serving), Halt> {
         let listen = || {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let port = listener.local_addr()?.port();
@@ -173,7 +174,7 @@ impl Run {
     /// The port that an agent's step listens on for the gateway, where it has a network of its own.
     pub(super) fn gateway_port(&self) -> Option<u16> {
         let open = self.gateway.as_ref()?;
-        open._outside.is_none().then_some(GATEWAY_PORT)
+        open.outside.is_none().then_some(GATEWAY_PORT)
     }
 
     /// What answers on the ports of a step: the operator's proxies and, for an agent, the gateway.
@@ -212,15 +213,9 @@ impl Run {
     /// Ends what is left of the model calls and gives back what was not spent, before the end of the run is told.
     pub(super) async fn close_models(&mut self) {
         let Some(open) = self.gateway.take() else { return };
-        drop(open._outside);
-        match Arc::try_unwrap(open.gate) {
-            Ok(gate) => {
-                let spent = gate.close().await;
-                tracing::debug!(run = %self.id.key, ?spent, "its model calls are over");
-            }
-            // A step's listener still holds it; what it drew counts as spent.
-            Err(_) => tracing::warn!(run = %self.id.key, "a step still held the gateway"),
-        }
+        drop(open.outside);
+        let spent = open.gate.close().await;
+        tracing::debug!(run = %self.id.key, ?spent, "its model calls are over");
     }
 }
 
