@@ -52,8 +52,9 @@ impl Served {
         family.len() - 1
     }
 
-    /// Waits for a connection for at most so long, then kills; gives how many connections that cut.
-    pub(crate) fn kill_at_work(&mut self, patience: Duration) -> usize {
+    /// Waits for a connection for at most so long, lets it work for `depth`, then kills; gives how many
+    /// connections that cut.
+    pub(crate) fn kill_at_work(&mut self, patience: Duration, depth: Duration) -> usize {
         let begun = Instant::now();
         let root = self.child.as_ref().map_or(0, |child| i32::try_from(child.id()).unwrap_or(0));
         while begun.elapsed() < patience
@@ -61,6 +62,7 @@ impl Served {
         {
             std::thread::sleep(Duration::from_millis(2));
         }
+        std::thread::sleep(depth);
         self.kill()
     }
 

@@ -10,6 +10,13 @@ use flyball_tests::repo::Repo;
 use super::served::Served;
 use super::work::{HookCall, install_hooks};
 
+/// A push that has been asked for and has not ended.
+struct UnderWay {
+    asked: HookCall,
+    /// Set while the server holds the locks of all refs.
+    locked: Option<HookCall>,
+}
+
 /// A bare repository with hooks.
 pub(crate) struct Site {
     repo: Repo,
@@ -47,31 +54,57 @@ impl Site {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         // The last line may be under way.
         let calls = text.lines().filter_map(|line| serde_json::from_str::<HookCall>(line).ok());
-        let mut asked: BTreeMap<i32, HookCall> = BTreeMap::new();
-        let mut prepared: BTreeMap<i32, HookCall> = BTreeMap::new();
+        let mut under_way: BTreeMap<i32, UnderWay> = BTreeMap::new();
         let mut found = Vec::new();
         for call in calls {
+            let server = call.server;
             match call.stage.as_str() {
                 "asked" => {
-                    let earlier = asked.insert(call.server, call);
+                    let begun = UnderWay { asked: call, locked: None };
+                    let earlier = under_way.insert(server, begun);
                     // Process ids come again; what was asked before has had its end.
-                    found.extend(earlier.and_then(|call| self.push(&call, false)));
+                    found.extend(earlier.and_then(|push| self.cut_off(&push)));
                 }
-                "prepared" => drop(prepared.insert(call.server, call)),
-                "committed" => {
-                    if let Some(locked) = prepared.remove(&call.server) {
-                        let ours = asked.remove(&call.server).is_some();
-                        // The time at which all refs were locked: nobody else could move them
-                        // until the end of this push.
-                        found.extend(ours.then(|| self.push(&locked, true)).flatten());
+                "prepared" => {
+                    if let Some(push) = under_way.get_mut(&server) {
+                        push.locked = Some(call);
                     }
                 }
-                _ => drop(prepared.remove(&call.server)),
+                "committed" => {
+                    // The time at which all refs were locked: nobody else could move them until
+                    // the end of this push. Git also tells of transactions without locks.
+                    let locked = under_way.get_mut(&server).and_then(|push| push.locked.take());
+                    if let Some(locked) = locked {
+                        under_way.remove(&server);
+                        found.extend(self.push(&locked, true));
+                    }
+                }
+                _ => {
+                    if let Some(push) = under_way.get_mut(&server) {
+                        push.locked = None;
+                    }
+                }
             }
         }
-        found.extend(asked.into_values().filter_map(|call| self.push(&call, false)));
+        found.extend(under_way.into_values().filter_map(|push| self.cut_off(&push)));
         found.sort_by_key(|entry| entry.at_us);
         found
+    }
+
+    /// A push whose end no hook told of. A server that was killed may have moved the journal just
+    /// before: then what it got is in the journal, which only grows.
+    fn cut_off(&self, push: &UnderWay) -> Option<Entry> {
+        match &push.locked {
+            Some(locked) if self.kept(locked) => self.push(locked, true),
+            _ => self.push(&push.asked, false),
+        }
+    }
+
+    /// True when the journal holds what was sent to it.
+    fn kept(&self, call: &HookCall) -> bool {
+        call.refs.iter().find(|(_, _, name)| name.ends_with("/journal")).is_some_and(
+            |(_, new, name)| self.repo.try_git(&["merge-base", "--is-ancestor", new, name]).is_ok(),
+        )
     }
 
     /// The push of a journal's record; `None` for other pushes.

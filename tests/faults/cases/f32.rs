@@ -9,19 +9,23 @@ pub(crate) const CASE: Case =
     Case { id: "F32", title: "repository's server killed in mid-push", usual: true, run };
 
 /// How often.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 8;
+/// How far into its work a connection is cut at most: a push moves its refs some way in.
+const DEPTH_MS: u64 = 16;
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { served: true, ..Shape::default() });
     fleet.victim();
     fleet.fault("kill the repository's server");
     let (mut cut, begun) = (0, Instant::now());
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let pause = Duration::from_millis(fleet.dice.range(20, 400));
         fleet.last(pause);
-        // At some connection under way, if one comes soon.
+        // At some connection under way, if one comes soon; every other time at its very beginning,
+        // where none is missed.
+        let depth = fleet.dice.range(0, DEPTH_MS) * u64::from(round % 2);
         let served = fleet.site.served.as_mut().expect("it is served");
-        cut += served.kill_at_work(Duration::from_secs(2));
+        cut += served.kill_at_work(Duration::from_secs(2), Duration::from_millis(depth));
         fleet.last(Duration::from_millis(100));
         fleet.site.served.as_mut().expect("it is served").restart();
     }
