@@ -1,14 +1,19 @@
 //! What is fuzzed: everything that reads what strangers write. Each function takes any bytes, must not panic, and
 //! checks what has to hold of whatever is accepted.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
+use flyball_core::joining::{JoinTokenRecord, Wanted};
 use flyball_core::redact::{Patterns, Redactor};
 use flyball_core::report::{REPORT_BYTES_MAX, Report};
 use flyball_core::resource::{Entry, ResourceSet, canonical_repo_id};
+use flyball_core::revocation::Revoked;
 use flyball_core::score::{CaseMemory, ExitKind, evaluate};
 use flyball_core::spec::{Access, CheckSpec, Command, Owns, RegexScore, Score};
 use flyball_core::{identity::Identity, manifest, model::Protocol};
 use flyball_gateway::wire::{self, Edits, Tap};
+use flyball_pki::{Authority, JoinToken, KeyOf, Order, PinnedRoot, Subject, facts_of_pem, hash_of};
 use flyball_proto::v1;
 use prost::Message;
 
@@ -16,10 +21,11 @@ use prost::Message;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("manifest", manifest_document),
     ("resource_set", resource_set),
     ("messages", messages),
+    ("certificates", certificates),
     ("check_output", check_output),
     ("report", report),
     ("redaction", redaction),
@@ -67,6 +73,75 @@ pub fn messages(bytes: &[u8]) {
     let _ = v1::WatchLoopsRequest::decode(bytes);
     let _ = v1::LoopObject::decode(bytes);
     let _ = v1::LogData::decode(bytes);
+    let _ = v1::CreateTokenRequest::decode(bytes);
+    if let Ok(request) = v1::JoinRequest::decode(bytes) {
+        signing_request(&request.request_der);
+    }
+    if let Ok(request) = v1::RenewRequest::decode(bytes) {
+        signing_request(&request.request_der);
+    }
+    if let Ok(request) = v1::RevokeRequest::decode(bytes) {
+        revoked(&request.serial, &request.identity);
+    }
+}
+
+/// What strangers and callers send about certificates: signing requests, join tokens, what is to be revoked, and the
+/// authorities that whoever answers claims to have.
+pub fn certificates(bytes: &[u8]) {
+    signing_request(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    revoked(text, text);
+    if let Ok(token) = text.parse::<JoinToken>() {
+        assert_eq!(token.to_string(), text.trim());
+    }
+    let _ = facts_of_pem(text);
+    // Of a key that nobody has: whatever is claimed, it is not found.
+    assert!(PinnedRoot::find(text, &"0".repeat(64)).is_err());
+    if let Ok(record) = serde_json::from_str::<JoinTokenRecord>(text) {
+        let wanted = Wanted { node: text, suggested: text };
+        // A secret that would hash to a text of which it is a part.
+        assert!(record.admit(&hash_of(text), wanted, now()).is_err());
+    }
+}
+
+/// Whatever a signing request says of itself, only its key counts.
+fn signing_request(der: &[u8]) {
+    let identity: Identity = "node:n1".parse().expect("an identity");
+    let order = Order {
+        subject: Subject::Caller(identity.clone()),
+        hosts: Vec::new(),
+        lifetime: flyball_pki::DAY,
+        key: KeyOf::Request(der),
+        not_before: None,
+    };
+    if let Ok(issued) = authority().issue(&order, now()) {
+        assert_eq!(issued.facts.identity, Some(identity));
+        assert!(issued.facts.hosts.is_empty() && issued.key.is_none());
+    }
+}
+
+/// What can be revoked has one form.
+fn revoked(serial: &str, identity: &str) {
+    let named = identity.parse::<Identity>().ok().and_then(|one| Revoked::identity(one).ok());
+    for one in [Revoked::serial(serial).ok(), named].into_iter().flatten() {
+        assert_eq!(one.to_string().parse().as_ref(), Ok(&one));
+    }
+    let _ = identity.parse::<Revoked>();
+}
+
+/// An authority that signs what is asked for. Its files are gone once it is loaded.
+fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| {
+        let dir = std::env::temp_dir().join(format!("flyball-fuzz-{}", std::process::id()));
+        let made = Authority::init(&dir, "fuzz", flyball_pki::DAY * 300, now());
+        let _ = std::fs::remove_dir_all(&dir);
+        made.expect("an authority can be made")
+    })
+}
+
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_790_000_000).expect("a time")
 }
 
 /// The output of a check, under each of the parsers: the failing share is one.
