@@ -26,6 +26,8 @@ pub(crate) struct Fleet {
     dir: tempfile::TempDir,
     /// The scheduler's `https://` address.
     pub(crate) address: String,
+    /// Arguments of a scheduler that say where its store is.
+    store: Vec<String>,
 }
 
 impl Fleet {
@@ -44,6 +46,7 @@ impl Fleet {
             _runtime: runtime,
             dir,
             address: String::new(),
+            store: Vec::new(),
         };
         let pki = format!("--dir={}", fleet.path("pki").display());
         fleet.good(None, &["pki", "init", &pki]);
@@ -59,25 +62,36 @@ impl Fleet {
             store =
                 vec![format!("--etcd={url}"), format!("--etcd-identity={}", identity.display())];
         }
+        fleet.store = store;
+        let args = [
+            format!("--listen={}", fleet.owner()),
+            format!("--sign-with={}", fleet.path("pki").display()),
+            format!("--node-certificate-life={node_life}"),
+        ];
+        let (scheduler, address) = fleet.start_scheduler("s1", &args);
+        (fleet.scheduler, fleet.address) = (Some(scheduler), address);
+        fleet
+    }
+
+    /// Starts a scheduler with the identity of this name on the fleet's store; where it listens too.
+    pub(crate) fn start_scheduler(&self, name: &str, more: &[String]) -> (Process, String) {
         let mut args = vec![
             "scheduler".to_owned(),
             "--listen=https://127.0.0.1:0".to_owned(),
-            format!("--listen={}", fleet.owner()),
-            format!("--identity={}", fleet.path("s1").display()),
-            format!("--sign-with={}", fleet.path("pki").display()),
-            format!("--node-certificate-life={node_life}"),
+            format!("--identity={}", self.path(name).display()),
             "--election-ttl=2".to_owned(),
             "--session-ttl=2".to_owned(),
         ];
-        args.append(&mut store);
-        fleet.scheduler = Some(fleet.spawn("s1-process", &args));
-        fleet.address = until("the scheduler listens", BOUND, || {
-            let log = fleet.log("s1-process");
+        args.extend(more.iter().chain(&self.store).cloned());
+        let process = format!("{name}-process");
+        let scheduler = self.spawn(&process, &args);
+        let address = until("the scheduler listens", BOUND, || {
+            let log = self.log(&process);
             let (_, rest) = log.split_once("https://127.0.0.1:")?;
             let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
             log.contains("listening").then(|| format!("https://127.0.0.1:{port}"))
         });
-        fleet
+        (scheduler, address)
     }
 
     /// A name in the directory of everything.
@@ -91,11 +105,17 @@ impl Fleet {
     }
 
     pub(crate) fn issue(&self, whose: &str, host: Option<&str>, out: &str) {
+        self.issue_for(whose, host, out, None);
+    }
+
+    /// The same, for as long as is said.
+    pub(crate) fn issue_for(&self, whose: &str, host: Option<&str>, out: &str, life: Option<&str>) {
         let (pki, out) = (self.path("pki"), self.path(out));
         let (pki, out) = (format!("--dir={}", pki.display()), format!("--out={}", out.display()));
         let mut args = vec!["pki", "issue", whose, &pki, &out, "--force"];
         let host = host.map(|host| format!("--host={host}"));
-        args.extend(host.as_deref());
+        let life = life.map(|life| format!("--lifetime={life}"));
+        args.extend(host.as_deref().into_iter().chain(life.as_deref()));
         self.good(None, &args);
     }
 

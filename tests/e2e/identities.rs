@@ -12,7 +12,7 @@ use flyball_proto::v1::server_client::ServerClient;
 use flyball_proto::v1::{InfoRequest, JoinRequest, ListNodesRequest};
 use flyball_tests::etcd;
 use flyball_tests::poll::until;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tonic::Code;
@@ -241,4 +241,117 @@ fn a_running_workers_certificate_is_renewed() {
     let shown =
         fleet.good(None, &["pki", "show", &fleet.path("n1-identity").display().to_string()]);
     assert!(shown.contains(seen.last().unwrap()), "{shown}");
+}
+
+/// The number of the certificate in a directory.
+fn serial_in(dir: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(dir.join("cert.pem")).unwrap();
+    facts_of_pem(&text).unwrap()[0].serial.clone()
+}
+
+/// Two machines at once with one token: one of them gets in, however they interleave.
+#[test]
+fn a_token_that_two_use_at_once_admits_one() {
+    let fleet = Fleet::start(false, "1h");
+    let refused = "was used";
+    for round in 0..4 {
+        let token = fleet.token(&[]);
+        let joins: Vec<bool> = std::thread::scope(|scope| {
+            let joins: Vec<_> = (0..4)
+                .map(|number| {
+                    let name = format!("m{round}-{number}");
+                    let joining = fleet.joining(&token, &name, &["--node", &name]);
+                    let fleet = &fleet;
+                    scope.spawn(move || {
+                        let out = fleet.run(None, &args(&joining), "");
+                        assert!(out.status.success() || said(&out).1.contains(refused));
+                        out.status.success()
+                    })
+                })
+                .collect();
+            joins.into_iter().map(|join| join.join().unwrap()).collect()
+        });
+        assert_eq!(joins.iter().filter(|joined| **joined).count(), 1, "round {round}: {joins:?}");
+    }
+}
+
+/// A scheduler that cannot sign names the one that can: its own certificate, a person's and a worker's are renewed
+/// through it, and no process is restarted.
+#[test]
+fn certificates_are_renewed_through_a_scheduler_that_does_not_sign() {
+    if etcd::is_skipped() {
+        eprintln!("skipped: no etcd");
+        return;
+    }
+    let fleet = Fleet::start(true, "1h");
+    fleet.issue_for("--scheduler=s2", Some("127.0.0.1"), "s2", Some("20s"));
+    let first = serial_in(&fleet.path("s2"));
+    let began = Timestamp::now();
+    let (mut scheduler, address) = fleet.start_scheduler("s2", &[]);
+
+    // A person asks it, and gets one from the other. The key stays; the certificate is another one.
+    let ada = fleet.path("ada");
+    let (key, was) = (std::fs::read(ada.join("key.pem")).unwrap(), serial_in(&ada));
+    let renew = |fleet: &Fleet, format: &[&str]| {
+        let args = [&["--addr", address.as_str(), "pki", "renew"], format].concat();
+        fleet.run(Some(&ada), &args, "")
+    };
+    let said_so = renew(&fleet, &["-o", "json"]);
+    let (text, error) = said(&said_so);
+    assert!(said_so.status.success(), "{text}{error}");
+    let is = serial_in(&ada);
+    assert_ne!(is, was);
+    assert!(text.contains(&is) && text.contains("user:ada"), "{text}");
+    assert_eq!(std::fs::read(ada.join("key.pem")).unwrap(), key);
+    let whoami = fleet.run(Some(&ada), &["--addr", &address, "auth", "whoami"], "");
+    assert!(said(&whoami).0.contains("user:ada"), "{whoami:?}");
+
+    // Its own is renewed by itself, before the first one has ended, in the running process.
+    until("the scheduler's own certificate is renewed", BOUND, || {
+        (serial_in(&fleet.path("s2")) != first).then_some(())
+    });
+    assert!(fleet.log("s2-process").contains("the certificate was renewed"));
+    let dir = fleet.path("s2");
+    let facts = facts_of_pem(&std::fs::read_to_string(dir.join("cert.pem")).unwrap()).unwrap();
+    assert_eq!(facts[0].hosts, ["127.0.0.1"], "it may listen where it did");
+    let ended = || (Timestamp::now() > began + SignedDuration::from_secs(21)).then_some(());
+    until("the first certificate has ended", BOUND, ended);
+    let whoami = fleet.run(Some(&ada), &["--addr", &address, "auth", "whoami"], "");
+    assert!(whoami.status.success(), "{whoami:?}: it shows the new one");
+    assert_eq!(scheduler.ended(), None, "{}", fleet.log("s2-process"));
+
+    // Revoked, nobody renews.
+    fleet.good(None, &["pki", "revoke", "user:ada", "--reason", "left"]);
+    until("ada cannot renew", BOUND, || (!renew(&fleet, &[]).status.success()).then_some(()));
+}
+
+/// Without a certificate or a scheduler, `doctor --local` looks at the host; with one it looks at that too.
+#[test]
+fn doctor_on_this_host_needs_no_certificate_and_looks_at_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let flyball = |args: &[&str]| {
+        let mut command = std::process::Command::new(flyball_tests::binary::flyball());
+        command.args(args).env("HOME", dir.path()).current_dir(dir.path());
+        for name in ["FLYBALL_ADDR", "FLYBALL_IDENTITY", "FLYBALL_TOKEN", "FLYBALL_PKI_DIR"] {
+            command.env_remove(name);
+        }
+        command.output().unwrap()
+    };
+    let local = ["doctor", "--local", "-o", "json"];
+    let (without, error) = said(&flyball(&local));
+    for code in ["Guard", "Limits", "Kill"] {
+        assert!(without.contains(&format!("\"{code}\"")), "{code}: {without}{error}");
+    }
+    assert!(without.contains("memory") && !without.contains("ClientIdentity"), "{without}");
+
+    for args in [&["init"][..], &["issue", "--node=n1", "--out=n1"]] {
+        let out = flyball(&[&["pki"], args, &["--dir=pki"]].concat());
+        assert!(out.status.success(), "{args:?}: {}", said(&out).1);
+    }
+    let with = said(&flyball(&[&local[..], &["--identity=n1"]].concat())).0;
+    assert!(with.contains("this client is node:n1 until"), "{with}");
+    std::fs::remove_file(dir.path().join("n1/cert.pem")).unwrap();
+    let broken = flyball(&[&local[..], &["--identity=n1"]].concat());
+    assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+    assert!(said(&broken).0.contains("ClientIdentity"), "{broken:?}");
 }

@@ -27,7 +27,8 @@ const CLIENT: &str = env!("CARGO_PKG_VERSION");
 /// Arguments of `doctor`.
 #[derive(Debug, Clone, Args)]
 pub struct Doctor {
-    /// Look at this host instead: what it lets a worker do. No scheduler is asked.
+    /// Look at this host instead: what it lets a worker do, and with --identity at that certificate. No scheduler
+    /// is asked, and none has to be known.
     #[arg(long)]
     local: bool,
     /// With --local: look at the disk of this directory [default: where `flyball up` keeps its data].
@@ -44,7 +45,10 @@ pub struct Doctor {
 impl Doctor {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Outcome {
         let diagnosis = if self.local {
-            super::doctor_local::examine(self.data_dir).await?
+            let mut found = super::doctor_local::examine(self.data_dir).await?;
+            // A worker's or scheduler's on its own machine; without any there is nothing to look at.
+            found.findings.extend(own_certificate(context));
+            found
         } else {
             self.of_fleet(context).await?
         };
