@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use flyball_core::bounds;
 use flyball_core::diagnosis::{Area, Diagnosis, Finding, weaknesses};
 use flyball_core::isolation::Layer;
 use flyball_sandbox::{Guard, GuardConfig, HostFacts, Step, boottime};
@@ -124,11 +125,7 @@ async fn guard(command: Vec<String>, scratch: &Path) -> Vec<Finding> {
         false => format!("runs are isolated by {} of {} layers", on.len(), Layer::ALL.len()),
     };
     found.push(Finding::ok(AREA, "Isolation", text));
-    let text = format!(
-        "limits of a run: memory {} and disk watched (weaker than a cgroup, which is not used yet); processes, \
-         open files and processors held by the kernel",
-        abilities.memory_bound
-    );
+    let text = format!("limits of a run are held by: {}", bounds::describe(&abilities.bounds));
     found.push(Finding::ok(AREA, "Limits", text));
     found.extend(weaknesses(AREA, &abilities));
     found.push(probe(&guard, scratch).await);

@@ -39,7 +39,7 @@ pub use config::{
 };
 
 pub use examine::examine;
-pub use offers::{InvalidProxy, ProxyAddress, SandboxConfig};
+pub use offers::{InvalidProxy, OUTPUT_RATE_DEFAULT, ProxyAddress, SandboxConfig};
 
 use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_proto::renewal;

@@ -6,10 +6,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use flyball_core::isolation::{Layer, MissingLayers, Offers, describe, refused};
+use flyball_core::quantity::ByteSize;
+
+/// Bytes of output of a step that are read in a second, by default: more than the log of any build, and a small part
+/// of what a flood would have the worker's side read.
+pub const OUTPUT_RATE_DEFAULT: ByteSize = ByteSize(32 * 1024 * 1024);
 
 /// The sandbox as a node's operator configures it. By default every layer must hold, and loops can ask
 /// for nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SandboxConfig {
     /// Layers that runs may go without where the host does not allow them.
     pub exceptions: Vec<Layer>,
@@ -21,6 +26,21 @@ pub struct SandboxConfig {
     pub caches: BTreeMap<String, PathBuf>,
     /// Proxies by name.
     pub egress: BTreeMap<String, ProxyAddress>,
+    /// Bytes of output of a step that are read in a second; one that writes faster waits. At least 1.
+    pub output_rate: ByteSize,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            exceptions: Vec::new(),
+            show: Vec::new(),
+            paths: Vec::new(),
+            caches: BTreeMap::new(),
+            egress: BTreeMap::new(),
+            output_rate: OUTPUT_RATE_DEFAULT,
+        }
+    }
 }
 
 /// Where a proxy of the operator's listens.

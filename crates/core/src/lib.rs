@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod ambient;
+pub mod bounds;
 pub mod diagnosis;
 pub mod governor;
 pub mod histogram;

@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::Args;
 use flyball_core::ids::check_name;
 use flyball_core::isolation::Layer;
-use flyball_worker::SandboxConfig;
+use flyball_core::quantity::ByteSize;
+use flyball_worker::{OUTPUT_RATE_DEFAULT, SandboxConfig};
 
 use super::worker::pair;
 
@@ -39,6 +40,9 @@ pub(super) struct OfferArgs {
     /// HTTP proxy that loops can ask for (spec.sandbox.egress): HOST:PORT or unix:/path
     #[arg(long, value_name = "NAME=ADDRESS")]
     egress: Vec<String>,
+    /// Most output of a command that is read in a second, e.g. 32Mi; one that writes faster waits [default: 32Mi]
+    #[arg(long, value_name = "BYTES")]
+    output_rate: Option<ByteSize>,
 }
 
 impl SandboxArgs {
@@ -62,7 +66,8 @@ impl OfferArgs {
         let offer = self.offer_path.iter().map(|dir| path("offer-path", dir));
         let cache = self.cache.iter().map(|text| format!("--cache={text}"));
         let egress = self.egress.iter().map(|text| format!("--egress={text}"));
-        show.chain(offer).chain(cache).chain(egress).collect()
+        let rate = self.output_rate.iter().map(|rate| format!("--output-rate={rate}"));
+        show.chain(offer).chain(cache).chain(egress).chain(rate).collect()
     }
 
     fn config(self, exceptions: Vec<Layer>) -> anyhow::Result<SandboxConfig> {
@@ -83,7 +88,10 @@ impl OfferArgs {
             check_name(name).context("--egress")?;
             egress.insert(name.to_owned(), address.parse().context("--egress")?);
         }
-        Ok(SandboxConfig { exceptions, show: self.show, paths: self.offer_path, caches, egress })
+        let output_rate = self.output_rate.unwrap_or(OUTPUT_RATE_DEFAULT);
+        anyhow::ensure!(output_rate.0 > 0, "--output-rate 0: must be at least 1 byte in a second");
+        let (show, paths) = (self.show, self.offer_path);
+        Ok(SandboxConfig { exceptions, show, paths, caches, egress, output_rate })
     }
 }
 

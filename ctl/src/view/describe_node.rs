@@ -1,5 +1,6 @@
 //! `describe node`: everything about one node on a page.
 
+use flyball_core::bounds;
 use flyball_core::isolation::{Layer, describe};
 use flyball_core::node::{Abilities, NodeMark};
 use jiff::Timestamp;
@@ -62,12 +63,11 @@ fn host(sheet: &mut Sheet, abilities: &Abilities) {
         sheet.field("Isolation", format!("{}{weaker}", on.join(", ")));
         sheet.list("Goes without", &describe(missing, |_| true));
     }
-    if !abilities.memory_bound.is_empty() {
-        let text = format!(
-            "memory {} (weaker than a cgroup), disk watched, processes and files held",
-            abilities.memory_bound
-        );
-        sheet.field("Limits", text);
+    if !abilities.bounds.is_empty() {
+        sheet.field("Limits", bounds::describe(&abilities.bounds));
+    } else if !abilities.memory_bound.is_empty() {
+        // Of a worker of an earlier version.
+        sheet.field("Limits", format!("memory {} (weaker)", abilities.memory_bound));
     }
     let offers = &abilities.offers;
     sheet.list("Paths", &offers.paths);

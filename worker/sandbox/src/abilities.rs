@@ -1,8 +1,10 @@
 //! What a host allows the guard to use, found once at its start by trying.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use flyball_core::isolation::MissingLayers;
+use flyball_core::bounds::{Bound, Controllers, holders};
+use flyball_core::isolation::{Layer, MissingLayers};
 use serde::{Deserialize, Serialize};
 
 /// What the guard may use to contain a step. All of it is tried and none is required, but for
@@ -71,6 +73,8 @@ pub struct Abilities {
     pub containment: Containment,
     /// Each step is in a cgroup that is killed whole, whatever else fails.
     pub cgroup: bool,
+    /// The controllers that hold bounds of that cgroup.
+    pub controllers: Controllers,
     /// The guard's memory cannot be paged out.
     pub memory_locked: bool,
     /// The guard is scheduled before ordinary processes.
@@ -84,12 +88,19 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// How the memory of all of a step's processes together is bounded: `watched` by its init, or `per-process`
-    /// only, where the init cannot tell which processes are the step's.
+    /// What holds each bound of a step, by name; see [`flyball_core::bounds`].
+    pub fn bounds(&self) -> BTreeMap<String, String> {
+        holders(self.controllers, self.own_table())
+    }
+
+    /// How the memory of all of a step's processes together is bounded: by the step's `cgroup`, `watched` by its
+    /// init, or `per-process` only, where the init cannot tell which processes are the step's.
     pub fn memory_bound(&self) -> &'static str {
-        let own_table = self.containment.is_pid_namespace()
-            && !self.missing_layers.contains_key(&flyball_core::isolation::Layer::Pid);
-        if own_table { "watched" } else { "per-process" }
+        Bound::Memory.holder(self.controllers, self.own_table()).name()
+    }
+
+    fn own_table(&self) -> bool {
+        self.containment.is_pid_namespace() && !self.missing_layers.contains_key(&Layer::Pid)
     }
 }
 
@@ -102,6 +113,7 @@ mod tests {
         let mut abilities = Abilities {
             containment: Containment::PidNamespace,
             cgroup: true,
+            controllers: Controllers::default(),
             memory_locked: true,
             priority_raised: true,
             oom_protected: true,
@@ -111,5 +123,8 @@ mod tests {
         assert_eq!(abilities.memory_bound(), "watched");
         abilities.containment = Containment::Subreaper;
         assert_eq!(abilities.memory_bound(), "per-process");
+        abilities.controllers.memory = true;
+        assert_eq!(abilities.memory_bound(), "cgroup");
+        assert_eq!(abilities.bounds()["memory"], "cgroup");
     }
 }

@@ -206,6 +206,7 @@ impl Guard {
             env: step.env,
             stdin: input.is_some(),
             output_bytes_max: step.output_bytes_max,
+            group: None,
             secrets,
             timeout_ms: u64::try_from(step.timeout.as_millis()).unwrap_or(u64::MAX),
             confinement: step.confinement.map(Box::new),

@@ -17,6 +17,10 @@ use serde::de::DeserializeOwned;
 use crate::sys::own_received;
 use crate::wire::FRAME_BYTES_MAX;
 
+/// Most descriptors of a frame: `Spawn` to a step init, with output, input, control group, its events and where
+/// listeners go.
+const FDS_MAX: usize = 5;
+
 thread_local! {
     /// Room for one frame. Kept, as a fresh one would be mapped and unmapped for every frame; of its
     /// pages only those exist that were ever written.
@@ -112,8 +116,7 @@ impl Socket {
     }
 
     fn receive_into<T: DeserializeOwned>(&self, buffer: &mut [u8], wait: bool) -> Received<T> {
-        // Three descriptors is the most that a frame carries (Spawn).
-        let mut control = cmsg_space!([RawFd; 3]);
+        let mut control = cmsg_space!([RawFd; FDS_MAX]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
         if !wait {
             flags |= MsgFlags::MSG_DONTWAIT;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use flyball_core::bounds::Controllers;
 use flyball_core::isolation::Layer;
 use flyball_core::score::ExitKind;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::abilities::{Abilities, Isolation};
 use crate::confine::{Confinement, LayerProbe};
 
 /// Raised with every change of the frames; guards of another build are refused.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// Most bytes of a frame. Below the default send buffer of a socket (208 KiB), which a packet must
 /// fit into; far above what a command with its environment needs (a brief goes by file).
@@ -24,8 +25,9 @@ pub(crate) const FRAME_BYTES_MAX: usize = 192 * 1024;
 pub(crate) enum Order {
     /// First frame. Carries two descriptors: the state lock and the shared page.
     Hello(Hello),
-    /// Run a command. Carries the output file, the input file if it says so, and where listeners are to be sent
-    /// if there are any.
+    /// Run a command. Carries the output file, the input file if it says so, from the guard the directory of its
+    /// control group and the group's memory events if it says so, and where listeners are to be sent if there are
+    /// any.
     Spawn(SpawnOrder),
     /// Only to a step init: find out which layers of confinement work.
     Probe {
@@ -68,6 +70,9 @@ pub(crate) struct SpawnOrder {
     #[serde(default)]
     pub(crate) stdin: bool,
     pub(crate) output_bytes_max: u64,
+    /// The bounds that the command's control group holds; none: it has no group. Said by the guard.
+    #[serde(default)]
+    pub(crate) group: Option<Controllers>,
     /// Names and values to take out of the output.
     #[serde(default)]
     pub(crate) secrets: Vec<(String, String)>,

@@ -236,6 +236,7 @@ impl Run {
             cpu_millis: Some(needs.cpu.0).filter(|millis| *millis > 0),
             disk_bytes: or(needs.disk.0, DISK_DEFAULT),
             temp_bytes: Some(memory.map_or(TEMP_MAX, |bytes| TEMP_MAX.min(bytes / 2))),
+            output_bytes_per_second: Some(self.context.config.sandbox.output_rate.0),
         }
     }
 

@@ -109,6 +109,9 @@ pub struct Limits {
     pub disk_bytes: Option<u64>,
     /// Bytes of `/tmp` and `/dev/shm`, each; they count as memory.
     pub temp_bytes: Option<u64>,
+    /// Bytes of output that are read in a second; a step that writes more waits.
+    #[serde(default)]
+    pub output_bytes_per_second: Option<u64>,
 }
 
 /// What this guard enforces, found at its start.

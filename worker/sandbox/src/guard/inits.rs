@@ -26,6 +26,8 @@ pub(super) struct Init {
     pub(super) pid: Pid,
     /// Its group, if there are any.
     pub(super) group: Option<Group>,
+    /// The group of its step's command, if there are any.
+    pub(super) of_step: Option<Group>,
     /// None once the other end is closed.
     pub(super) socket: Option<Socket>,
     /// The step it has; none: it is a spare.
@@ -56,6 +58,7 @@ impl Init {
                 // It forks nothing before its first step. Without a group it is as good as without
                 // groups: the first lever does it.
                 group: cgroups.and_then(|cgroups| cgroups.adopt(pid).ok()),
+                of_step: None,
                 socket: Some(ours),
                 step: None,
                 reported: false,
@@ -65,9 +68,9 @@ impl Init {
         }
     }
 
-    /// Kills the init itself. Of a PID namespace that kills all in it, and in a group anyway.
+    /// Kills the init itself and its step. Of a PID namespace that kills all in it, and in groups anyway.
     pub(super) fn kill(&self) {
-        self.group.iter().for_each(Group::kill);
+        self.group.iter().chain(&self.of_step).for_each(Group::kill);
         // It is our child and not reaped yet, so the number is its own.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
@@ -115,6 +118,8 @@ impl Guard {
         let spares = self.inits.iter().filter(|init| init.is_spare()).count();
         let Some(init) = self.inits.get_mut(index) else { return };
         let step = init.step;
+        // Nothing is left in it, or what is left is killed.
+        self.leaving.extend(init.of_step.take());
         if again && spares < SPARES_MAX && matches!(self.mode, Mode::Serving) {
             init.step = None;
             init.kill_at = None;
@@ -138,7 +143,7 @@ impl Guard {
             let Some(index) = self.inits.iter().position(|init| init.pid == pid) else { continue };
             self.hear(index);
             let mut init = self.inits.swap_remove(index);
-            self.leaving.extend(init.group.take());
+            self.leaving.extend(init.group.take().into_iter().chain(init.of_step.take()));
             if init.is_busy() {
                 self.sweeping = true;
                 let why = init.trouble.unwrap_or_else(|| format!("the step init died: {status:?}"));

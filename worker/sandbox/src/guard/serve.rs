@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use flyball_core::score::ExitKind;
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
+use super::cgroup::{Bounded, Group};
 use super::inits::Init;
 use super::report::Becoming;
 use super::{Guard, Mode, STEPS_MAX};
@@ -51,7 +52,7 @@ impl Guard {
         }
     }
 
-    fn spawn(&mut self, order: SpawnOrder, fds: Vec<OwnedFd>) -> Result<(), Report> {
+    fn spawn(&mut self, mut order: SpawnOrder, mut fds: Vec<OwnedFd>) -> Result<(), Report> {
         let killed = |why: &str| Report::bare(ExitKind::Killed, why);
         let lost = |why: String| Report::bare(ExitKind::GuardLost, why);
         match self.page.permit() {
@@ -79,8 +80,10 @@ impl Guard {
                 self.inits.len() - 1
             }
         };
+        let of_step = self.bound(&mut order, &mut fds)?;
         let id = order.id;
         let init = &mut self.inits[index];
+        init.of_step = of_step;
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let sent = init.socket.as_ref().map(|socket| socket.send(&Order::Spawn(order), &fds));
         match sent {
@@ -95,6 +98,28 @@ impl Guard {
             }
             None => Err(lost("a step init died before its step".into())),
         }
+    }
+
+    /// Makes the group of a confined step's command, and puts its descriptors where the init looks for them.
+    fn bound(
+        &mut self,
+        order: &mut SpawnOrder,
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<Option<Group>, Report> {
+        order.group = None;
+        let (Some(cgroups), Some(plan)) = (&mut self.cgroups, &order.confinement) else {
+            return Ok(None);
+        };
+        let controllers = cgroups.controllers();
+        let Bounded { group, dir, events } = cgroups.bounded(&plan.limits).map_err(|error| {
+            Report::bare(ExitKind::NoRoom(format!("control group: {error}")), "")
+        })?;
+        order.group = Some(controllers);
+        // Behind the output, and the input if there is any.
+        let at = (1 + usize::from(order.stdin)).min(fds.len());
+        let files = std::iter::once(dir).chain(events).map(OwnedFd::from);
+        fds.splice(at..at, files);
+        Ok(Some(group))
     }
 
     fn on_kill(&mut self, id: u64) {
@@ -151,7 +176,9 @@ impl Guard {
 
     /// Answers `KillAll` when it is so.
     pub(super) fn on_all_dead(&mut self) {
-        let busy = self.sweeping || self.inits.iter().any(Init::is_busy);
+        // Groups that steps have left are empty by the kernel's word, or not yet.
+        let leaving = !self.leaving.is_empty();
+        let busy = self.sweeping || leaving || self.inits.iter().any(Init::is_busy);
         if self.killing_all && !busy {
             self.killing_all = false;
             self.tell(News::AllDead);

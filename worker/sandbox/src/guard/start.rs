@@ -137,6 +137,7 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
         missing_layers: around.enforcement.missing.clone(),
         containment: around.containment,
         cgroup: cgroups.is_some(),
+        controllers: cgroups.as_ref().map(Cgroups::controllers).unwrap_or_default(),
         memory_locked,
         priority_raised,
         oom_protected,
@@ -209,7 +210,10 @@ fn group(isolation: Isolation, weaker_because: &mut Vec<String>) -> Option<Cgrou
         true => Cgroups::make(),
         false => Err("not allowed here".to_owned()),
     };
-    made.map_err(|why| weaker_because.push(format!("cgroup: {why}"))).ok()
+    let made = made.map_err(|why| weaker_because.push(format!("cgroup: {why}"))).ok();
+    let lacks = made.iter().flat_map(Cgroups::lacks);
+    weaker_because.extend(lacks.map(|why| format!("cgroup controllers: {why}")));
+    made
 }
 
 /// Finds the strongest containment by forking a step init of each kind. The one that works stays as

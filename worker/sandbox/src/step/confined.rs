@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use flyball_core::isolation::Layer;
 use flyball_core::score::ExitKind;
@@ -40,13 +40,20 @@ pub(super) struct Streams {
     pub(super) output: OwnedFd,
 }
 
+/// Where it is, and where its listeners go.
+pub(super) struct Where<'a> {
+    pub(super) worker: Option<&'a Socket>,
+    /// The directory of its control group.
+    pub(super) group: Option<&'a OwnedFd>,
+}
+
 /// Starts it. What cannot be confined as the guard has found possible does not run.
 pub(super) fn start(
     order: &SpawnOrder,
     plan: &Confinement,
     with: &Enforcement,
     maps: &UserMaps,
-    worker: Option<&Socket>,
+    place: Where<'_>,
     streams: Streams,
 ) -> Result<Pid, Report> {
     let cannot =
@@ -56,10 +63,15 @@ pub(super) fn start(
         maps.get(user).map(|map| (user, map))
     });
     let user = user.transpose().map_err(|errno| cannot(format!("user: {errno}")))?;
+    let worker = place.worker;
     let here = Here { with, user, worker, step: order.id, secrets: &order.secrets };
     let pipe = pipe2(OFlag::O_CLOEXEC);
     let (reader, writer) = pipe.map_err(|errno| cannot(format!("pipe: {errno}")))?;
-    let pid = match sys::fork(namespaces(with)) {
+    let forked = match place.group {
+        Some(group) => sys::fork_into(namespaces(with), group.as_fd()),
+        None => sys::fork(namespaces(with)),
+    };
+    let pid = match forked {
         Err(errno) => return Err(cannot(format!("fork: {errno}"))),
         Ok(Forked::Child) => {
             let failure = become_command(order, plan, &here, &streams);

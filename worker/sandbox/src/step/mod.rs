@@ -3,7 +3,9 @@
 
 mod confined;
 mod exec;
+mod group;
 mod output;
+mod pace;
 mod setup;
 
 use std::collections::BTreeSet;
@@ -33,8 +35,10 @@ use crate::socket::{Received, Socket};
 use crate::sys::{self, exit_now};
 use crate::wire::{InitNews, Order, Report, SpawnOrder};
 
-use confined::Streams;
+use confined::{Streams, Where};
+use group::{MemoryEvents, Place};
 use output::Output;
+use pace::Pace;
 pub(crate) use setup::Surroundings;
 
 /// The nice value of the guard, and of a step init while it kills, where that is allowed.
@@ -168,6 +172,8 @@ impl<'a> Station<'a> {
             Err(report) => return report,
         };
         let cut = step.watch();
+        // Killed by the kernel, all of it, it looks like a command that was killed.
+        let cut = step.memory.as_ref().and_then(MemoryEvents::over).map(Cut::OverLimit).or(cut);
         // The wall time of the command, not of the clean-up behind it.
         let wall = begun.elapsed();
         // A step that has to be killed may be what keeps the machine busy.
@@ -215,6 +221,8 @@ struct Step<'a> {
     status: Option<WaitStatus>,
     time_limit: BootInstant,
     watch: Option<Watch>,
+    /// The kernel's word about its memory, where the kernel holds that.
+    memory: Option<MemoryEvents>,
 }
 
 impl<'a> Step<'a> {
@@ -231,11 +239,15 @@ impl<'a> Step<'a> {
             return Err(Report::bare(ExitKind::GuardLost, "no input file"));
         }
         let input = input.flatten();
+        let group = Place::of(order, &mut fds)?;
         // Held until the command runs: its end tells the worker that no listener will come.
         let worker = fds.next().map(Socket::from_fd);
         let secrets = order.secrets.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let redactor = Redactor::new(Patterns::of(secrets));
-        let made = Output::new(file, order.output_bytes_max, redactor);
+        let limits = order.confinement.as_ref().map(|plan| &plan.limits);
+        let rate = limits.and_then(|limits| limits.output_bytes_per_second);
+        let pace = Pace::new(rate, Instant::now());
+        let made = Output::new(file, order.output_bytes_max, redactor, pace);
         let (output, writer) = made.map_err(|errno| {
             Report::bare(ExitKind::GuardLost, format!("output pipe: {}", errno.desc()))
         })?;
@@ -245,14 +257,18 @@ impl<'a> Step<'a> {
             None => exec::start(order, input, writer)?,
             Some(plan) => {
                 let enforcement = &station.enforcement;
+                let place = Where { worker: worker.as_ref(), group: group.dir.as_ref() };
                 let streams = Streams { input, output: writer };
-                confined::start(order, plan, enforcement, &station.maps, worker.as_ref(), streams)?
+                confined::start(order, plan, enforcement, &station.maps, place, streams)?
             }
         };
         // Without a process table of its own, others' memory would be counted.
         let counts = station.containment.is_pid_namespace() && nix::unistd::getpid().as_raw() == 1;
+        // Nor is there anything to look at where the kernel holds it.
+        let counts = counts && group.memory.is_none();
         let watch = order.confinement.as_ref().map(|plan| Watch::new(plan, counts));
-        Ok(Self { station, id: order.id, output, main, status: None, time_limit, watch })
+        let memory = group.memory;
+        Ok(Self { station, id: order.id, output, main, status: None, time_limit, watch, memory })
     }
 
     /// Until the command ends by itself, or something cuts it off.
@@ -262,14 +278,15 @@ impl<'a> Step<'a> {
         }
         loop {
             let readable = PollFlags::POLLIN;
-            let output = self.output.pipe();
+            let held = self.output.pause(Instant::now());
+            let output = self.output.pipe().filter(|_| held.is_none());
             let mut fds = vec![
                 PollFd::new(self.station.signals.as_fd(), readable),
                 PollFd::new(self.station.socket.as_fd(), readable),
                 PollFd::new(self.station.timer.as_fd(), readable),
             ];
             fds.extend(output.map(|pipe| PollFd::new(pipe, readable)));
-            let pause = self.watch.as_ref().and_then(Watch::pause);
+            let pause = self.watch.as_ref().and_then(Watch::pause).into_iter().chain(held).min();
             let pause = pause.map_or(PollTimeout::NONE, |pause| {
                 // Rounded up, so that something is due when the wait ends.
                 let pause = pause + Duration::from_micros(999);
@@ -279,7 +296,7 @@ impl<'a> Step<'a> {
             let _ = poll(&mut fds, pause);
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
             if ready.get(3) == Some(&true) {
-                self.output.on_readable();
+                self.output.on_readable(Instant::now());
             }
             if ready[0] && self.on_child() {
                 return None;

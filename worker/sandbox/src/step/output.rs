@@ -1,22 +1,25 @@
 //! The output of a step: one pipe for both streams, copied into a file up to a bound, read on and
-//! dropped after it, so that a flood neither fills the disk nor blocks the command.
+//! dropped after it, so that a flood does not fill the disk. It is read no faster than a step may write: one that
+//! writes faster finds the pipe full and waits, and takes nobody's processor but its own.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use flyball_core::redact::Redactor;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{pipe2, read};
 
-/// What a pipe holds by default; larger reads would not find more.
-const CHUNK_BYTES: usize = 64 * 1024;
+use super::pace::{CHUNK_BYTES, Pace};
 
 /// The reading end and the file.
 pub(super) struct Output {
     pipe: Option<OwnedFd>,
     file: File,
+    /// Bytes read.
+    seen: u64,
     kept: u64,
     limit: u64,
     truncated: bool,
@@ -24,23 +27,31 @@ pub(super) struct Output {
     chunk: Vec<u8>,
     /// Takes secrets out before anything is written.
     redactor: Redactor,
+    pace: Pace,
 }
 
 impl Output {
     /// An output that keeps at most `limit` bytes in `file`, and the end for the command.
-    pub(super) fn new(file: File, limit: u64, redactor: Redactor) -> nix::Result<(Self, OwnedFd)> {
+    pub(super) fn new(
+        file: File,
+        limit: u64,
+        redactor: Redactor,
+        pace: Pace,
+    ) -> nix::Result<(Self, OwnedFd)> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         // Of the reading end only: the command must find an ordinary blocking pipe.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let output = Self {
             pipe: Some(reader),
             file,
+            seen: 0,
             kept: 0,
             limit,
             truncated: false,
             trouble: None,
             chunk: vec![0; CHUNK_BYTES],
             redactor,
+            pace,
         };
         Ok((output, writer))
     }
@@ -50,15 +61,31 @@ impl Output {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes what is there, one chunk at most; false when there is nothing.
-    pub(super) fn on_readable(&mut self) -> bool {
+    /// How long nothing is to be read, as the step writes faster than it may; none: what is there can be read.
+    pub(super) fn pause(&mut self, now: Instant) -> Option<Duration> {
+        self.pipe.as_ref()?;
+        self.pace.pause(now)
+    }
+
+    /// Takes what is there and may be taken by now, one chunk at most; false when there is nothing.
+    pub(super) fn on_readable(&mut self, now: Instant) -> bool {
+        let most = self.pace.room(now).min(self.chunk.len());
+        let before = self.seen;
+        let more = most > 0 && self.take(most);
+        self.pace.took(self.seen - before);
+        more
+    }
+
+    /// Takes what is there, up to `most` bytes; false when there is nothing.
+    fn take(&mut self, most: usize) -> bool {
         let Some(pipe) = &self.pipe else { return false };
-        match read(pipe, &mut self.chunk) {
+        match read(pipe, &mut self.chunk[..most]) {
             Ok(0) => {
                 self.close();
                 false
             }
             Ok(length) => {
+                self.seen += length as u64;
                 let clean = self.redactor.push(&self.chunk[..length]);
                 self.keep(&clean);
                 true
@@ -98,7 +125,7 @@ impl Output {
     pub(super) fn drain(&mut self) {
         // What a pipe can hold at its largest for an ordinary user, with room to spare.
         for _ in 0..1024 {
-            if !self.on_readable() {
+            if !self.take(CHUNK_BYTES) {
                 break;
             }
         }
@@ -127,17 +154,63 @@ mod tests {
 
     use super::*;
 
+    fn unbounded() -> Pace {
+        Pace::new(None, Instant::now())
+    }
+
+    /// Writes without waiting until the pipe is full; how many bytes went in.
+    fn fill(writer: &mut File) -> u64 {
+        let mut written = 0;
+        while let Ok(length) = writer.write(&[b'x'; 4096]) {
+            written += length as u64;
+        }
+        written
+    }
+
+    #[test]
+    fn a_flood_is_held_back_by_its_own_pipe() {
+        const RATE: u64 = 1024 * 1024;
+        let file = tempfile::tempfile().unwrap();
+        let none = Redactor::new(Patterns::default());
+        let begin = Instant::now();
+        let made = Output::new(file, u64::MAX, none, Pace::new(Some(RATE), begin));
+        let (mut output, writer) = made.unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let mut writer = File::from(writer);
+        let mut written = 0;
+        // Ten seconds of a clock that this test has; the writer never stops for anything but the pipe.
+        for millis in 0..10_000_u64 {
+            let now = begin + Duration::from_millis(millis);
+            written += fill(&mut writer);
+            while output.pause(now).is_none() && output.on_readable(now) {
+                written += fill(&mut writer);
+            }
+        }
+        let may = RATE * 10 + Pace::burst(RATE);
+        // What it may, but for the last chunk; and no more was written than was read and fits the pipe.
+        assert!((may - 2 * CHUNK_BYTES as u64..=may).contains(&output.seen), "{}", output.seen);
+        assert!(written <= may + CHUNK_BYTES as u64, "{written}");
+        // Without a bound the same writer would have gone on for ever.
+        output.pace = unbounded();
+        for _ in 0..1000 {
+            assert!(output.on_readable(begin));
+            written += fill(&mut writer);
+        }
+        assert!(written > may + 500 * CHUNK_BYTES as u64 / 2, "{written}");
+    }
+
     #[test]
     fn a_secret_never_reaches_the_file_however_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let patterns = Patterns::of([("token", &b"hunter2-hunter2"[..])]);
         let file = File::create(&path).unwrap();
-        let (mut output, writer) = Output::new(file, 1000, Redactor::new(patterns)).unwrap();
+        let (mut output, writer) =
+            Output::new(file, 1000, Redactor::new(patterns), unbounded()).unwrap();
         let mut writer = File::from(writer);
         for byte in b"a hunter2-hunter2 b hunter2-hun" {
             writer.write_all(&[*byte]).unwrap();
-            output.on_readable();
+            output.on_readable(Instant::now());
             assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("hunter2-h"));
         }
         drop(writer);
@@ -150,14 +223,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let none = Redactor::new(Patterns::default());
-        let (mut output, writer) = Output::new(File::create(&path).unwrap(), 10, none).unwrap();
+        let (mut output, writer) =
+            Output::new(File::create(&path).unwrap(), 10, none, unbounded()).unwrap();
         let mut writer = File::from(writer);
-        assert!(!output.on_readable());
+        assert!(!output.on_readable(Instant::now()));
         writer.write_all(b"1234567").unwrap();
-        assert!(output.on_readable());
+        assert!(output.on_readable(Instant::now()));
         assert!(!output.truncated());
         writer.write_all(b"89abcdef").unwrap();
-        output.on_readable();
+        output.on_readable(Instant::now());
         writer.write_all(&vec![b'x'; 60_000]).unwrap();
         output.drain();
         assert!(output.pipe().is_none());
@@ -169,7 +243,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_said() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let none = Redactor::new(Patterns::default());
-        let (mut output, writer) = Output::new(full, 10, none).unwrap();
+        let (mut output, writer) = Output::new(full, 10, none, unbounded()).unwrap();
         File::from(writer).write_all(b"1").unwrap();
         output.drain();
         assert!(output.truncated());

@@ -8,7 +8,7 @@ pub(crate) use mounts::{MountAttributes, attach, clone_tree, make_read_only, set
 pub(crate) use net::bring_loopback_up;
 
 use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -36,6 +36,26 @@ pub(crate) fn fork(flags: CloneFlags) -> nix::Result<Forked> {
     // of this stack. No other thread exists (the guard never starts one), so no lock can be held
     // by a thread that the child does not have.
     let result = unsafe { libc::syscall(libc::SYS_clone, bits, zero, zero, zero, zero) };
+    match Errno::result(result)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(-1)))),
+    }
+}
+
+/// Like [`fork`], with the child in the control group whose directory `group` is, from its first instruction on
+/// (kernel 5.7). Moving it later would make the kernel wait for every process of the machine.
+pub(crate) fn fork_into(flags: CloneFlags, group: BorrowedFd<'_>) -> nix::Result<Forked> {
+    let bits = u64::from(flags.bits().cast_unsigned());
+    // CLONE_INTO_CGROUP (linux/sched.h).
+    let into = 1_u64 << 33;
+    // SAFETY: a plain C struct of integers, for which zero is a valid value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = bits | into;
+    arguments.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    arguments.cgroup = u64::try_from(group.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: as in `fork`: no CLONE_VM and no stack of its own. The arguments live during the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) };
     match Errno::result(result)? {
         0 => Ok(Forked::Child),
         pid => Ok(Forked::Parent(Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(-1)))),

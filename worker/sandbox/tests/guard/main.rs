@@ -4,6 +4,7 @@
 
 mod confined;
 mod deadline;
+mod groups;
 mod hardening;
 mod harness;
 mod leftovers;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
                 deadline::TESTS,
                 losses::TESTS,
                 hardening::TESTS,
+                groups::TESTS,
             ]
             .concat();
             harness::run(&tests, &arguments)

@@ -1,12 +1,20 @@
 //! The second lever of a kill, where the host has cgroup v2 and lets us make a group: one group per
 //! step init, which one write ends with all that is in it, however fast that forks, and of which the
-//! kernel says when nothing is left.
+//! kernel says when nothing is left. The command of a confined step has another one, which holds its bounds too
+//! where there are controllers for that; its init is not in it, so what the kernel kills there is the step.
+
+mod bounds;
+mod delegate;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use flyball_core::bounds::Controllers;
 use nix::unistd::Pid;
+
+use crate::confine::Limits;
+use delegate::{Kernel, Tree};
 
 /// First part of the names of guards' groups.
 const NAME: &str = "flyball-guard-";
@@ -23,12 +31,16 @@ pub(super) struct Cgroups {
     /// Locked while this guard lives, so that others know whose groups are stale.
     _held: File,
     next: u64,
+    /// What holds bounds in the groups below.
+    controllers: Controllers,
+    /// Why the other controllers do not.
+    lacks: Vec<String>,
 }
 
 impl Cgroups {
     /// Makes a group below the one this process is in.
     pub(super) fn make() -> Result<Self, String> {
-        let parent = own_group()?;
+        let parent = delegate::parent_of(&own_group()?);
         remove_stale(&parent);
         let dir = parent.join(format!("{NAME}{}", std::process::id()));
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", dir.display());
@@ -45,11 +57,64 @@ impl Cgroups {
             }
             // Kernel 5.14.
             return match dir.join("cgroup.kill").exists() {
-                true => Ok(Self { dir, _held: held, next: 0 }),
+                true => Ok(Self::with_controllers(&parent, dir, held)),
                 false => Err("this kernel has no cgroup.kill".into()),
             };
         }
         Err(failed(&"other guards take it for stale"))
+    }
+
+    /// Has the controllers passed on to the groups that will be below `dir`.
+    fn with_controllers(parent: &Path, dir: PathBuf, held: File) -> Self {
+        let above = delegate::pass_on(&Kernel, parent, &delegate::WANTED, delegate::is_ours);
+        let here: Vec<&str> = above.on.iter().map(String::as_str).collect();
+        // No process is ever in this one.
+        let below = delegate::pass_on(&Kernel, &dir, &here, |_| false);
+        let lacks = above.lacks.into_iter().chain(below.lacks.clone()).collect();
+        let controllers = below.controllers();
+        Self { dir, _held: held, next: 0, controllers, lacks }
+    }
+
+    /// What holds bounds of steps.
+    pub(super) fn controllers(&self) -> Controllers {
+        self.controllers
+    }
+
+    /// Why not everything does.
+    pub(super) fn lacks(&self) -> &[String] {
+        &self.lacks
+    }
+
+    /// A group for the command of one step, with its bounds.
+    pub(super) fn bounded(&mut self, limits: &Limits) -> io::Result<Bounded> {
+        self.next += 1;
+        let path = self.dir.join(format!("{}-step", self.next));
+        let named = |error: io::Error, file: &str| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.join(file).display()))
+        };
+        fs::create_dir(&path).map_err(|error| named(error, ""))?;
+        let kill = File::options().write(true).open(path.join("cgroup.kill"));
+        let group =
+            Group { path: path.clone(), kill: kill.inspect_err(|_| drop(fs::remove_dir(&path)))? };
+        let made = (|| {
+            for one in bounds::settings(limits, self.controllers) {
+                match Kernel.write(&path.join(one.file), &one.value) {
+                    Err(error) if one.optional && error.kind() == io::ErrorKind::NotFound => {}
+                    written => written.map_err(|error| named(error, one.file))?,
+                }
+            }
+            let dir = File::open(&path).map_err(|error| named(error, ""))?;
+            let events = self.controllers.memory.then(|| File::open(path.join("memory.events")));
+            let events = events.transpose().map_err(|error| named(error, "memory.events"))?;
+            Ok((dir, events))
+        })();
+        match made {
+            Ok((dir, events)) => Ok(Bounded { group, dir, events }),
+            Err(error) => {
+                group.remove();
+                Err(error)
+            }
+        }
     }
 
     /// A group for a step init that was just forked and has not forked itself.
@@ -70,8 +135,17 @@ impl Cgroups {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         // Left behind it is empty, and the next guard removes it.
-        let _ = fs::remove_dir(&self.dir);
+        remove_tree(&self.dir, DEPTH_MAX);
     }
+}
+
+/// The group of one step's command.
+pub(super) struct Bounded {
+    pub(super) group: Group,
+    /// Its directory, for the fork into it.
+    pub(super) dir: File,
+    /// What the kernel says about its memory, where that is held.
+    pub(super) events: Option<File>,
 }
 
 /// The group of one step init and of everything below it.
