@@ -22,7 +22,7 @@ use crate::link::{OUTBOX_MESSAGES_MAX, RunId};
 use crate::route::{Route, Tried};
 use crate::runs::Assignment;
 
-/// Longest wait for the answer to a registration.
+/// Longest wait for a stream, and then for the answer to a registration.
 const REGISTER_MAX: Duration = Duration::from_secs(5);
 
 /// Why a stream did not come up or went down.
@@ -86,9 +86,12 @@ async fn attach(
     // The lease's clock starts at the scheduler after this moment, never before it.
     let sent = life.ground.boottime();
     let register = Register { unusable, ..register(life) };
-    let mut inbound = match open(life, address, register, &outbox, stream).await {
-        Ok(inbound) => inbound,
-        Err(end) => return end,
+    // Whoever takes the call and never answers must not keep the worker from trying others.
+    let opened = tokio::time::timeout(REGISTER_MAX, open(life, address, register, &outbox, stream));
+    let mut inbound = match opened.await {
+        Ok(Ok(inbound)) => inbound,
+        Ok(Err(end)) => return end,
+        Err(_) => return closed("no answer to the call in time".to_owned()),
     };
     let first = match tokio::time::timeout(REGISTER_MAX, inbound.message()).await {
         Ok(Ok(Some(message))) => message,
