@@ -1,11 +1,14 @@
 //! Clients: they submit loops whose resource sets overlap, and ask until all have ended.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_core::status::LoopStatus;
 use flyball_proto::v1::loops_client::LoopsClient;
-use flyball_proto::v1::{ApplyRequest, GetLoopRequest, LoopObject};
+use flyball_proto::v1::{
+    ApplyRequest, CancelLoopRequest, DeleteLoopRequest, GetLoopRequest, LoopObject,
+};
 use flyball_tests::history::{Answer, Call, Event};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -13,7 +16,11 @@ use tonic::{Code, Status};
 
 use crate::chance::Chance;
 use crate::site::Site;
+use crate::worker::NODE_LABEL;
 use crate::{SCHEDULERS, git, net, scheduler};
+
+/// The clients' half of a connection.
+pub(crate) type Loops = LoopsClient<Channel>;
 
 /// Parts of the repository, some within others.
 const PARTS: [&str; 7] = ["a/**", "a/b/**", "a/b/c", "b/**", "c/**", "c/*/x", "d"];
@@ -54,14 +61,14 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, span: Duration) 
 /// Submits one loop and asks for it until it has ended.
 async fn follow(site: Arc<Site>, number: u64, chance: Chance) {
     let name = format!("l{number}{}", "x".repeat(usize::try_from(number % 3).expect("small")));
-    let manifest = manifest(&name, &chance);
+    let manifest = manifest(&name, &owns(&chance), None);
     let key = format!("default/{name}");
     let client = format!("c{number}");
     let digest = format!("{manifest}").len().to_string();
     let mut applied = false;
     loop {
         let host = *chance.pick(&SCHEDULERS);
-        let mut loops = LoopsClient::new(net::lazy(host, scheduler::PORT));
+        let mut loops = connect(host);
         let call = match applied {
             false => Call::Apply { key: key.clone(), digest: digest.clone() },
             true => Call::Get { key: key.clone() },
@@ -85,13 +92,25 @@ async fn follow(site: Arc<Site>, number: u64, chance: Chance) {
     }
 }
 
-fn manifest(name: &str, chance: &Chance) -> serde_json::Value {
+/// Connects when it is used.
+pub(crate) fn connect(scheduler: &str) -> Loops {
+    LoopsClient::new(net::lazy(scheduler, scheduler::PORT))
+}
+
+/// Parts of the repository that a loop is to own.
+fn owns(chance: &Chance) -> Vec<&'static str> {
     let mut owns = vec![*chance.pick(&PARTS)];
     // Entries of one set must not overlap.
     let other = *chance.pick(&PARTS);
     if other.as_bytes()[0] != owns[0].as_bytes()[0] {
         owns.push(other);
     }
+    owns
+}
+
+/// A loop that owns these parts of the repository, to be run on this node if one is named.
+pub(crate) fn manifest(name: &str, owns: &[&str], node: Option<&str>) -> serde_json::Value {
+    let labels: BTreeMap<&str, &str> = node.into_iter().map(|node| (NODE_LABEL, node)).collect();
     serde_json::json!({
         "apiVersion": "flyball.dev/v1",
         "kind": "Loop",
@@ -100,23 +119,39 @@ fn manifest(name: &str, chance: &Chance) -> serde_json::Value {
             "goal": "be done",
             "workspace": { "git": { "url": git::URL, "ref": "main" } },
             "owns": owns,
+            "placement": { "requiredLabels": labels },
             "checks": [{ "name": "ok", "run": "true" }],
             "agent": { "command": "true" },
         },
     })
 }
 
-async fn apply(loops: &mut LoopsClient<Channel>, manifest: &serde_json::Value) -> Answer {
+pub(crate) async fn apply(loops: &mut Loops, manifest: &serde_json::Value) -> Answer {
     let manifest_json = serde_json::to_vec(manifest).expect("plain").into();
     let request = ApplyRequest { manifest_json, ..ApplyRequest::default() };
     let answer = tokio::time::timeout(CALL_MAX, loops.apply(request)).await;
     of(answer.map(|answer| answer.map(|answer| answer.into_inner().object.unwrap_or_default())))
 }
 
-async fn get(loops: &mut LoopsClient<Channel>, name: &str) -> Answer {
+pub(crate) async fn get(loops: &mut Loops, name: &str) -> Answer {
     let request = GetLoopRequest { namespace: "default".to_owned(), name: name.to_owned() };
     let answer = tokio::time::timeout(CALL_MAX, loops.get(request)).await;
     of(answer.map(|answer| answer.map(tonic::Response::into_inner)))
+}
+
+pub(crate) async fn cancel(loops: &mut Loops, name: &str) -> Answer {
+    let (namespace, name) = ("default".to_owned(), name.to_owned());
+    let request = CancelLoopRequest { namespace, name, ..CancelLoopRequest::default() };
+    let answer = tokio::time::timeout(CALL_MAX, loops.cancel(request)).await;
+    of(answer.map(|answer| answer.map(tonic::Response::into_inner)))
+}
+
+/// An object that says nothing means that it is, or will be, removed.
+pub(crate) async fn delete(loops: &mut Loops, name: &str) -> Answer {
+    let request = DeleteLoopRequest { namespace: "default".to_owned(), name: name.to_owned() };
+    let answer = tokio::time::timeout(CALL_MAX, loops.delete(request)).await;
+    let nothing = LoopObject { object_json: "{}".into(), ..LoopObject::default() };
+    of(answer.map(|answer| answer.map(|_| nothing)))
 }
 
 fn of(answer: Result<Result<LoopObject, Status>, tokio::time::error::Elapsed>) -> Answer {

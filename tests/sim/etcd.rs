@@ -11,6 +11,7 @@ use flyball_store::{Store, StoreOptions, WatchItem};
 use crate::net;
 use crate::site::Site;
 use crate::surgeon::Surgeon;
+use crate::view::Revoke;
 
 pub(crate) const PORT: u16 = 2379;
 
@@ -61,12 +62,15 @@ async fn revoke_when_told(site: Arc<Site>, mut client: etcd_client::Client) {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let lease = {
             let mut view = site.view();
-            let Some(number) = view.revoke.take() else { continue };
+            let Some(whose) = view.revoke.take() else { continue };
             let leases: Vec<i64> = view.sessions.values().copied().collect();
-            if leases.is_empty() {
-                continue;
-            }
-            let lease = leases[number % leases.len()];
+            let lease = match whose {
+                Revoke::Session(_) if leases.is_empty() => None,
+                Revoke::Session(number) => Some(leases[number % leases.len()]),
+                Revoke::Node(node) => view.sessions.get(&node).copied(),
+                Revoke::Leader => view.leader.as_ref().map(|leader| leader.1),
+            };
+            let Some(lease) = lease else { continue };
             view.unfair.insert(lease);
             lease
         };

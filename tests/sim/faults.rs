@@ -8,6 +8,7 @@ use turmoil::Sim;
 
 use crate::chance::Chance;
 use crate::site::Site;
+use crate::view::Revoke;
 use crate::{SCHEDULERS, WORKERS};
 
 /// What goes wrong for a while.
@@ -109,7 +110,7 @@ impl Plan {
                 SCHEDULERS.iter().for_each(|s| sim.set_link_latency(*worker, *s, *latency));
             }
             Fault::LostAnswers(percent) => site.lies.lose_answers(*percent),
-            Fault::EarlyRevoke(number) => site.view().revoke = Some(*number),
+            Fault::EarlyRevoke(number) => site.view().revoke = Some(Revoke::Session(*number)),
             Fault::LyingRenewals => site.lies.lie(true),
             Fault::StaleReads(revisions) => site.lies.stale(*revisions),
         }

@@ -13,7 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::site::Site;
+use crate::traps::Passing;
 
+/// The name of the host.
+pub(crate) const HOST: &str = "git";
 const PORT: u16 = 9418;
 /// The repository's canonical id, as resource sets name it.
 pub(crate) const REPOSITORY: &str = "git/sim";
@@ -75,17 +78,34 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>) {
         async move {
             let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
             loop {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 let (site, repository) = (site.clone(), repository.clone());
+                let peer = turmoil::reverse_lookup(peer.ip()).unwrap_or_default();
                 // A caller that went away is no concern of the server's.
-                tokio::spawn(async move { drop(serve(stream, &site, &repository).await) });
+                tokio::spawn(async move { drop(serve(stream, &peer, &site, &repository).await) });
             }
         }
     });
 }
 
-async fn serve(mut stream: TcpStream, site: &Site, of: &Mutex<Repository>) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    from: &str,
+    site: &Site,
+    of: &Mutex<Repository>,
+) -> io::Result<()> {
     let call: Call = serde_json::from_slice(&receive(&mut stream).await?)?;
+    let trap = match &call {
+        Call::Push(push) if site.traps.are_expected() => {
+            let (what, bytes) = (push.record.kind.as_str(), push.uid.as_bytes());
+            site.traps.take(&Passing { at: HOST, from, what, bytes })
+        }
+        _ => None,
+    };
+    if let Some(trap) = &trap {
+        // A server that takes long, for whatever reason; it has all that it needs.
+        trap.opened().await;
+    }
     let answer = {
         let mut repository = of.lock().expect("whole");
         match call {
@@ -96,6 +116,9 @@ async fn serve(mut stream: TcpStream, site: &Site, of: &Mutex<Repository>) -> io
             Call::Push(push) => repository.push(push, site),
         }
     };
+    if let Some(trap) = trap {
+        trap.finish();
+    }
     send(&mut stream, &serde_json::to_vec(&answer)?).await
 }
 
@@ -107,6 +130,7 @@ impl Repository {
         if let Some((branch, old, _)) = &push.branch {
             accepted &= self.branches.get(branch) == old.as_ref();
         }
+        let uid = push.uid.clone();
         site.saw(Event::Push {
             repo: REPOSITORY.to_owned(),
             uid: push.uid,
@@ -120,6 +144,7 @@ impl Repository {
             site.bite("a push was refused");
             return Answer::Refused;
         }
+        site.view().pushed.insert(uid);
         if push.moves_journal {
             journal.push(push.record);
         }

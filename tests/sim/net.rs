@@ -44,8 +44,9 @@ pub(crate) async fn connect(host: &str, port: u16) -> Result<Channel, Error> {
 pub(crate) async fn serve(service: Surgeon, port: u16) {
     let listener = TcpListener::bind(("0.0.0.0", port)).await.expect("a port of this host");
     loop {
-        let (stream, _) = listener.accept().await.expect("a connection");
-        let service = TowerToHyperService::new(service.clone());
+        let (stream, peer) = listener.accept().await.expect("a connection");
+        let peer = turmoil::reverse_lookup(peer.ip()).unwrap_or_default();
+        let service = TowerToHyperService::new(service.asked_by(peer));
         tokio::spawn(async move {
             let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             let mut http2 = server.http2();

@@ -147,7 +147,8 @@ impl Run {
 
     /// The agent is at work.
     async fn act(&mut self) -> Result<(), Halt> {
-        let beats = self.chance.between(4, 40);
+        let drawn = self.chance.between(4, 40);
+        let beats = self.site.shape.beats.unwrap_or(drawn);
         for _ in 0..beats {
             self.site.saw(Event::Alive {
                 uid: self.id.uid.to_string(),

@@ -17,7 +17,7 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, name: &'static s
     let site = site.clone();
     let ambient = site.ambient(name);
     sim.host(name, move || {
-        let ambient = ambient.clone();
+        let (site, ambient) = (site.clone(), ambient.clone());
         async move {
             loop {
                 let options = StoreOptions {
@@ -35,7 +35,8 @@ pub(crate) fn add(sim: &mut turmoil::Sim<'_>, site: &Arc<Site>, name: &'static s
                     ambient: ambient.clone(),
                     ..Config::new(StoreChoice::Memory, Vec::new())
                 };
-                let serve = |routes| net::serve(Surgeon::honest(routes), PORT);
+                let site = site.clone();
+                let serve = |routes| net::serve(Surgeon::honest(routes, site, name), PORT);
                 // It may not reach the store yet.
                 let _ = flyball_scheduler::run_over(config, store, serve).await;
                 tokio::time::sleep(Duration::from_millis(300)).await;

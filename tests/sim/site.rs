@@ -11,7 +11,9 @@ use flyball_tests::history::{Event, Writer};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::chance::Chance;
+use crate::scenes::Shape;
 use crate::surgeon::Lies;
+use crate::traps::Traps;
 use crate::view::View;
 
 /// Time to live of workers' leases.
@@ -23,14 +25,24 @@ pub(crate) const KILL_BUDGET: Duration = Duration::from_millis(500);
 /// Runs at a time per node.
 pub(crate) const SLOTS: u32 = 3;
 
+/// What only the world itself can do to its hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Crash(&'static str),
+    Bounce(&'static str),
+}
+
 /// One world.
 pub(crate) struct Site {
     pub(crate) seed: u64,
     pub(crate) lies: Lies,
+    pub(crate) traps: Traps,
+    pub(crate) shape: Shape,
     pub(crate) store_dir: PathBuf,
     history: Writer,
     view: Mutex<View>,
     ops: AtomicU64,
+    orders: Mutex<Vec<Order>>,
 }
 
 /// Time since the beginning of the world.
@@ -39,15 +51,33 @@ pub(crate) fn now() -> Duration {
 }
 
 impl Site {
-    pub(crate) fn new(seed: u64, history: &Path, store_dir: &Path) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        seed: u64,
+        shape: Shape,
+        history: &Path,
+        store_dir: &Path,
+    ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             seed,
             lies: Lies::new(seed),
+            traps: Traps::default(),
+            shape,
             store_dir: store_dir.to_owned(),
             history: Writer::create(history)?,
             view: Mutex::default(),
             ops: AtomicU64::new(1),
+            orders: Mutex::default(),
         }))
+    }
+
+    /// Has the world do this before its next step.
+    pub(crate) fn order(&self, order: Order) {
+        self.orders.lock().expect("whole").push(order);
+    }
+
+    /// What is to be done now.
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock().expect("whole"))
     }
 
     /// What the harness knows, beside the code under test.

@@ -20,10 +20,12 @@ use tower::{BoxError, Service};
 
 use crate::chance::Chance;
 use crate::site::{Site, TTL};
+use crate::trapped;
 
-const TXN: &str = "/etcdserverpb.KV/Txn";
-const RANGE: &str = "/etcdserverpb.KV/Range";
-const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
+pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
+pub(crate) const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 /// What the simulated etcd does wrong now.
 pub(crate) struct Lies {
@@ -83,13 +85,24 @@ impl Lies {
 #[derive(Clone)]
 pub(crate) struct Surgeon {
     routes: Routes,
-    etcd: Option<(Arc<Site>, etcd_client::Client)>,
+    pub(crate) site: Arc<Site>,
+    /// The host.
+    pub(crate) at: &'static str,
+    /// Who asks.
+    pub(crate) from: String,
+    /// For an etcd, a way to it.
+    etcd: Option<etcd_client::Client>,
 }
 
 impl Surgeon {
-    /// Passes everything on.
-    pub(crate) fn honest(routes: Routes) -> Self {
-        Self { routes, etcd: None }
+    /// Passes everything on that no script stops.
+    pub(crate) fn honest(routes: Routes, site: Arc<Site>, at: &'static str) -> Self {
+        Self { routes, site, at, from: String::new(), etcd: None }
+    }
+
+    /// For a connection of this host.
+    pub(crate) fn asked_by(&self, from: String) -> Self {
+        Self { from, ..self.clone() }
     }
 
     /// Stands before an etcd, which it reaches through `client` itself.
@@ -98,30 +111,14 @@ impl Surgeon {
         site: Arc<Site>,
         client: etcd_client::Client,
     ) -> Self {
-        Self { routes, etcd: Some((site, client)) }
-    }
-}
-
-impl<B> Service<Request<B>> for Surgeon
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+        Self { routes, site, at: "etcd", from: String::new(), etcd: Some(client) }
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut routes = self.routes.clone();
-        let request = request.map(Body::new);
-        let Some((site, client)) = self.etcd.clone() else {
-            return Box::pin(async move { routes.call(request).await });
-        };
+    /// Does what is asked, or what is wrong with this etcd now.
+    pub(crate) fn pass(self, request: Request<Body>) -> Answering {
+        let Self { mut routes, site, etcd, .. } = self;
         Box::pin(async move {
+            let Some(client) = etcd else { return routes.call(request).await };
             match request.uri().path() {
                 TXN if site.lies.loses() => lose(routes, request, &site).await,
                 RANGE if site.lies.stale.load(Ordering::Relaxed) > 0 => {
@@ -136,7 +133,31 @@ where
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
+impl<B> Service<Request<B>> for Surgeon
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (surgeon, request) = (self.clone(), request.map(Body::new));
+        if self.site.traps.are_expected() {
+            return Box::pin(trapped::call(surgeon, request));
+        }
+        surgeon.pass(request)
+    }
+}
+
+pub(crate) type Answer = Result<Response<Body>, Infallible>;
+/// An answer to come.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Carries it out and never answers, or says that something broke.
 async fn lose(mut routes: Routes, request: Request<Body>, site: &Site) -> Answer {
@@ -220,7 +241,7 @@ async fn lie(
     Ok(Response::from_parts(parts, pack(&told, trailers)))
 }
 
-async fn unpack(request: Request<Body>) -> (http::request::Parts, Bytes) {
+pub(crate) async fn unpack(request: Request<Body>) -> (http::request::Parts, Bytes) {
     let (parts, body) = request.into_parts();
     let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let message = if bytes.len() < 5 { Bytes::new() } else { bytes.slice(5..) };
@@ -228,7 +249,7 @@ async fn unpack(request: Request<Body>) -> (http::request::Parts, Bytes) {
 }
 
 /// One message as gRPC frames it.
-fn pack(message: &[u8], trailers: Option<http::HeaderMap>) -> Body {
+pub(crate) fn pack(message: &[u8], trailers: Option<http::HeaderMap>) -> Body {
     let mut bytes = BytesMut::with_capacity(message.len() + 5);
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(message.len()).expect("short"));
@@ -277,7 +298,7 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn put_field(message: &mut BytesMut, number: u64, value: i64) {
+pub(crate) fn put_field(message: &mut BytesMut, number: u64, value: i64) {
     for mut part in [number << 3, value.cast_unsigned()] {
         while part >= 0x80 {
             message.put_u8(u8::try_from(part & 0x7f).expect("7 bits") | 0x80);

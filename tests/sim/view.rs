@@ -2,10 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::BytesMut;
 use flyball_core::ids::LoopKey;
 use flyball_core::status::{LoopStatus, Phase, Reason};
 use flyball_store::{Change, ClaimRecord};
 use flyball_tests::history::Event;
+
+use crate::surgeon::put_field;
+
+/// A claim that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) token: i64,
+    pub(crate) node: String,
+}
+
+/// Whose lease is to be ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Revoke {
+    /// Of one of the sessions, counted around.
+    Session(usize),
+    /// Of this node's session.
+    Node(String),
+    /// Of the leader.
+    Leader,
+}
 
 /// The store's contents, as far as the history needs them.
 #[derive(Default)]
@@ -25,15 +46,36 @@ pub(crate) struct View {
     /// Loops that were parked because several runs in a row were lost: with so many faults that is how
     /// it has to be, and only a person takes them up again.
     pub(crate) given_up: BTreeSet<String>,
-    /// The lease of one of the sessions is to be ended: which, counted around.
-    pub(crate) revoke: Option<usize>,
+    /// A lease is to be ended against the rules.
+    pub(crate) revoke: Option<Revoke>,
+    /// Live claims, by loop.
+    pub(crate) claims: BTreeMap<String, Held>,
+    /// Loops whose run has told of itself.
+    pub(crate) running: BTreeSet<String>,
+    /// Loops that were removed.
+    pub(crate) removed: BTreeSet<String>,
+    /// Who leads, and its lease.
+    pub(crate) leader: Option<(String, i64)>,
+    /// Uids of loops for which the repository took a push.
+    pub(crate) pushed: BTreeSet<String>,
     uids: BTreeMap<String, String>,
-    claims: BTreeMap<String, i64>,
 }
 
 impl View {
     pub(crate) fn is_over(&self, key: &str) -> bool {
         self.over.contains(key) || self.given_up.contains(key)
+    }
+
+    /// Whether the repository took a push of the loop with this uid.
+    pub(crate) fn has_pushed(&self, uid: &str) -> bool {
+        self.pushed.contains(uid)
+    }
+
+    /// The bytes by which a renewal of this node's lease is told from others: the message's only field.
+    pub(crate) fn renewal_of(&self, node: &str) -> Vec<u8> {
+        let mut message = BytesMut::new();
+        put_field(&mut message, 1, self.sessions.get(node).copied().unwrap_or(0));
+        message.to_vec()
     }
 
     pub(crate) fn apply(&mut self, revision: i64, change: Change) -> Option<Event> {
@@ -42,16 +84,22 @@ impl View {
                 self.uids.insert(key.to_string(), found.value.uid.to_string());
                 None
             }
+            Change::Loop(key, None) => {
+                self.removed.insert(key.to_string());
+                None
+            }
             Change::Status(key, Some(found)) => Some(self.status(revision, &key, &found.value)),
             Change::Claim(key, Some(found)) => {
                 let token = found.create_revision;
-                let known = self.claims.insert(key.to_string(), token);
-                (known != Some(token))
+                let held = Held { token, node: found.value.node.to_string() };
+                let known = self.claims.insert(key.to_string(), held);
+                known
+                    .is_none_or(|known| known.token != token)
                     .then(|| self.claimed(revision, found.value, token, found.lease))
             }
             Change::Claim(key, None) => {
                 let key = key.to_string();
-                let token = self.claims.remove(&key).unwrap_or(0);
+                let token = self.claims.remove(&key).map_or(0, |held| held.token);
                 Some(Event::Unclaimed { key, token, revision })
             }
             Change::Session(node, Some(found)) => {
@@ -62,7 +110,8 @@ impl View {
             }
             Change::Session(node, None) => self.session_over(node.as_str()),
             Change::Leader(found) => {
-                let id = found.map(|found| found.value.id).unwrap_or_default();
+                self.leader = found.map(|found| (found.value.id, found.lease));
+                let id = self.leader.as_ref().map(|leader| leader.0.clone()).unwrap_or_default();
                 Some(Event::Leader { id, revision })
             }
             _ => None,
@@ -99,6 +148,7 @@ impl View {
         mark(&mut self.over, &key, ended);
         let lost = status.phase == Phase::Parked && status.reason == Reason::RunsLost;
         mark(&mut self.given_up, &key, lost);
+        mark(&mut self.running, &key, status.phase == Phase::Running);
         let published = status.progress.published.clone().unwrap_or_default();
         Event::Status {
             uid: self.uids.get(&key).cloned().unwrap_or_default(),

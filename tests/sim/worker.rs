@@ -1,6 +1,7 @@
 //! A worker host: the product's session, heartbeats and bookkeeping of runs, over the simulated network
 //! and a machine whose clock is a little wrong; the guard and the runs are models.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::guard::Guard;
 use crate::run::Runs;
 use crate::site::{BootClock, KILL_BUDGET, SLOTS, Site, TTL};
 use crate::{SCHEDULERS, net, scheduler};
+
+/// The label with the node's own name, for loops that have to run there.
+pub(crate) const NODE_LABEL: &str = "node";
 
 /// A machine.
 struct Machine {
@@ -72,7 +76,8 @@ async fn live(site: &Arc<Site>, machine: &Arc<Machine>, node: &str) {
     let id = Incarnation(id);
     // Whoever was before is gone with all its processes: killed below, or with the machine.
     let replaces = machine.last.lock().expect("whole").replace(id.clone());
-    let lag = Duration::from_millis(machine.chance.between(0, 400));
+    let drawn = machine.chance.between(0, 400);
+    let lag = Duration::from_millis(site.shape.lag_ms.unwrap_or(drawn));
     let guard = Guard::new(site, node, machine.clock, lag);
     let link = Arc::new(Link::default());
     let execute = Arc::new(Runs {
@@ -106,7 +111,11 @@ fn config(node: &str) -> Config {
             .map(|name| address(name).parse().expect("an address"))
             .collect(),
         credential: Credential::none(),
-        facts: NodeFacts { slots: SLOTS, ..NodeFacts::default() },
+        facts: NodeFacts {
+            slots: SLOTS,
+            labels: BTreeMap::from([(NODE_LABEL.to_owned(), node.to_owned())]),
+            ..NodeFacts::default()
+        },
         guard_command: Vec::new(),
         ttl_seconds: Some(TTL.as_secs().cast_signed()),
         drift_ppm: DRIFT_PPM_DEFAULT,
