@@ -1,5 +1,6 @@
 //! Which test catches which bug: for each the cheapest that looks at the product's own code, and the
-//! ownership simulation where the bug is in its model or in what it is built on.
+//! ownership simulation and a scripted world of the seeded one where the bug is in their models or in what
+//! they are built on.
 
 use flyball_core::planted::Bug;
 
@@ -12,27 +13,47 @@ pub(crate) struct Catcher {
     pub(crate) test: &'static str,
     /// What its output says when it fails for the right reason.
     pub(crate) says: &'static str,
+    /// A protection that stands before this one, and is taken away in both runs: without it this one holds
+    /// alone, and passes.
+    pub(crate) behind: Option<Bug>,
 }
 
 const fn test(suite: Suite, test: &'static str) -> Catcher {
-    Catcher { suite, test, says: "" }
+    Catcher { suite, test, says: "", behind: None }
 }
 
 /// The seed and the first invariant that was found broken.
-const SIMULATED: Catcher = Catcher { suite: Suite::Ownership, test: "", says: ": I" };
+const SIMULATED: Catcher = Catcher { suite: Suite::Ownership, test: "", says: ": I", behind: None };
 /// Real processes outlive their deadline or a report, a trial says.
-const KILL: Catcher = Catcher { suite: Suite::Kill, test: "", says: "alive after" };
+const KILL: Catcher = Catcher { suite: Suite::Kill, test: "", says: "alive after", behind: None };
+
+/// A scripted world of the simulation, by its argument; the checker's words.
+const fn scene(test: &'static str, says: &'static str) -> Catcher {
+    Catcher { suite: Suite::Simulation, test, says, behind: None }
+}
+
+/// What the checker says of a claim beside another's.
+const OVERLAP: &str = "their sets overlap";
+/// Of a push that an owner of overlapping files should have shut out.
+const SHUT_OUT: &str = "whose set overlaps, had begun";
+/// Of an agent behind its deadline.
+const ALIVE: &str = "had to be dead";
 
 /// A script whose effects change.
 const fn script(says: &'static str) -> Catcher {
-    Catcher { suite: Suite::Script, test: "scripts_have_the_effects_they_say", says }
+    let test = "scripts_have_the_effects_they_say";
+    Catcher { suite: Suite::Script, test, says, behind: None }
 }
 
 /// For each bug everything that is known to catch it, and must.
 pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
     (
         Bug::DeadlineFromReceipt,
-        &[test(Suite::Core, "lease::tests::a_renewal_counts_from_when_it_was_sent"), SIMULATED],
+        &[
+            test(Suite::Core, "lease::tests::a_renewal_counts_from_when_it_was_sent"),
+            SIMULATED,
+            scene("--scene=answer-before-the-cut", ALIVE),
+        ],
     ),
     (
         Bug::LateAnswerRevives,
@@ -40,17 +61,23 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             test(Suite::Core, "lease::tests::a_late_answer_does_not_revive"),
             test(Suite::Sandbox, "page::tests::a_passed_deadline_is_not_revived"),
             SIMULATED,
+            scene("--scene=answer-after-the-deadline", ALIVE),
         ],
     ),
     (
         Bug::RenewalFromCache,
-        &[test(Suite::Services, "a_heartbeat_is_answered_with_its_own_renewal"), SIMULATED],
+        &[
+            test(Suite::Services, "a_heartbeat_is_answered_with_its_own_renewal"),
+            SIMULATED,
+            scene("--scene=answer-without-renewal", ALIVE),
+        ],
     ),
     (
         Bug::NoSeal,
         &[
             test(Suite::EndToEnd, "takeover::a_killed_workers_loop_goes_on_from_its_checkpoint"),
             SIMULATED,
+            scene("--scene=taken-over-behind-a-push", SHUT_OUT),
         ],
     ),
     (
@@ -58,6 +85,7 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
         &[
             test(Suite::Worker, "git::tests::fencing::replaced_owner_moves_nothing_over_a_path"),
             SIMULATED,
+            scene("--scene=late-takeover", "without a record in its journal"),
         ],
     ),
     (
@@ -65,19 +93,36 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
         &[
             test(Suite::Worker, "git::tests::journal::a_seal_is_refused_unless_its_token_is_newer"),
             SIMULATED,
+            scene("--scene=late-takeover", "accepted token"),
         ],
     ),
-    (Bug::UnsealedIgnored, &[script("04_lost_runs.txt"), SIMULATED]),
+    (
+        Bug::UnsealedIgnored,
+        &[
+            script("04_lost_runs.txt"),
+            SIMULATED,
+            scene("--scene=cancelled-behind-a-push", SHUT_OUT),
+        ],
+    ),
     (
         Bug::DutyIgnored,
-        &[script("19_kept.txt"), script("20_orphans.txt"), script("24_abandoned.txt")],
+        &[
+            script("19_kept.txt"),
+            script("20_orphans.txt"),
+            script("24_abandoned.txt"),
+            scene("--scene=deleted-behind-a-push", SHUT_OUT),
+        ],
     ),
-    (Bug::DutyDropped, &[script("there is no duty to give up")]),
+    (
+        Bug::DutyDropped,
+        &[script("there is no duty to give up"), scene("--scene=deleted-behind-a-push", SHUT_OUT)],
+    ),
     (
         Bug::NoReadBack,
         &[
             test(Suite::Store, "lost_answers::a_lost_assignment_is_found_by_its_attempt::embedded"),
             SIMULATED,
+            scene("--scene=assignment-without-answer", OVERLAP),
         ],
     ),
     (
@@ -85,24 +130,37 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
         &[
             test(Suite::Store, "commit::a_deposed_leader_is_fenced::embedded"),
             test(Suite::Store, "sessions::a_deposed_leader_opens_no_session::embedded"),
+            scene("--scene=two-leaders", OVERLAP),
         ],
     ),
-    (Bug::StaleList, &[script("21_new_leader.txt")]),
+    (Bug::StaleList, &[script("21_new_leader.txt"), scene("--scene=new-leader-behind", OVERLAP)]),
     (
         Bug::ClaimNotAtomic,
-        &[test(Suite::Store, "commit::a_conflict_on_one_entry_leaves_nothing::embedded")],
+        &[
+            test(Suite::Store, "commit::a_conflict_on_one_entry_leaves_nothing::embedded"),
+            Catcher {
+                behind: Some(Bug::LeaderUnfenced),
+                ..scene("--scene=two-leaders-one-name", OVERLAP)
+            },
+        ],
     ),
     (
         Bug::OverlapByName,
         &[
             test(Suite::Core, "resource::index::tests::blockers_name_both_entries_and_the_token"),
             SIMULATED,
+            scene("--scene=new-leader-behind", OVERLAP),
         ],
     ),
     (Bug::ReleaseBeforeGone, &[KILL, SIMULATED]),
     (Bug::ParentDeathOnly, &[KILL, SIMULATED]),
     (
         Bug::KeepaliveStarved,
-        &[Catcher { suite: Suite::Control, test: "keepalive", says: "no heartbeats came" }],
+        &[Catcher {
+            suite: Suite::Control,
+            test: "keepalive",
+            says: "no heartbeats came",
+            behind: None,
+        }],
     ),
 ];

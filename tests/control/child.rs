@@ -30,6 +30,8 @@ pub(crate) enum Suite {
     EndToEnd,
     /// tests/ownership.
     Ownership,
+    /// tests/sim.
+    Simulation,
     /// This program.
     Control,
 }
@@ -51,13 +53,14 @@ impl Suite {
             Self::Services => ("services", "services", "scheduler"),
             Self::EndToEnd => ("e2e", "e2e", "tests"),
             Self::Ownership => ("ownership", "ownership", "tests"),
+            Self::Simulation => ("sim", "sim", "tests"),
             Self::Control => ("control", "control", "tests"),
         }
     }
 
     /// Their own words for one test's result, unless the program is one test.
     fn is_libtest(self) -> bool {
-        !matches!(self, Self::Kill | Self::Ownership | Self::Control)
+        !matches!(self, Self::Kill | Self::Ownership | Self::Simulation | Self::Control)
     }
 }
 
@@ -104,7 +107,8 @@ fn run(catcher: &Catcher, bug: Option<Bug>) -> Result<(bool, String), String> {
     // A test that fails on purpose leaves nothing behind in the tree.
     command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true").env("INSTA_UPDATE", "no");
     command.env("FLYBALL_KILL_TRIALS", "16");
-    command.env("FLYBALL_PLANT", bug.map_or("", Bug::name));
+    let planted: Vec<&str> = catcher.behind.into_iter().chain(bug).map(Bug::name).collect();
+    command.env("FLYBALL_PLANT", planted.join(","));
     command.stdin(Stdio::null()).stdout(copy()?).stderr(copy()?);
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let deadline = Instant::now() + TIME_MAX;

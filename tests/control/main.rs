@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 #[derive(Default)]
 struct Controls {
     /// What came of a catcher without any bug; each runs once.
-    clean: BTreeMap<(Suite, &'static str), Result<(), String>>,
+    clean: BTreeMap<(Suite, &'static str, Option<Bug>), Result<(), String>>,
     caught: Vec<(Bug, Vec<String>)>,
     missed: Vec<(Bug, String)>,
 }
@@ -66,10 +66,11 @@ impl Controls {
 
     /// It passes without the bug, and with it fails for the right reason; answers what it said.
     fn catches(&mut self, bug: Bug, catcher: &Catcher) -> Result<String, String> {
-        let clean = self.clean.entry((catcher.suite, catcher.test));
+        let clean = self.clean.entry((catcher.suite, catcher.test, catcher.behind));
         clean.or_insert_with(|| child::passes(catcher)).clone()?;
         let words = child::notices(catcher, bug)?;
-        Ok(format!("{} {}{words}", catcher.suite.name(), catcher.test))
+        let behind = catcher.behind.map_or_else(String::new, |bug| format!(", with {bug}"));
+        Ok(format!("{} {}{behind}{words}", catcher.suite.name(), catcher.test))
     }
 
     fn sum_up(self) -> ExitCode {
