@@ -177,16 +177,17 @@ mod tests {
         let (mut output, writer) = made.unwrap();
         fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut writer = File::from(writer);
+        let may = RATE * 10 + Pace::burst(RATE);
         let mut written = 0;
         // Ten seconds of a clock that this test has; the writer never stops for anything but the pipe.
         for millis in 0..10_000_u64 {
             let now = begin + Duration::from_millis(millis);
             written += fill(&mut writer);
             while output.pause(now).is_none() && output.on_readable(now) {
+                assert!(output.seen <= may, "after {millis} ms: {}", output.seen);
                 written += fill(&mut writer);
             }
         }
-        let may = RATE * 10 + Pace::burst(RATE);
         // What it may, but for the last chunk; and no more was written than was read and fits the pipe.
         assert!((may - 2 * CHUNK_BYTES as u64..=may).contains(&output.seen), "{}", output.seen);
         assert!(written <= may + CHUNK_BYTES as u64, "{written}");
