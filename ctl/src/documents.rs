@@ -1,6 +1,7 @@
 //! Manifest files: one or several YAML (or JSON) documents per file, read with the place of every
 //! fault.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,7 @@ pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Documen
         let text = read_text(file, &name)?;
         reading.text(&name, &text, namespace);
     }
-    let Reading { mut documents, faults } = reading;
+    let Reading { mut documents, faults, kinds } = reading;
     let order: Vec<_> = DefinitionKind::all().collect();
     let place =
         |one: &DefinitionDocument| order.iter().position(|of| *of == one.definition.key().kind);
@@ -109,7 +110,10 @@ pub(crate) fn read(files: &[PathBuf], namespace: Option<&str>) -> Result<Documen
             several => format!("the manifest is not valid: {several} faults"),
         };
         let failure = Failure::new("invalid", message).fields(faults);
-        return Err(failure.hint("what a field means: flyball schema loop.spec.<field>"));
+        // What is no document at all was mostly meant for a loop.
+        let kinds = if kinds.is_empty() { BTreeSet::from(["loop"]) } else { kinds };
+        let hint = |kind| format!("what a field means: flyball schema {kind}.spec.<field>");
+        return Err(kinds.into_iter().map(hint).fold(failure, Failure::hint));
     }
     Ok(documents)
 }
@@ -141,6 +145,8 @@ fn read_text(file: &Path, name: &str) -> Result<String, Failure> {
 struct Reading {
     documents: Documents,
     faults: Vec<Field>,
+    /// Of what the faulty documents are, as `flyball schema` has it.
+    kinds: BTreeSet<&'static str>,
 }
 
 /// Where a document comes from.
@@ -187,12 +193,13 @@ impl Reading {
     }
 
     fn document(&mut self, mut json: Value, origin: &Origin, namespace: Option<&str>) {
+        let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
         if let Err(text) = fill_namespace(&mut json, namespace) {
+            self.kinds.insert(schema_word(&kind));
             self.fault(origin.place("metadata.namespace"), "metadata.namespace", text);
         }
         let source = origin.source.clone();
-        let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let parsed = match kind {
+        let parsed = match kind.as_str() {
             KIND_ROLE => parse_role(&json).map(|(manifest, _)| {
                 let (kind, name) = (AccessKind::Role, manifest.metadata.name);
                 self.documents.access.push(AccessDocument {
@@ -227,6 +234,7 @@ impl Reading {
             },
         };
         if let Err(mut errors) = parsed {
+            self.kinds.insert(schema_word(&kind));
             // In the order of the text, which is how people go through them.
             errors.sort_by_key(|error| origin.find(&error.path));
             for error in errors {
@@ -246,6 +254,15 @@ impl Reading {
 
     fn fault(&mut self, source: String, field: &str, description: String) {
         self.faults.push(Field { source, field: field.to_owned(), description });
+    }
+}
+
+/// A manifest's kind as `flyball schema` has it; what is no kind was meant for a loop.
+fn schema_word(kind: &str) -> &'static str {
+    match kind {
+        KIND_ROLE => AccessKind::Role.word(),
+        KIND_BINDING => AccessKind::Binding.word(),
+        kind => DefinitionKind::of_manifest(kind).map_or("loop", DefinitionKind::word),
     }
 }
 

@@ -108,6 +108,24 @@ fn every_fault_has_its_line() {
     "#);
 }
 
+/// Each kind of document has its own fields to read about.
+#[test]
+fn a_fault_points_to_its_own_kinds_fields() {
+    let text = format!(
+        "{}---\napiVersion: flyball.dev/v1\nkind: Provider\nmetadata: {{name: acme}}\nspec: {{protocols: [chat]}}\n",
+        GOOD.replace("  goal: All tests pass.\n", "")
+    );
+    insta::assert_snapshot!(transcript(&["validate", "-f", "-"], &text), @"
+    exit 1
+    --- stderr
+    error: the manifest is not valid: 2 faults
+      stdin:5:1: spec.goal: missing; must be text
+      stdin:17:1: spec.baseUrl: missing; must be text
+    hint: what a field means: flyball schema loop.spec.<field>
+    hint: what a field means: flyball schema provider.spec.<field>
+    ");
+}
+
 #[test]
 fn several_documents_are_told_apart() {
     let text = format!("{GOOD}---\n{}", GOOD.replace("fix-tests", "Bad Name"));
@@ -307,7 +325,8 @@ fn definitions_are_checked_beside_loops_and_shown_in_their_order() {
     error: the manifest is not valid: 2 faults
       stdin:17:125: spec.protocols[0]: must be anthropic or chat or responses; found "chatt"; did you mean chat?
       stdin:19:65: spec.money: must be an amount of money such as 5 USD or 0.25 USD, in millionths at the finest; found "5 EUR"
-    hint: what a field means: flyball schema loop.spec.<field>
+    hint: what a field means: flyball schema budget.spec.<field>
+    hint: what a field means: flyball schema provider.spec.<field>
     "#);
 }
 

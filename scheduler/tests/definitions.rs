@@ -317,9 +317,36 @@ async fn a_run_is_given_its_routes_providers_and_agent_and_nobody_else_is() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("provider acme: this scheduler has no key"), "{refused}");
 
-    delete(&mut client, "agent", "own").await.unwrap();
-    let gone = setup(&callers, "node:n1", proof(&run)).await.unwrap_err();
-    assert_eq!((gone.code(), gone.message()), (Code::NotFound, "there is no agent own"));
+    // Who needs them is told before they can be deleted; what nobody needs can be.
+    let refused = async |kind: &str, name: &str| {
+        let mut client = DefinitionsClient::new(callers.caller("owner").await);
+        let refused = delete(&mut client, kind, name).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        refused.message().to_owned()
+    };
+    assert_eq!(
+        refused("agent", "own").await,
+        "agent own is used by loop team-a/fix; delete or change that first"
+    );
+    assert_eq!(
+        refused("modelroute", "ours").await,
+        "modelroute ours is the only route for the agent of loop team-a/fix; delete or change that first"
+    );
+    assert_eq!(
+        refused("provider", "acme").await,
+        "provider acme is named by modelroute ours; delete or change that first"
+    );
+    delete(&mut client, "modelroute", "theirs").await.unwrap();
+    apply(&mut client, &route("second", &["team-a"], "other")).await.unwrap();
+    delete(&mut client, "modelroute", "ours").await.unwrap();
+    let mut loops = LoopsClient::new(callers.caller("owner").await);
+    let (namespace, name) = (run.namespace.clone(), run.name.clone());
+    let request = flyball_proto::v1::DeleteLoopRequest { namespace, name };
+    loops.delete(request).await.unwrap();
+    assert_eq!(
+        refused("agent", "own").await.split(';').next(),
+        Some("agent own is used by loop team-a/fix")
+    );
 }
 
 #[tokio::test]

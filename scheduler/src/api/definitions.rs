@@ -91,13 +91,7 @@ impl Definitions for Api {
         for _ in 0..TRIES_MAX {
             let found = self.store.get_definition(&key).await.map_err(|error| of_store(&error))?;
             let Some(found) = found else { return Err(missing(&key)) };
-            if let Some(route) = self.route_that_names(&key).await? {
-                let message = format!(
-                    "provider {} is named by modelroute {route}; delete or change that first",
-                    key.name
-                );
-                return Err(status(Code::FailedPrecondition, "PROVIDER_IN_USE", message));
-            }
+            self.check_unused(&key).await?;
             let deleted = self.store.delete_definition(&key, found.mod_revision).await;
             if deleted.map_err(|error| of_store(&error))? {
                 return Ok(Response::new(DeleteDefinitionResponse {}));
@@ -142,19 +136,6 @@ impl Api {
             Definition::Provider(one) => Some(one.spec.clone()),
             _ => None,
         }))
-    }
-
-    /// A route that names a provider.
-    async fn route_that_names(&self, key: &DefinitionKey) -> Result<Option<String>, Status> {
-        if key.kind != DefinitionKind::Provider {
-            return Ok(None);
-        }
-        let names = |spec: &ModelRouteSpec| {
-            let mut all = spec.tiers.iter().flat_map(|tier| &tier.deployments);
-            all.any(|one| one.provider == key.name)
-        };
-        let routes = self.model_routes().await?;
-        Ok(routes.into_iter().find(|(_, spec)| names(spec)).map(|(name, _)| name))
     }
 
     /// What is allowed in a definition and yet probably not meant, by itself and beside the others.

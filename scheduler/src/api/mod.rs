@@ -27,6 +27,7 @@ mod secrets;
 mod secrets_key;
 mod server;
 mod sessions;
+mod uses;
 mod watching;
 
 use std::sync::Arc;
