@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_core::ids::{LoopKey, LoopUid, Token};
-use flyball_core::model::{Amount, SliceError, Slices};
+use flyball_core::model::{Amount, BudgetReport, SliceError, Slices};
 use flyball_core::status::Phase;
 use flyball_proto::transport::{Address, Credential};
 use flyball_tests::cluster::{Cluster, Options, items};
+use flyball_tests::poll;
+use flyball_tests::provider::{Provider, Reply};
 use flyball_worker::models::{RunSlices, Schedulers};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::support::{manifest, scratch};
+use crate::collector::{collector, exporting_to};
+use crate::support::{builtin, list, manifest, models, scratch};
 
 /// Longest wait for anything here.
 const BOUND: Duration = Duration::from_secs(60);
@@ -100,4 +103,48 @@ fn slices_never_exceed_a_budget_and_those_of_a_lost_worker_are_spent() {
     let page = cluster.cli(&["describe", "loop", "x"]);
     let page = String::from_utf8_lossy(&page.stdout).into_owned();
     assert!(page.contains("In all:       1000 tokens"), "{page}");
+}
+
+/// Each run has room for the two calls of one iteration. The loop goes on in the next, and what it cost in all of them
+/// is told when it has converged.
+#[test]
+fn a_runs_own_bound_ends_the_run_and_its_loop_goes_on_in_the_next() {
+    let runtime = Runtime::new().unwrap();
+    let (collector, address) = collector(&runtime);
+    let provider = Provider::turns(vec![
+        Reply::tool("shell", json!({ "command": "sed -i '0,/ open$/s// done/' list.txt" })),
+        Reply::tool("report", json!({ "note": "finished one" })),
+    ]);
+    let repo = list(&["a", "b", "c"]);
+    let cluster = Cluster::start(exporting_to(&address));
+    cluster.apply(&models(&provider, json!({})));
+    let budget = "  budget: {calls: 100, perRun: {calls: 2}}\n";
+    cluster.apply(&builtin("x", &repo, "Finish every item of the list.", budget));
+    let status = cluster.wait("x", "over", BOUND, |status| status.phase.is_terminal());
+    assert_eq!(status.phase, Phase::Converged, "{status:#?}\n{}", cluster.logs());
+    assert_eq!(provider.totals().0, 6);
+    assert_eq!(status.runs, 3, "two calls fit in a run: {status:#?}");
+
+    let report = cluster.json(&["budget", "get", "x", "-o", "json"]);
+    let report: BudgetReport = serde_json::from_value(report).unwrap();
+    assert_eq!(report.spent.calls, 6);
+    let cost = report.spent.money.0 as f64 / 1e6;
+    let same = |one: f64| (one - cost).abs() < 1e-9;
+    poll::until("the loop's cost arrives", BOUND, || {
+        let (count, sum) = collector.histogram("flyball.loop.cost");
+        (count == 1 && same(sum)).then_some(())
+    });
+    // Iterations that found no room have cost nothing.
+    poll::until("the iterations' cost arrives", BOUND, || {
+        let (count, sum) = collector.histogram("flyball.iteration.cost");
+        (count >= 3 && same(sum)).then_some(())
+    });
+    poll::until("the agents' own counts arrive", BOUND, || {
+        let (count, off) = collector.histogram("flyball.agent.usage.difference");
+        (count >= 3 && off == 0.0).then_some(())
+    });
+    poll::until("the part of dearer calls arrives", BOUND, || {
+        let (count, part) = collector.histogram("flyball.iteration.escalation_ratio");
+        (count == 3 && part == 0.0).then_some(())
+    });
 }

@@ -1,15 +1,23 @@
 //! An OTLP collector that the cases play.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use flyball_tests::cluster::Options;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use tonic::{Request, Response, Status};
 
 /// A span as far as the test looks at it.
@@ -30,6 +38,8 @@ struct Kept {
     spans: Vec<Seen>,
     /// All requests, in the words of their fields.
     text: String,
+    /// The newest state of each histogram, by its name and by process and attributes: count and sum.
+    histograms: BTreeMap<String, BTreeMap<String, (u64, f64)>>,
 }
 
 impl Collector {
@@ -40,6 +50,35 @@ impl Collector {
     /// Everything that was exported, also what [`Seen`] leaves out.
     pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap().text.clone()
+    }
+
+    /// Count and sum of a histogram, of all processes together.
+    pub(crate) fn histogram(&self, name: &str) -> (u64, f64) {
+        let kept = self.0.lock().unwrap();
+        let series = kept.histograms.get(name).into_iter().flat_map(BTreeMap::values);
+        series.fold((0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let mut kept = self.0.lock().unwrap();
+        for resource in request.into_inner().resource_metrics {
+            let process = format!("{:?}", resource.resource);
+            for metric in resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                let Some(Data::Histogram(histogram)) = metric.data else { continue };
+                let series = kept.histograms.entry(metric.name).or_default();
+                for point in histogram.data_points {
+                    let name = format!("{process} {:?}", point.attributes);
+                    series.insert(name, (point.count, point.sum.unwrap_or_default()));
+                }
+            }
+        }
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 
@@ -77,18 +116,24 @@ pub(crate) fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(collector.clone());
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .add_service(MetricsServiceServer::new(collector.clone()));
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+        server.serve_with_incoming(incoming).await
     });
     (collector, address)
 }
 
 /// Two workers and a scheduler that export there.
 pub(crate) fn exporting_to(address: &str) -> Options {
-    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", address), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", address),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
+    ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Options { workers: 2, env: env.to_vec(), ..Options::default() }
 }

@@ -21,6 +21,7 @@ mod misuse;
 mod moving_base;
 mod operations;
 mod overlap;
+mod quotas;
 mod reporter;
 mod rogue;
 mod rolling;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use flyball_core::model::Protocol;
 use flyball_core::status::{LoopStatus, Phase, Reason};
 use flyball_tests::cluster::Cluster;
+use flyball_tests::provider::Provider;
 use flyball_tests::repo::Repo;
 use serde_json::{Value, json};
 
@@ -40,6 +42,29 @@ spec:
 
 /// The agent of [`finish_list`]: one item per iteration.
 pub(crate) const FINISH_ONE: &str = "sed -i '0,/ open$/s// done/' list.txt";
+
+/// [`finish_list`] for the built-in agent, with another goal.
+pub(crate) fn builtin(name: &str, repo: &Repo, goal: &str, extra: &str) -> String {
+    let manifest = finish_list(name, repo, "true", "");
+    let at = manifest.find("  agent:").unwrap();
+    let manifest = manifest[..at].replace("Finish every item of the list.", goal);
+    format!("{manifest}  agent: {{use: builtin}}\n{extra}")
+}
+
+/// A provider with these further fields, and a route that gives it all calls.
+pub(crate) fn models(provider: &Provider, fields: Value) -> String {
+    let kind = |kind: &str, name: &str, spec: Value| {
+        let (version, metadata) = ("flyball.dev/v1", json!({ "name": name }));
+        json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec })
+    };
+    let mut spec = json!({ "baseUrl": provider.base(Protocol::Chat), "protocols": ["chat"] });
+    if let (Some(spec), Value::Object(fields)) = (spec.as_object_mut(), fields) {
+        spec.extend(fields);
+    }
+    let only = json!({ "name": "only", "deployments": [{ "provider": "shared", "model": "m" }] });
+    let route = kind("ModelRoute", "all", json!({ "tiers": [only] }));
+    format!("{}\n---\n{route}", kind("Provider", "shared", spec))
+}
 
 /// A spec with one check, an agent unless `agent` is null, no pauses, and an own publish branch.
 pub(crate) fn spec(url: &str, agent: Value, check: Value) -> Value {

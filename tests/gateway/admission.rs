@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flyball_core::model::{DEFAULT_PRICE, Limits, LoopBudget, Protocol, ProviderQuota, Usage};
+use flyball_core::model::{
+    BudgetScope, DEFAULT_PRICE, Limits, LoopBudget, Protocol, ProviderQuota, QuotaAmount, Usage,
+};
 use flyball_gateway::{Config, Iteration};
 use flyball_tests::poll;
 use flyball_tests::provider::{Provider, Reply};
@@ -90,6 +92,22 @@ fn an_ended_budget_says_stop_in_the_clients_dialect() {
 }
 
 #[test]
+fn a_runs_budget_is_not_new_in_the_next_iteration() {
+    let provider = Provider::start(|_| Reply::text("done"));
+    let per_run = Limits { calls: Some(2), ..Limits::default() };
+    let budget = LoopBudget { per_run, ..LoopBudget::default() };
+    let rig = Rig::new(&provider, Protocol::Chat, Setup { budget, ..Setup::default() });
+    let call = |number| {
+        rig.gate().begin_iteration(Iteration { number, ..Iteration::default() });
+        rig.call(Protocol::Chat, &body(Protocol::Chat, false)).status
+    };
+    assert_eq!([call(1), call(2), call(3)], [200, 200, 403]);
+    let need = rig.gate().spent().need.unwrap();
+    assert_eq!((need.ended.scope, need.ended.limits), (BudgetScope::Run, per_run));
+    assert_eq!(provider.totals().0, 2);
+}
+
+#[test]
 fn slices_go_back_at_an_iterations_edge() {
     let provider = Provider::start(|_| Reply::text("done"));
     let limits = Limits { money: dollars(100), ..Limits::default() };
@@ -136,6 +154,31 @@ fn quota_is_waited_for_in_one_line_and_streams_hear_pings_meanwhile() {
         assert!(one.join().unwrap().contains("message_stop"));
     }
     assert_eq!(provider.totals().0, 8);
+}
+
+#[test]
+fn what_a_call_does_not_use_of_its_quota_goes_back() {
+    let usage = Usage { input_total: 40, output_total: 2, ..Usage::default() };
+    let faults = AtomicUsize::new(0);
+    let provider = Provider::start(move |_| match faults.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::status(500, None),
+        _ => Reply::text("done").using(usage),
+    });
+    let quota = ProviderQuota { requests_per_minute: Some(50), tokens_per_minute: Some(100_000) };
+    for protocol in crate::rig::PROTOCOLS {
+        let rig = Rig::new(&provider, protocol, Setup { quota, ..Setup::default() });
+        rig.pool.requests.store(9, Ordering::SeqCst);
+        assert!(rig.call(protocol, &body(protocol, true)).text().contains("done"));
+        let grants = rig.pool.grants.lock().unwrap().clone();
+        let (taken, used) = *grants.last().unwrap();
+        assert_eq!(used, Some(QuotaAmount { requests: 1, tokens: 42 }), "{protocol:?}");
+        assert!(taken.requests == 1 && taken.tokens > 42, "{taken:?}: the worst case is taken");
+        // A try that failed was asked all the same.
+        let failed = grants.iter().rev().skip(1).map(|(_, used)| *used);
+        let nothing = Some(QuotaAmount { requests: 1, tokens: 0 });
+        assert!(failed.into_iter().all(|used| used == nothing), "{grants:?}");
+    }
+    assert!(provider.served().len() == 4, "one of them was repeated");
 }
 
 #[test]

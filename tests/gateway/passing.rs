@@ -199,3 +199,44 @@ fn content_is_kept_only_where_somebody_switched_that_on() {
     });
     assert_eq!(found, format!("{}\n--------\n{text}", body(Protocol::Anthropic, true)));
 }
+
+#[test]
+fn a_coded_request_is_refused_in_the_clients_dialect() {
+    let provider = Provider::start(|_| Reply::text("done"));
+    for protocol in PROTOCOLS {
+        let mut rig = Rig::new(&provider, protocol, Setup::default());
+        let call = |coding| {
+            rig.call_with(protocol, &body(protocol, false), &[("content-encoding", coding)])
+        };
+        assert_eq!(call("Identity").status, 200);
+        let refused = call("gzip");
+        assert_eq!((refused.status, refused.header("x-should-retry")), (415, Some("false")));
+        let text = refused.text();
+        assert!(text.contains("gzip") && text.contains("allowed: identity"), "{text}");
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let (field, word) = match protocol {
+            Protocol::Anthropic => ("type", "invalid_request_error"),
+            Protocol::Chat | Protocol::Responses => ("code", "unsupported_content_encoding"),
+        };
+        assert_eq!(told["error"][field], word, "{text}");
+        let spent = rig.close();
+        assert_eq!((spent.amount.calls, spent.refused), (1, 1));
+    }
+    assert_eq!(provider.served().len(), 3);
+}
+
+/// They would choose whose account of the operator's is billed.
+#[test]
+fn a_client_does_not_choose_who_is_billed() {
+    let provider = Provider::start(|_| Reply::text("done"));
+    for protocol in PROTOCOLS {
+        let rig = Rig::new(&provider, protocol, Setup::default());
+        let chosen = [("openai-organization", "org-other"), ("OpenAI-Project", "proj_other")];
+        let answer = rig.call_with(protocol, &body(protocol, false), &chosen);
+        assert_eq!(answer.status, 200);
+    }
+    for served in provider.served() {
+        let headers = format!("{:?}", served.asked.headers);
+        assert!(!headers.contains("other") && !headers.contains("openai-"), "{headers}");
+    }
+}

@@ -116,6 +116,8 @@ impl Slices for Bank {
 pub(crate) struct Pool {
     pub(crate) requests: AtomicU64,
     pub(crate) asked: AtomicU64,
+    /// By grant: what was taken, and what it was used for once that is known.
+    pub(crate) grants: Mutex<Vec<(QuotaAmount, Option<QuotaAmount>)>>,
     pub(crate) limited: Mutex<Vec<(String, Option<Duration>)>>,
 }
 
@@ -129,9 +131,18 @@ impl Quotas for Pool {
             if granted == 0 {
                 return QuotaAnswer::Wait(Duration::from_millis(100));
             }
-            let amount = QuotaAmount { requests: granted, tokens: u64::MAX };
-            QuotaAnswer::Granted { amount, valid: Duration::from_secs(60) }
+            let amount = QuotaAmount { requests: granted, ..want };
+            let mut grants = self.grants.lock().unwrap();
+            grants.push((amount, None));
+            let grant = grants.len() as u64 - 1;
+            QuotaAnswer::Granted { amount, valid: Duration::from_secs(60), grant }
         })
+    }
+
+    fn used(&self, _: &str, grant: u64, used: QuotaAmount) {
+        let mut grants = self.grants.lock().unwrap();
+        let told = &mut grants[usize::try_from(grant).unwrap()].1;
+        assert!(told.replace(used).is_none(), "told once");
     }
 
     fn limited(&self, provider: String, retry_after: Option<Duration>) -> Later<'_, ()> {

@@ -27,6 +27,8 @@ pub struct Options {
     pub etcd: Option<String>,
     /// Scheduler processes; more than one needs etcd.
     pub schedulers: usize,
+    /// Further arguments of every scheduler.
+    pub scheduler_args: Vec<String>,
     /// Further arguments of every worker.
     pub worker_args: Vec<String>,
     /// Further environment of every process, the command line included.
@@ -41,6 +43,7 @@ impl Default for Options {
             ttl: 2,
             etcd: None,
             schedulers: 1,
+            scheduler_args: Vec::new(),
             worker_args: Vec::new(),
             env: Vec::new(),
         }
@@ -169,6 +172,7 @@ impl Cluster {
             Some(url) => args.push(format!("--etcd={url}")),
             None => args.push(format!("--data-dir={}", dir.display())),
         }
+        args.extend(self.options.scheduler_args.iter().cloned());
         let process = self.spawn(&format!("s{number}"), &args);
         self.schedulers.insert(number, process);
     }

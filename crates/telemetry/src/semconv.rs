@@ -56,6 +56,10 @@ pub const ESTIMATED: &str = "flyball.gateway.estimated";
 pub const REQUEST_ID: &str = "flyball.gateway.request_id";
 /// The file that holds a call's content, where that is kept.
 pub const CONTENT_FILE: &str = "flyball.content.file";
+/// Name of the agent.
+pub const AGENT_NAME: &str = "gen_ai.agent.name";
+/// Whether an agent counts more tokens than the gateway: `over`, `under` or `equal`.
+pub const DIRECTION: &str = "flyball.direction";
 /// Why something was counted.
 pub const REASON: &str = "flyball.reason";
 
@@ -75,3 +79,11 @@ pub const METRIC_ESCALATIONS: &str = "flyball.gateway.escalations";
 pub const METRIC_REFUSALS: &str = "flyball.gateway.refusals";
 /// Tries after a failed one.
 pub const METRIC_RETRIES: &str = "flyball.gateway.retries";
+/// What an iteration's calls cost.
+pub const METRIC_ITERATION_COST: &str = "flyball.iteration.cost";
+/// Part of an iteration's answered calls that a stronger tier served than the first.
+pub const METRIC_ITERATION_ESCALATION: &str = "flyball.iteration.escalation_ratio";
+/// Difference between an agent's own count of tokens and the gateway's.
+pub const METRIC_TOKENS_OFF: &str = "flyball.agent.usage.difference";
+/// What a converged loop has cost.
+pub const METRIC_LOOP_COST: &str = "flyball.loop.cost";

@@ -9,7 +9,7 @@ use flyball_store::{
 use tokio::sync::{mpsc, watch};
 
 use super::core::{CommitRequest, Handle};
-use super::keeper;
+use super::{costs, keeper};
 use crate::findings::{Findings, STORE_FULL, Severity};
 use crate::reactor::{CommitId, CommitResult, Event};
 
@@ -60,7 +60,8 @@ impl Committer {
             if let Some(leadership) = &leadership {
                 results = self.commit(leadership, &mutations).await;
             }
-            for (commit, result) in ids.into_iter().zip(results) {
+            for ((commit, result), mutation) in ids.into_iter().zip(results).zip(&mutations) {
+                costs::tell(&self.store, mutation, &result);
                 if self.core.tell(Event::Committed { commit, result }).await.is_err() {
                     return;
                 }
@@ -122,6 +123,9 @@ impl Committer {
         let commit = request.commit;
         tokio::spawn(async move {
             let result = resolve(&store, &leadership, &request.mutation, &fenced).await;
+            if let Some(result) = &result {
+                costs::tell(&store, &request.mutation, result);
+            }
             answer(&core, commit, result).await;
         });
     }

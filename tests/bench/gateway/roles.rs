@@ -207,10 +207,12 @@ impl Slices for Always {
 
 impl Quotas for Always {
     fn take(&self, _: String, want: QuotaAmount, _: bool) -> Later<'_, QuotaAnswer> {
-        Box::pin(
-            async move { QuotaAnswer::Granted { amount: want, valid: Duration::from_secs(10) } },
-        )
+        Box::pin(async move {
+            QuotaAnswer::Granted { amount: want, valid: Duration::from_secs(10), grant: 0 }
+        })
     }
+
+    fn used(&self, _: &str, _: u64, _: QuotaAmount) {}
 
     fn limited(&self, _: String, _: Option<Duration>) -> Later<'_, ()> {
         Box::pin(async {})

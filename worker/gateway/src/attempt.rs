@@ -41,6 +41,9 @@ impl Attempt {
         if let Some(held) = &mut self.held {
             held.sent();
         }
+        if let Some(taken) = &mut self.taken {
+            taken.sent();
+        }
     }
 
     /// The provider answered with an error, or was not reached: nothing is billed, but the try counts as a call, or a

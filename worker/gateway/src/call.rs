@@ -251,6 +251,7 @@ pub(crate) fn label(refusal: &Refusal) -> &'static str {
         Refusal::ProtocolMismatch { .. } => "protocol_mismatch",
         Refusal::UpstreamGone(_) => "upstream_gone",
         Refusal::TooLarge { .. } => "too_large",
+        Refusal::Encoded(_) => "encoded",
         Refusal::NotFound(_) => "not_found",
     }
 }

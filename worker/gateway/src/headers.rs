@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use flyball_core::model::AuthScheme;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, LOCATION,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, TE, TRAILER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, EXPECT,
+    HOST, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -94,6 +94,13 @@ pub(crate) fn downstream(provider: &HeaderMap) -> HeaderMap {
     headers
 }
 
+/// The coding of a body that is not plain: what cannot be read cannot be metered.
+pub(crate) fn foreign_coding(headers: &HeaderMap) -> Option<String> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let foreign = codings.find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))?;
+    Some(foreign.to_str().unwrap_or("something").to_owned())
+}
+
 /// When a provider wants to be asked again: `retry-after-ms`, or `retry-after` in seconds. (A date is a wall
 /// clock's word, and no provider here sends one.)
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -127,6 +134,8 @@ mod tests {
             ("cookie", "a=b"),
             ("traceparent", "00-1-2-01"),
             ("x-flyball-subtask", "small"),
+            ("openai-organization", "org-1"),
+            ("openai-project", "proj-1"),
             ("accept-encoding", "gzip, br"),
             ("content-length", "12"),
             ("anthropic-version", "2023-06-01"),

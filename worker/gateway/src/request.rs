@@ -15,6 +15,7 @@ use crate::call::{self, Ask, Outcome};
 use crate::capture::Capture;
 use crate::config::BODY_MAX;
 use crate::gate::Gate;
+use crate::headers::foreign_coding;
 use crate::log::CallLog;
 use crate::wire::{self, BadCall, Call, Client, Endpoint, Refusal};
 
@@ -89,6 +90,9 @@ impl Asking {
 
     /// The body, within its bound.
     pub(crate) async fn body(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
+        if let Some(coding) = foreign_coding(&self.head.headers) {
+            return Err(Refusal::Encoded(coding));
+        }
         let too_large = Refusal::TooLarge { most: BODY_MAX as u64 };
         let length = self.head.headers.get("content-length");
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

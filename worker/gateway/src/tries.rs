@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use flyball_core::model::{OnError, Plan, Protocol, Refused, Step};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
@@ -142,7 +142,7 @@ async fn admit(
     let output = call.max_output.unwrap_or(plan.max_output_tokens).saturating_mul(call.choices);
     let worst = price.worst_case(input, output, u64::from(call.searches));
     let held = admit::reserve(gate, worst, wait_max).await?;
-    let (quotas, desk, quota) = (gate.quotas.as_ref(), &gate.shared.desk, &provider.spec.quota);
+    let (quotas, desk, quota) = (&gate.quotas, &gate.shared.desk, &provider.spec.quota);
     let taken = desk
         .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), wait_max)
         .await
@@ -226,7 +226,7 @@ async fn begin(
         return Err(failure);
     }
     let (head, mut body) = response.into_parts();
-    if let Some(coding) = foreign_coding(&head.headers) {
+    if let Some(coding) = headers::foreign_coding(&head.headers) {
         // It was asked not to; what cannot be read cannot be metered.
         let why = format!("the answer is encoded as {coding}");
         failed(ask, Attempt::cut, &why);
@@ -253,11 +253,6 @@ async fn begin(
     let headers = headers::downstream(&head.headers);
     let on_error = on_error.clone();
     Ok(Begun { status, headers, upstream: body, first, reading, attempt, place, on_error })
-}
-
-fn foreign_coding(headers: &HeaderMap) -> Option<String> {
-    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("something");
-    (!coding.eq_ignore_ascii_case("identity")).then(|| coding.to_owned())
 }
 
 fn reading(ask: &Ask, headers: &HeaderMap) -> Reading {
@@ -343,7 +338,6 @@ fn note(ask: &Ask, on_error: &OnError, place: &Place, failure: &Failure) {
     let Failure { retry_after, limited, why, .. } = failure;
     shared.health().failed(place, Instant::now(), on_error, *retry_after, why);
     if *limited {
-        shared.desk.limited(&place.provider);
         let (quotas, provider, after) =
             (Arc::clone(&ask.gate.quotas), place.provider.clone(), *retry_after);
         tokio::spawn(async move { quotas.limited(provider, after).await });

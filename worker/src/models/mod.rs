@@ -6,6 +6,7 @@ mod quotas;
 pub(crate) mod setup;
 mod slices;
 
+pub(crate) use asking::AskError;
 pub use asking::Schedulers;
 pub use quotas::{NodeQuotas, RunQuotas};
 pub use slices::RunSlices;

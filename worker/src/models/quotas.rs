@@ -14,6 +14,7 @@ use flyball_proto::v1::take_quota_response::Answer;
 use flyball_proto::v1::{
     EndedQuota, QuotaLimitedRequest, QuotaRoom, TakeQuotaRequest, TakeQuotaResponse,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -26,6 +27,8 @@ const ASK_MAX: Duration = Duration::from_secs(8);
 const SLICE_CALLS: u64 = 4;
 /// Nobody takes notice of what a node has not told for so long after its slice's end.
 const TELL_AFTER: Duration = Duration::from_millis(200);
+/// Pause before the end of slices is told again when no scheduler took it.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The slices of this life of a node.
 #[derive(Debug)]
@@ -74,19 +77,14 @@ impl NodeQuotas {
         look(providers.entry(provider.to_owned()).or_default(), Instant::now())
     }
 
-    async fn take(
+    /// Asks for a slice, and takes what this call wants of it.
+    async fn ask(
         &self,
         key: &LoopKey,
-        provider: String,
+        provider: &str,
         want: QuotaAmount,
         begun: bool,
     ) -> QuotaAnswer {
-        if let Some(took) = self.with(&provider, |local, now| local.take(want, now)) {
-            return match took {
-                Took::Granted(amount, valid) => QuotaAnswer::Granted { amount, valid },
-                Took::Wait(pause) => QuotaAnswer::Wait(pause),
-            };
-        }
         let lasting = QuotaAmount {
             requests: want.requests.saturating_mul(SLICE_CALLS),
             tokens: want.tokens.saturating_mul(SLICE_CALLS),
@@ -97,20 +95,21 @@ impl NodeQuotas {
             needs: Some(room(want)),
             want: Some(room(lasting)),
             begun,
-            ..self.request(&provider)
+            ..self.request(provider)
         };
         let sent = Instant::now();
-        let answer = self.send(&provider, request.clone()).await;
+        let answer = self.send(provider, request.clone()).await;
         let number = request.slice.as_str();
         match answer {
             Err(status) => {
                 // It may have been granted: the next request ends it.
-                self.with(&provider, |local, _| local.forget(number));
+                self.with(provider, |local, _| local.unseen(number));
+                self.tell_later(provider, Instant::now());
                 QuotaAnswer::Unavailable(status.message().to_owned())
             }
             Ok(answer) => {
                 let until = sent + Duration::from_millis(answer.valid_ms);
-                let granted = self.with(&provider, |local, now| match answer.answer {
+                let granted = self.with(provider, |local, now| match answer.answer {
                     Some(Answer::Granted(granted)) => {
                         Some(local.granted(number, amount(granted), want, until, now))
                     }
@@ -122,9 +121,12 @@ impl NodeQuotas {
                         local.forget(number);
                         Some(QuotaAnswer::Wait(Duration::from_millis(pause)))
                     }
-                    None => None,
+                    None => {
+                        local.unseen(number);
+                        None
+                    }
                 });
-                self.tell_later(&provider, until);
+                self.tell_later(provider, until);
                 granted.unwrap_or_else(|| {
                     QuotaAnswer::Unavailable("the answer cannot be read".to_owned())
                 })
@@ -160,7 +162,7 @@ impl NodeQuotas {
         };
         let answer = self.schedulers.ask(ASK_MAX, send).await;
         if answer.is_ok() {
-            self.with(provider, |local, _| local.told(&request.ended));
+            self.with(provider, |local, _| local.told(&request.slice, &request.ended));
         }
         answer
     }
@@ -182,12 +184,14 @@ impl NodeQuotas {
                 }
                 let request = shared.request(&provider);
                 let number = request.slice.clone();
-                let told = !request.ended.is_empty();
-                if told && shared.send(&provider, request).await.is_err() {
-                    tracing::debug!(provider, "ended slices of a quota are told later");
-                }
-                shared.with(&provider, |local, _| local.end_telling(&number));
-                return;
+                let to_tell = shared.with(&provider, |local, _| local.has_to_tell());
+                let told = !to_tell || shared.send(&provider, request).await.is_ok();
+                let next = shared.with(&provider, |local, now| {
+                    local.forget(&number);
+                    local.end_telling(now)
+                });
+                let Some(next) = next else { return };
+                until = if told { next } else { next.max(Instant::now() + TELL_PAUSE) };
             }
         });
     }
@@ -195,12 +199,33 @@ impl NodeQuotas {
 
 impl Quotas for RunQuotas {
     fn take(&self, provider: String, want: QuotaAmount, begun: bool) -> Later<'_, QuotaAnswer> {
-        Box::pin(self.shared.take(&self.key, provider, want, begun))
+        if let Some(took) = self.shared.with(&provider, |local, now| local.take(want, now)) {
+            let answer = match took {
+                Took::Granted(amount, valid, grant) => {
+                    QuotaAnswer::Granted { amount, valid, grant }
+                }
+                Took::Wait(pause) => QuotaAnswer::Wait(pause),
+            };
+            return Box::pin(std::future::ready(answer));
+        }
+        // In a task of its own: a client that goes away must not leave a question of which nobody reads the answer.
+        let (shared, key) = (self.shared.clone(), self.key.clone());
+        let (tell, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let answer = shared.ask(&key, &provider, want, begun).await;
+            if let Err(QuotaAnswer::Granted { grant, .. }) = tell.send(answer) {
+                let nothing = QuotaAmount::default();
+                shared.with(&provider, |local, now| local.used(grant, nothing, now));
+            }
+        });
+        Box::pin(async move {
+            let gone = |_| QuotaAnswer::Unavailable("the worker ends".to_owned());
+            answer.await.unwrap_or_else(gone)
+        })
     }
 
-    fn used(&self, provider: String, taken: QuotaAmount, used: QuotaAmount) -> Later<'_, ()> {
-        self.shared.with(&provider, |local, now| local.used(taken, used, now));
-        Box::pin(std::future::ready(()))
+    fn used(&self, provider: &str, grant: u64, used: QuotaAmount) {
+        self.shared.with(provider, |local, now| local.used(grant, used, now));
     }
 
     fn limited(&self, provider: String, retry_after: Option<Duration>) -> Later<'_, ()> {

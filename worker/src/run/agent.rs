@@ -9,6 +9,7 @@ use flyball_core::report::{Claim, Report};
 use flyball_core::score::ExitKind;
 use flyball_core::spec::AgentSpec;
 use flyball_sandbox::{StepEnd, Who};
+use flyball_telemetry::{IterationSpending, record_iteration};
 use tracing::Instrument;
 
 use super::Run;
@@ -83,8 +84,17 @@ impl Run {
         let metered = self.metered();
         account.metered = metered.as_ref().map(|spent| spent.usage);
         account.cost = metered.as_ref().map(|spent| spent.amount.money);
-        account.calls = metered.map_or(0, |spent| spent.answered);
+        account.calls = metered.as_ref().map_or(0, |spent| spent.answered);
         told(&span, account);
+        if let Some(spent) = metered {
+            record_iteration(&IterationSpending {
+                agent: &account.name,
+                micro_dollars: spent.amount.money.0,
+                answered: spent.answered,
+                escalated: spent.escalated,
+                tokens_off: account.tokens_off(),
+            });
+        }
         let report = read_report(&files.report)
             .unwrap_or_else(|wrong| Some(Report { note: wrong, claim: Claim::None }));
         let mut report = report.unwrap_or_else(|| Report {

@@ -10,7 +10,6 @@ use flyball_core::model::{
     AgentDefinition, AgentValues, Filled, MODEL_LARGE, Protocol, fill, is_cleared, preset,
 };
 use flyball_core::spec::AgentSpec;
-use flyball_core::status::Reason;
 use flyball_sandbox::Who;
 
 use super::Run;
@@ -55,10 +54,7 @@ impl Run {
             return Ok(AgentDefinition::plain(agent.argv()));
         };
         let given = self.definition.clone().or_else(|| preset(name));
-        let mut definition = given.ok_or_else(|| {
-            let message = format!("there is no agent {name:?}");
-            Halt::failed(Reason::InvalidWork, message)
-        })?;
+        let mut definition = given.ok_or_else(|| Halt::no_agent(name))?;
         definition.command.extend(agent.args.iter().cloned());
         Ok(definition)
     }

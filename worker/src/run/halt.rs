@@ -6,14 +6,15 @@ use flyball_core::status::{Outcome, Phase, Reason};
 
 use super::outcome;
 use crate::git::{GitError, JournalError};
+use crate::models::AskError;
 use crate::runs::Stop;
 
 /// Pause before another try when the store is behind the journal: somebody has to act first, and each
 /// try costs a fetch.
 const STORE_BEHIND_RETRY_MS: u64 = 60_000;
 
-/// Pause before another look for a model route: somebody has to define one, and each look costs a claim.
-const NO_ROUTE_RETRY_MS: u64 = 10_000;
+/// Pause before another look for what is missing: somebody has to define it, and each look costs a claim.
+const MISSING_RETRY_MS: u64 = 10_000;
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +66,30 @@ impl Halt {
 
     /// Waits until a model route takes the calls of a loop whose agent needs one.
     pub(super) fn no_route(key: &LoopKey) -> Self {
-        let message = format!(
+        Self::missing(&format!(
             "its agent calls models, and no model route takes calls of {key}; apply one (flyball route explain)"
-        );
-        Self::backoff(message, NO_ROUTE_RETRY_MS)
+        ))
+    }
+
+    /// Waits until its agent is defined.
+    pub(super) fn no_agent(name: &str) -> Self {
+        Self::missing(&format!("there is no agent {name}; apply it"))
+    }
+
+    /// Waits until somebody has defined or set what is missing.
+    pub(super) fn missing(why: &str) -> Self {
+        let seconds = MISSING_RETRY_MS / 1000;
+        let message = format!("{why}; looked for again every {seconds} s");
+        Self::backoff(message, MISSING_RETRY_MS)
+    }
+
+    /// Nothing that the run needs was handed over.
+    pub(super) fn not_handed(error: AskError) -> Self {
+        match error {
+            AskError::Missing(why) => Self::missing(&why),
+            AskError::NotOwner(why) => Self::Silent(why),
+            error @ AskError::Unavailable(_) => Self::node_fault(&error.to_string()),
+        }
     }
 
     /// Ends the loop as failed.
@@ -156,6 +177,23 @@ mod tests {
         let error = JournalError::Fenced { found_token: 3, own_token: 7 };
         let Halt::End(parked) = Halt::of_journal(error, &mut governor()) else { panic!() };
         assert_eq!(parked.reason, Reason::Hold);
+    }
+
+    #[test]
+    fn what_is_missing_parks_the_loop_until_it_is_there() {
+        let missing = AskError::Missing("there is no agent own".to_owned());
+        for halt in [Halt::no_agent("own"), Halt::not_handed(missing)] {
+            let Halt::End(parked) = halt else { panic!() };
+            assert_eq!((parked.phase, parked.reason), (Phase::Parked, Reason::Backoff));
+            assert_eq!(parked.retry_after_ms, MISSING_RETRY_MS);
+            assert!(parked.message.starts_with("there is no agent own"), "{}", parked.message);
+        }
+        let halt = Halt::not_handed(AskError::NotOwner("x".to_owned()));
+        assert_eq!(halt, Halt::Silent("x".to_owned()));
+        let Halt::End(fault) = Halt::not_handed(AskError::Unavailable("x".to_owned())) else {
+            panic!()
+        };
+        assert_eq!((fault.phase, fault.reason), (Phase::Pending, Reason::CannotStart));
     }
 
     #[test]

@@ -21,15 +21,13 @@ use super::fence::RunFence;
 use super::halt::Halt;
 use super::watching::Calls;
 use crate::forward::Target;
-use crate::models::RunSlices;
-use crate::models::setup::{ModelSetup, SetProvider, SetupError, fetch};
+use crate::models::setup::{ModelSetup, SetProvider, fetch};
+use crate::models::{AskError, RunSlices};
 
 /// The port on which an agent finds the gateway on its own loopback.
 pub(super) const GATEWAY_PORT: u16 = 8117;
 /// Where the vendors serve their own models; what stands elsewhere may lack what they add.
 const VENDORS: [&str; 2] = ["https://api.anthropic.com", "https://api.openai.com"];
-/// Pause of a loop that waits for something to be defined: somebody has to act, and a look costs a claim.
-const RETRY_MS: u64 = 10_000;
 
 /// A run's open gateway.
 pub(super) struct RunModels {
@@ -52,20 +50,18 @@ impl Run {
     ) -> Result<(), Halt> {
         let named = agent.uses.is_some();
         let context = &self.context;
-        let asked = fetch(&context.config, &context.incarnation, &self.id, Some(agent)).await;
+        let node = (&context.config.node, &context.incarnation);
+        let asked = fetch(&context.schedulers, node, &self.id, Some(agent)).await;
         let setup = match asked {
             Ok(setup) => setup,
-            Err(SetupError::NotOwner(why)) => return Err(Halt::Silent(why)),
-            Err(error) if !named => {
+            Err(error) if named || matches!(error, AskError::NotOwner(_)) => {
+                return Err(Halt::not_handed(error));
+            }
+            Err(error) => {
                 tracing::warn!(run = %self.id.key, "its command gets no models: {error}");
                 self.close_models().await;
                 return Ok(());
             }
-            Err(SetupError::Missing(why)) => {
-                let again = format!("{why}; looked for again every {} s", RETRY_MS / 1000);
-                return Err(Halt::backoff(again, RETRY_MS));
-            }
-            Err(error) => return Err(Halt::node_fault(&error.to_string())),
         };
         let ModelSetup { agent, labels, .. } = &setup;
         self.definition.clone_from(agent);

@@ -2,25 +2,16 @@
 //! held for as long as the run lasts.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use flyball_core::redact::Patterns;
 use flyball_core::secret::SecretValue;
 use flyball_core::spec::{LoopSpec, SecretSpec};
-use flyball_core::status::{Outcome, Phase, Reason};
-use flyball_proto::transport;
 use flyball_proto::v1::FetchSecretsRequest;
 use flyball_proto::v1::secrets_client::SecretsClient;
 use flyball_sandbox::SECRETS_DIR;
-use tonic::{Code, Status};
 
 use super::Run;
 use super::halt::Halt;
-
-/// Pause of a loop whose secret is missing: somebody has to set it, and a look costs a claim.
-const RETRY: Duration = Duration::from_secs(10);
-/// Longest wait for one scheduler's answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// The values of one run.
 #[derive(Debug, Default)]
@@ -86,35 +77,11 @@ pub(super) async fn fetch(run: &Run) -> Result<Secrets, Halt> {
         uid: run.id.uid.to_string(),
         token: run.id.token.0,
     };
-    let mut why = Status::unavailable("no scheduler is known");
-    for address in &run.context.config.schedulers {
-        let ask = async {
-            let credential = run.context.config.credential.clone();
-            let connection = transport::connect(address, credential).await;
-            let connection = connection.map_err(|error| Status::unavailable(error.to_string()))?;
-            SecretsClient::new(connection).fetch(request.clone()).await
-        };
-        let answer = tokio::time::timeout(ANSWER_MAX, ask).await;
-        match answer.unwrap_or_else(|_| Err(Status::unavailable("no answer in time"))) {
-            Ok(answer) => return hold(spec, answer.into_inner().secrets),
-            // Another scheduler may have the key, or the store.
-            Err(status) => why = status,
-        }
-        if matches!(why.code(), Code::NotFound | Code::PermissionDenied) {
-            break;
-        }
-    }
-    match why.code() {
-        Code::NotFound | Code::FailedPrecondition => {
-            let message =
-                format!("{}; looked for again every {} s", why.message(), RETRY.as_secs());
-            let parked = super::outcome(Phase::Parked, Reason::Backoff, message);
-            let retry_after_ms = u64::try_from(RETRY.as_millis()).unwrap_or(u64::MAX);
-            Err(Halt::End(Outcome { retry_after_ms, ..parked }))
-        }
-        Code::PermissionDenied => Err(Halt::Silent(why.message().to_owned())),
-        _ => Err(Halt::node_fault(&format!("cannot get the loop's secrets: {}", why.message()))),
-    }
+    let answer = run.context.schedulers.ask_each(|connection| {
+        let request = request.clone();
+        async move { SecretsClient::new(connection).fetch(request).await }
+    });
+    hold(spec, answer.await.map_err(Halt::not_handed)?.secrets)
 }
 
 fn hold(spec: &LoopSpec, fetched: Vec<flyball_proto::v1::FetchedSecret>) -> Result<Secrets, Halt> {

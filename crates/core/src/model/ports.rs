@@ -127,6 +127,8 @@ pub enum QuotaAnswer {
         amount: QuotaAmount,
         /// For how long from the moment of asking.
         valid: Duration,
+        /// Names it towards [`Quotas::used`].
+        grant: u64,
     },
     /// Not now; ask again after this time.
     Wait(Duration),
@@ -139,11 +141,9 @@ pub trait Quotas: Send + Sync + 'static {
     /// Asks for room of a provider's. `begun`: the run has called before, and goes before new ones.
     fn take(&self, provider: String, want: QuotaAmount, begun: bool) -> Later<'_, QuotaAnswer>;
 
-    /// Tells what a call used of the room it took, so that the rest of a worst case can be given to others. Not
-    /// telling it costs room and nothing else.
-    fn used(&self, _provider: String, _taken: QuotaAmount, _used: QuotaAmount) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
+    /// Tells what a call used of the room it was granted, so that the rest of a worst case can be given to others; a
+    /// request that was sent stays one. Not telling it costs room and nothing else. Does not wait.
+    fn used(&self, provider: &str, grant: u64, used: QuotaAmount);
 
     /// Tells that the provider refused a call for its rate, and what it said about when to come again.
     fn limited(&self, provider: String, retry_after: Option<Duration>) -> Later<'_, ()>;

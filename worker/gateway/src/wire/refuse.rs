@@ -44,6 +44,8 @@ pub enum Refusal {
         /// The most it takes.
         most: u64,
     },
+    /// The body is coded, by this `content-encoding`.
+    Encoded(String),
     /// Nothing is at this path; the path.
     NotFound(String),
 }
@@ -210,6 +212,14 @@ fn words(protocol: Protocol, client: Client, refusal: &Refusal) -> Words {
             "request_too_large",
             ("invalid_request_error", "request_too_large"),
             format!("the body is larger than {most} bytes"),
+        ),
+        Refusal::Encoded(coding) => Words::of(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            ("invalid_request_error", "unsupported_content_encoding"),
+            format!(
+                "content-encoding {coding:?} is not read; allowed: identity, or no such header"
+            ),
         ),
         Refusal::NotFound(path) => Words::of(
             StatusCode::NOT_FOUND,

@@ -1,6 +1,7 @@
 //! One provider's slices on this node: which call took what from which, and what is to be told of those that ended.
 //! Times come in as arguments.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyball_core::model::{QuotaAmount, QuotaAnswer};
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 const CALLS_MAX: usize = 1024;
 /// Longest pause that one question is answered with.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Names what was taken where nothing is bounded; nobody has to be told what was used of it.
+const NO_GRANT: u64 = 0;
 /// Pause after a refusal that names none.
 const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -18,9 +21,13 @@ const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Local {
     numbers: u64,
+    /// How many calls have taken something.
+    grants: u64,
     slices: Vec<Slice>,
     /// Numbers of requests that are not answered.
     asked: Vec<String>,
+    /// The last request whose answer nobody has seen: what it was granted ends with the next one that is answered.
+    unseen: Option<u64>,
     /// Nothing is bounded until then.
     unbounded: Option<Instant>,
     /// The provider has refused a call.
@@ -35,14 +42,14 @@ struct Slice {
     used: QuotaAmount,
     until: Instant,
     ended: bool,
-    /// What calls took that have not said what they used.
-    calls: Vec<QuotaAmount>,
+    /// What calls took that have not said what they used, by the names of their grants.
+    calls: BTreeMap<u64, QuotaAmount>,
 }
 
 /// What a call gets without a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Took {
-    Granted(QuotaAmount, Duration),
+    Granted(QuotaAmount, Duration, u64),
     Wait(Duration),
 }
 
@@ -55,12 +62,13 @@ impl Local {
         }
         if let Some(until) = self.unbounded {
             let all = QuotaAmount { requests: u64::MAX, tokens: u64::MAX };
-            return Some(Took::Granted(all, until - now));
+            return Some(Took::Granted(all, until - now, NO_GRANT));
         }
         let fits = |one: &&mut Slice| !one.ended && within(want, one.left);
         let slice = self.slices.iter_mut().find(fits)?;
-        slice.take(want);
-        Some(Took::Granted(want, slice.until - now))
+        self.grants += 1;
+        slice.take(self.grants, want);
+        Some(Took::Granted(want, slice.until - now, self.grants))
     }
 
     /// A slice was granted: the call that asked for it takes its part.
@@ -79,47 +87,45 @@ impl Local {
             used: QuotaAmount::default(),
             until,
             ended: false,
-            calls: Vec::new(),
+            calls: BTreeMap::new(),
         };
         // The pool may be smaller than what was asked for: then it is all of it.
         let want = least(want, amount);
         let late = until <= now;
         if !late {
-            slice.take(want);
+            self.grants += 1;
+            slice.take(self.grants, want);
         }
         self.slices.push(slice);
         self.expire(now);
         if late {
             return QuotaAnswer::Wait(Duration::from_millis(250));
         }
-        QuotaAnswer::Granted { amount: want, valid: until - now }
+        QuotaAnswer::Granted { amount: want, valid: until - now, grant: self.grants }
     }
 
     /// Nothing is bounded until then.
     pub(super) fn unbounded(&mut self, until: Instant, now: Instant) -> QuotaAnswer {
         self.unbounded = Some(until).filter(|until| *until > now);
         let amount = QuotaAmount { requests: u64::MAX, tokens: u64::MAX };
-        QuotaAnswer::Granted { amount, valid: until.saturating_duration_since(now) }
+        let valid = until.saturating_duration_since(now);
+        QuotaAnswer::Granted { amount, valid, grant: NO_GRANT }
     }
 
     /// A call has used less than it took. Of a slice that was told already nothing comes back.
-    pub(super) fn used(&mut self, taken: QuotaAmount, used: QuotaAmount, now: Instant) {
-        let Some(slice) = self.slices.iter_mut().find(|one| one.calls.contains(&taken)) else {
-            return;
-        };
-        slice.calls.retain_one(taken);
+    pub(super) fn used(&mut self, grant: u64, used: QuotaAmount, now: Instant) {
+        let found = self.slices.iter_mut().find_map(|one| Some((one.calls.remove(&grant)?, one)));
+        let Some((taken, slice)) = found else { return };
         let rest = minus(taken, used);
-        // A request that was sent stays one.
-        let rest =
-            QuotaAmount { requests: if used.requests == 0 { rest.requests } else { 0 }, ..rest };
         slice.used = minus(slice.used, rest);
         if !slice.ended && slice.until > now {
             slice.left = plus(slice.left, rest);
         }
     }
 
-    /// The provider has refused a call: nobody here calls it for a while.
+    /// The provider has refused a call: nobody here calls it for a while, and what is here of it is worth nothing.
     pub(super) fn pause(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.slices.iter_mut().for_each(|one| one.ended = true);
         let until = now + retry_after.unwrap_or(PAUSE_DEFAULT);
         self.paused = self.paused.max(Some(until));
     }
@@ -140,9 +146,17 @@ impl Local {
         (number, held, ended)
     }
 
-    /// The scheduler knows of these.
-    pub(super) fn told(&mut self, ended: &[EndedQuota]) {
+    /// The scheduler knows of these, and of what had been granted before this request.
+    pub(super) fn told(&mut self, number: &str, ended: &[EndedQuota]) {
         self.slices.retain(|one| !ended.iter().any(|told| told.slice == one.number));
+        let number = number.parse().unwrap_or_default();
+        self.unseen = self.unseen.filter(|unseen| *unseen > number);
+    }
+
+    /// Nobody has seen the answer to a request.
+    pub(super) fn unseen(&mut self, number: &str) {
+        self.forget(number);
+        self.unseen = self.unseen.max(number.parse().ok());
     }
 
     /// A request was answered, or given up.
@@ -161,9 +175,16 @@ impl Local {
         !std::mem::replace(&mut self.telling, true)
     }
 
-    pub(super) fn end_telling(&mut self, number: &str) {
-        self.telling = false;
-        self.forget(number);
+    /// Whether the scheduler believes in something that has ended.
+    pub(super) fn has_to_tell(&self) -> bool {
+        self.unseen.is_some() || self.slices.iter().any(|one| one.ended)
+    }
+
+    /// Ends it where nothing is left to be told, ever; else when to look again.
+    pub(super) fn end_telling(&mut self, now: Instant) -> Option<Instant> {
+        let next = self.next_end(now);
+        self.telling = next.is_some() || self.has_to_tell();
+        self.telling.then(|| next.unwrap_or(now))
     }
 
     fn expire(&mut self, now: Instant) {
@@ -180,23 +201,10 @@ impl Local {
 }
 
 impl Slice {
-    fn take(&mut self, amount: QuotaAmount) {
+    fn take(&mut self, grant: u64, amount: QuotaAmount) {
         self.left = minus(self.left, amount);
         self.used = plus(self.used, amount);
-        self.calls.push(amount);
-    }
-}
-
-/// Removes one of several equal values.
-trait RetainOne<T> {
-    fn retain_one(&mut self, value: T);
-}
-
-impl<T: PartialEq> RetainOne<T> for Vec<T> {
-    fn retain_one(&mut self, value: T) {
-        if let Some(at) = self.iter().position(|one| *one == value) {
-            self.swap_remove(at);
-        }
+        self.calls.insert(grant, amount);
     }
 }
 
@@ -238,23 +246,56 @@ mod tests {
         let (number, held, ended) = local.begin(now);
         assert_eq!((number.as_str(), held.len(), ended.len()), ("1", 0, 0));
         let granted = local.granted(&number, room(4, 400), room(1, 100), now + valid, now);
-        assert_eq!(granted, QuotaAnswer::Granted { amount: room(1, 100), valid });
-        assert_eq!(local.take(room(1, 300), now), Some(Took::Granted(room(1, 300), valid)));
+        assert_eq!(granted, QuotaAnswer::Granted { amount: room(1, 100), valid, grant: 1 });
+        assert_eq!(local.take(room(1, 300), now), Some(Took::Granted(room(1, 300), valid, 2)));
         assert_eq!(local.take(room(1, 1), now), None);
-        local.used(room(1, 300), room(1, 20), now);
-        assert_eq!(local.take(room(1, 280), now), Some(Took::Granted(room(1, 280), valid)));
+        local.used(2, room(1, 20), now);
+        assert_eq!(local.take(room(1, 280), now), Some(Took::Granted(room(1, 280), valid, 3)));
         // A request that is under way holds its slice, too.
         let (second, held, _) = local.begin(now);
         assert_eq!((second.as_str(), held), ("2", vec!["1".to_owned()]));
         let (_, held, _) = local.begin(now);
         assert_eq!(held, ["1", "2"]);
+        // A call that was never sent gives all of it back, once.
+        local.used(3, room(0, 0), now);
+        local.used(3, room(0, 0), now);
         // It ends: what was used is told, once.
-        local.used(room(1, 280), room(1, 0), now);
         let (number, held, ended) = local.begin(now + valid);
-        assert_eq!((held.len(), ended), (2, vec![("1".to_owned(), room(3, 120))]));
+        assert_eq!((held.len(), ended), (2, vec![("1".to_owned(), room(2, 120))]));
         assert_eq!(number, "4");
-        local.told(&[EndedQuota { slice: "1".to_owned(), used: None }]);
+        local.told("4", &[EndedQuota { slice: "1".to_owned(), used: None }]);
         assert_eq!(local.begin(now + valid).2, []);
+    }
+
+    /// Calls of one size are the rule; what one gives back late is not another's.
+    #[test]
+    fn what_a_told_slice_was_not_used_for_is_no_room_in_the_next() {
+        let (now, valid) = (Instant::now(), Duration::from_secs(10));
+        let mut local = Local::default();
+        let (first, ..) = local.begin(now);
+        local.granted(&first, room(1, 100), room(1, 100), now + valid, now);
+        let later = now + valid;
+        let (second, _, ended) = local.begin(later);
+        assert_eq!(ended, [(first.clone(), room(1, 100))]);
+        local.told(&second, &[EndedQuota { slice: first, used: None }]);
+        local.granted(&second, room(1, 100), room(1, 100), later + valid, later);
+        local.used(1, room(1, 1), later);
+        assert_eq!(local.take(room(0, 1), later), None);
+        assert_eq!(local.begin(later + valid).2, [(second, room(1, 100))]);
+    }
+
+    #[test]
+    fn what_nobody_has_seen_is_told_of_until_somebody_knows() {
+        let now = Instant::now();
+        let mut local = Local::default();
+        assert!(local.begin_telling() && !local.begin_telling());
+        let (lost, ..) = local.begin(now);
+        local.unseen(&lost);
+        assert_eq!(local.end_telling(now), Some(now));
+        let (next, held, _) = local.begin(now);
+        assert_eq!(held, [""; 0], "the scheduler ends what is not held");
+        local.told(&next, &[]);
+        assert_eq!((local.end_telling(now), local.begin_telling()), (None, true));
     }
 
     #[test]
@@ -265,12 +306,12 @@ mod tests {
         let late = local.granted(&number, room(1, 1), room(1, 1), now, now + second);
         assert!(matches!(late, QuotaAnswer::Wait(_)));
         assert_eq!(local.begin(now + second).2, [("1".to_owned(), room(0, 0))]);
-        local.unbounded(now + 5 * second, now);
-        assert!(matches!(local.take(room(1, 1), now), Some(Took::Granted(..))));
+        local.granted("2", room(4, 4), room(1, 1), now + 9 * second, now);
         local.pause(Some(3 * second), now);
         local.pause(Some(second), now);
         assert_eq!(local.take(room(1, 1), now + second), Some(Took::Wait(2 * second)));
-        let unpaused = local.take(room(1, 1), now + 3 * second);
-        assert!(matches!(unpaused, Some(Took::Granted(..))));
+        assert_eq!(local.take(room(1, 1), now + 3 * second), None, "what was here is gone");
+        local.unbounded(now + 5 * second, now);
+        assert!(matches!(local.take(room(1, 1), now + 3 * second), Some(Took::Granted(..))));
     }
 }
