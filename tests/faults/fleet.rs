@@ -1,7 +1,7 @@
 //! A fleet of real processes: etcd members, schedulers and workers, with a proxy on every edge, work
 //! in a repository with hooks, clients that ask all the time, and a history of it all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub(crate) struct Shape {
     pub(crate) wrap: Vec<String>,
     /// Further environment of every process.
     pub(crate) env: Vec<(String, String)>,
+    /// An earlier version of the program, which all processes are of until they are upgraded.
+    pub(crate) earlier: Option<PathBuf>,
 }
 
 impl Default for Shape {
@@ -83,6 +85,7 @@ impl Default for Shape {
             worker: Vec::new(),
             wrap: Vec::new(),
             env: Vec::new(),
+            earlier: None,
         }
     }
 }
@@ -126,6 +129,8 @@ pub(crate) struct Fleet {
     pub(crate) dir: PathBuf,
     /// Node directories, removed at the end.
     data: tempfile::TempDir,
+    /// Processes that are of this version where there is an earlier one.
+    pub(crate) upgraded: BTreeSet<String>,
     /// Faults that have begun and are not over.
     pub(super) faults: Vec<String>,
     pub(super) bites: u32,
@@ -202,6 +207,7 @@ impl Fleet {
             hint,
             dir: attempt.dir.clone(),
             data: tempfile::Builder::new().prefix("fbn").tempdir().expect("a directory"),
+            upgraded: BTreeSet::new(),
             faults: Vec::new(),
             bites: 0,
             dead_at_us: 0,
@@ -226,7 +232,9 @@ impl Fleet {
 
     fn spawn(&self, name: &str, wrap: &[String], args: &[String]) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path(name));
-        let (own, first) = (flyball().display().to_string(), wrap.first());
+        let earlier = self.shape.earlier.as_deref().filter(|_| !self.upgraded.contains(name));
+        let own = earlier.unwrap_or_else(|| flyball()).display().to_string();
+        let first = wrap.first();
         let mut command = Command::new(first.unwrap_or(&own));
         command.args(wrap.iter().skip(1)).args(first.map(|_| &own));
         let child = command

@@ -23,13 +23,15 @@ mod site;
 mod swarm;
 mod work;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use runner::Options;
 
 const USAGE: &str = "\
-cargo test -p flyball-tests --test faults -- [--list] [--all] [--seed N] [--soak N] [F1 F9 …]
-Without names: the selection of each CI run. --soak N: N random schedules from the seed on.";
+cargo test -p flyball-tests --test faults -- [--list] [--all] [--seed N] [--soak N] [--earlier PROGRAM] [F1 F9 …]
+Without names: the selection of each CI run. --soak N: N random schedules from the seed on.
+--earlier PROGRAM: a flyball of an earlier version, for F36.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +60,7 @@ fn options(args: &[String]) -> Result<Options, String> {
             "--all" => options.all = true,
             "--seed" => options.seed = number()?,
             "--soak" => options.soak = number()?,
+            "--earlier" => options.earlier = Some(program(args.next())?),
             // Of libtest's flags, those that ask for what is done anyway.
             "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--exact" | "--include-ignored" => {
             }
@@ -66,4 +69,10 @@ fn options(args: &[String]) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+fn program(path: Option<&String>) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path.ok_or("--earlier needs the path of a program")?);
+    // Processes may run in other directories.
+    path.canonicalize().map_err(|error| format!("--earlier {}: {error}", path.display()))
 }

@@ -33,6 +33,8 @@ pub(crate) struct Attempt {
     pub(crate) seed: u64,
     /// Kept: history and logs.
     pub(crate) dir: PathBuf,
+    /// A program of an earlier version.
+    pub(crate) earlier: Option<PathBuf>,
 }
 
 /// What the command line asks for.
@@ -44,6 +46,8 @@ pub(crate) struct Options {
     /// How many random schedules to run.
     pub(crate) soak: u64,
     pub(crate) names: Vec<String>,
+    /// A program of an earlier version, for the case that mixes versions.
+    pub(crate) earlier: Option<PathBuf>,
 }
 
 /// What became of the cases.
@@ -76,13 +80,13 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         let named = options.names.iter().any(|name| name.eq_ignore_ascii_case(case.id));
         let wanted = named || (options.names.is_empty() && (options.all || case.usual));
         if wanted && options.soak == 0 {
-            run_case(&case, options.seed, &mut tally);
+            run_case(&case, options, options.seed, &mut tally);
         } else {
             tally.filtered += 1;
         }
     }
     for step in 0..options.soak {
-        run_case(&cases::SOAK, options.seed + step, &mut tally);
+        run_case(&cases::SOAK, options, options.seed + step, &mut tally);
     }
     for failed in &tally.failed {
         println!("{failed}");
@@ -100,7 +104,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_case(case: &Case, seed: u64, tally: &mut Tally) {
+fn run_case(case: &Case, options: &Options, seed: u64, tally: &mut Tally) {
     let begun = Instant::now();
     if etcd::is_skipped() {
         println!("SKIPPED {}: no etcd ({}=1)", case.id, etcd::SKIP_VARIABLE);
@@ -112,7 +116,7 @@ fn run_case(case: &Case, seed: u64, tally: &mut Tally) {
     // What an earlier run left.
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory for the history");
-    let attempt = Attempt { id: case.id, seed, dir };
+    let attempt = Attempt { id: case.id, seed, dir, earlier: options.earlier.clone() };
     let title = format!("test {} ({}) seed {seed}", case.id, case.title);
     let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&attempt)));
     let took = begun.elapsed().as_secs_f64();

@@ -1,13 +1,65 @@
-//! F36: old and new versions of the program work together.
+//! F36: an installation of an earlier version is upgraded process by process, while loops run: a new worker
+//! under old schedulers, then an old worker under new schedulers, in the end all is new.
 
+use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::runner::{Attempt, Case, Outcome};
 
 pub(crate) const CASE: Case = Case { id: "F36", title: "mixed versions", usual: true, run };
 
-fn run(_: &Attempt) -> Outcome {
-    Outcome::Skipped(
-        "there is no earlier version yet to run beside this one; that unknown fields and keys of a \
-         newer one survive is tested with the documents and the store"
-            .to_owned(),
-    )
+fn run(attempt: &Attempt) -> Outcome {
+    let Some(earlier) = attempt.earlier.clone() else {
+        return Outcome::Skipped(
+            "no program of an earlier version was given (--earlier PROGRAM); that unknown fields and \
+             keys of a newer one survive is tested with the documents and the store"
+                .to_owned(),
+        );
+    };
+    let shape = Shape { items: 10, spare: 3, earlier: Some(earlier), ..Shape::default() };
+    let mut fleet = Fleet::start(attempt, shape);
+    let first = fleet.busy_victim();
+    fleet.fault("upgrade a worker under earlier schedulers");
+    fleet.kill_worker(&first.node);
+    fleet.upgraded.insert(first.node.clone());
+    fleet.comes_back(&first);
+    fleet.over();
+    upgrade_schedulers(&mut fleet);
+    // Work that a new scheduler gives to the worker that is still an earlier one.
+    let late: Vec<String> = (4..=6).map(|number| fleet.submit(number)).collect();
+    let old = fleet.workers.keys().find(|node| **node != first.node).cloned().expect("another");
+    let key =
+        fleet.until("an earlier worker runs what a new scheduler gave it", NOTICE_MAX, |view| {
+            let runs = |key: &&String| {
+                let claim = view.claims.get(*key);
+                let accepted = view.statuses.get(*key).map_or(0, |status| status.progress.accepted);
+                claim.is_some_and(|claim| claim.node == old) && accepted > 0
+            };
+            late.iter().find(runs).cloned()
+        });
+    let last = fleet.victim_of(&key);
+    fleet.fault("upgrade the last worker");
+    fleet.kill_worker(&last.node);
+    fleet.upgraded.insert(last.node.clone());
+    fleet.comes_back(&last);
+    fleet.over();
+    fleet.finish();
+    Outcome::Passed
+}
+
+/// The one that follows first, then the leader.
+fn upgrade_schedulers(fleet: &mut Fleet) {
+    let leader = fleet.leader();
+    let follower = fleet.schedulers.keys().find(|name| **name != leader).cloned().expect("another");
+    fleet.fault("upgrade the schedulers");
+    for name in [&follower, &leader] {
+        fleet.kill_scheduler(name);
+        fleet.upgraded.insert(name.clone());
+        if *name == leader {
+            fleet.until("the upgraded scheduler leads", NOTICE_MAX, |view| {
+                (view.leader == follower).then_some(())
+            });
+        }
+        fleet.start_scheduler(name);
+    }
+    fleet.bite("the leader is of another version");
+    fleet.over();
 }
