@@ -205,6 +205,26 @@ fn documents_of_bindings_are_checked() {
 }
 
 #[test]
+fn lists_are_bounded() {
+    let subjects = |count: usize| {
+        let names: Vec<String> = (0..count).map(|number| format!("user:u{number}")).collect();
+        let metadata = json!({ "name": "x", "namespace": "a" });
+        parse_binding(&binding_document(metadata, json!({ "role": "viewer", "subjects": names })))
+    };
+    assert!(subjects(200).is_ok(), "the bound itself is allowed");
+    insta::assert_snapshot!(faults(subjects(201)), @"spec.subjects: must have at most 200 entries; found 201");
+}
+
+#[test]
+fn a_policy_counts_its_roles_and_bindings() {
+    let mut policy = policy();
+    assert_eq!(policy.counts(), (0, 5));
+    let (_, custom) = parse_role(&role("canceller", &["cancel"], &["loops"])).unwrap();
+    policy.put_role(custom);
+    assert_eq!(policy.counts(), (1, 5));
+}
+
+#[test]
 fn words_have_one_meaning() {
     for verb in Verb::all() {
         assert_eq!(verb.as_str().parse(), Ok(verb));
