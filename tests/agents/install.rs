@@ -87,7 +87,8 @@ pub(crate) fn install() -> Result<(), String> {
     run(Command::new(python.join("bin/pip")).args(["install", "--quiet", PYPI]))
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let shown = format!("{command:?}");
     let status = command.status().map_err(|error| format!("{shown}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }

@@ -1,11 +1,13 @@
 //! Real agents in real loops: each mends a failing test in a real repository, through the run's gateway and inside
 //! the sandbox, against a provider that speaks the genuine wire protocols by script and counts what it served. The
 //! built-in agent always runs. The command line agents run where they are cached:
-//! `cargo test -p flyball-tests --test agents -- --install` installs them and runs all.
+//! `cargo test -p flyball-tests --test agents -- --install` installs them and runs all. With `--real-model` a real,
+//! small model is fetched, and only the tests with it run.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
 mod cases;
 mod install;
+mod real;
 mod scene;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +24,9 @@ fn main() -> ExitCode {
     {
         println!("cannot install the agents: {why}");
         return ExitCode::FAILURE;
+    }
+    if has("--real-model") {
+        return real_model(&arguments);
     }
     let filter = arguments.iter().find(|word| !word.starts_with('-'));
     let (mut passed, mut ignored, mut failed) = (0, 0, Vec::new());
@@ -61,6 +66,39 @@ fn main() -> ExitCode {
         );
         println!("!!!     cargo test -p flyball-tests --test agents -- --install");
     }
+    println!(
+        "!!! {} tests with a real model did not run. To fetch it and run them:",
+        real::CASES.len()
+    );
+    println!("!!!     cargo test -p flyball-tests --test agents -- --real-model");
+    ignored += real::CASES.len();
+    verdict(passed, &failed, ignored)
+}
+
+/// The tests with a real model, and nothing else.
+fn real_model(arguments: &[String]) -> ExitCode {
+    if let Err(why) = real::install() {
+        println!("cannot fetch the model: {why}");
+        return ExitCode::FAILURE;
+    }
+    let filter = arguments.iter().find(|word| !word.starts_with('-'));
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, case) in real::CASES {
+        if filter.is_some_and(|word| !name.contains(word.as_str())) {
+            continue;
+        }
+        if catch_unwind(case).is_ok() {
+            println!("test {name} ... ok");
+            passed += 1;
+        } else {
+            println!("test {name} ... FAILED");
+            failed.push(name);
+        }
+    }
+    verdict(passed, &failed, 0)
+}
+
+fn verdict(passed: usize, failed: &[&str], ignored: usize) -> ExitCode {
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
     println!("failed: {failed:?}");
     println!("test result: {verdict}. {passed} passed; {} failed; {ignored} ignored", failed.len());

@@ -16,7 +16,7 @@ use crate::install::Installed;
 /// The key that only the gateway has.
 const PROVIDER_KEY: &str = "sk-only-the-gateway-has-this-0123456789";
 /// What the provider charges.
-const PRICE: ModelPrice = ModelPrice {
+pub(crate) const PRICE: ModelPrice = ModelPrice {
     input: Money::from_dollars(3),
     output: Money::from_dollars(15),
     cache_read: Some(Money(300_000)),
@@ -105,17 +105,14 @@ impl Scene {
             ". ./add.sh\ntest \"$(add 2 3)\" = 5 && echo ok add || { echo FAILED add; exit 1; }\n";
         let repo = Repo::with(&[("add.sh", "add() { echo $(($1 - $2)); }\n"), ("test.sh", test)]);
         let cluster = Cluster::start(options(setting.installed));
-        let set = ["secret", "set", "provider", "--from-file", "-"];
-        let set = cluster.cli_with_input(&set, PROVIDER_KEY);
-        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
-        cluster.apply(&definitions(&provider, setting.protocol));
+        provide(&cluster, &provider.base(setting.protocol), setting.protocol);
         cluster.apply(&manifest(setting.agent, &repo, calls));
         Self { provider, repo, cluster }
     }
 }
 
 /// Longest wait for a loop; Node and Python start slowly on a busy machine.
-const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(180);
+pub(crate) const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(180);
 
 fn options(installed: Option<&Installed>) -> Options {
     let Some(installed) = installed else { return Options::default() };
@@ -130,11 +127,19 @@ fn options(installed: Option<&Installed>) -> Options {
     }
 }
 
-fn definitions(provider: &Provider, protocol: Protocol) -> String {
+/// Gives a cluster its one provider, at a base URL, with a key and a route.
+pub(crate) fn provide(cluster: &Cluster, base: &str, protocol: Protocol) {
+    let set = ["secret", "set", "provider", "--from-file", "-"];
+    let set = cluster.cli_with_input(&set, PROVIDER_KEY);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    cluster.apply(&definitions(base, protocol));
+}
+
+fn definitions(base: &str, protocol: Protocol) -> String {
     let provider = json!({
         "apiVersion": "flyball.dev/v1", "kind": "Provider", "metadata": {"name": "scripted"},
         "spec": {
-            "baseUrl": provider.base(protocol),
+            "baseUrl": base,
             "protocols": [protocol],
             "auth": {
                 "secret": {"name": "provider"},
@@ -170,7 +175,7 @@ fn manifest(agent: &str, repo: &Repo, calls: u64) -> String {
 }
 
 /// The record of the only iteration, from the journal.
-fn iteration(repo: &Repo) -> IterationRecord {
+pub(crate) fn iteration(repo: &Repo) -> IterationRecord {
     let journal = repo.journals().pop().unwrap();
     let bodies = repo.git(&["log", "--first-parent", "--format=%b%x00", &journal]);
     let mut records = bodies.split('\0').filter_map(|body| {
@@ -185,7 +190,7 @@ fn iteration(repo: &Repo) -> IterationRecord {
 }
 
 /// What the loop's budget says is spent.
-fn spent_by_budget(cluster: &Cluster) -> Amount {
+pub(crate) fn spent_by_budget(cluster: &Cluster) -> Amount {
     let budget = cluster.json(&["budget", "get", "mend", "-o", "json"]);
     serde_json::from_value(budget["spent"].clone()).unwrap()
 }

@@ -13,28 +13,58 @@ pub(crate) struct Target {
     pub(crate) name: String,
     address: SocketAddr,
     key: String,
+    path: String,
+    model: String,
+}
+
+/// What the stand-in is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Plain,
+    /// 17 events at once.
+    Stream,
+    /// An event every 50 ms on average, each stream in its own time.
+    Slow,
+    /// An event every 50 ms, all streams at the same moments.
+    InStep,
 }
 
 impl Target {
     pub(crate) fn new(name: &str, address: SocketAddr, key: &str) -> Self {
-        Self { name: name.to_owned(), address, key: key.to_owned() }
+        let (path, model) = ("/v1/chat/completions".to_owned(), "bench".to_owned());
+        Self { name: name.to_owned(), address, key: key.to_owned(), path, model }
     }
 
-    fn request(&self, stream: bool, slow: bool) -> Vec<u8> {
-        let options = if stream {
+    /// One that wants another path and model.
+    pub(crate) fn asking(self, path: &str, model: &str) -> Self {
+        Self { path: path.to_owned(), model: model.to_owned(), ..self }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn request(&self, wanted: Wanted) -> Vec<u8> {
+        let options = if wanted != Wanted::Plain {
             ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
         } else {
             ""
         };
-        let user = if slow { "slowly" } else { "hello" };
+        let user = match wanted {
+            Wanted::Plain | Wanted::Stream => "hello",
+            Wanted::Slow => "slowly",
+            Wanted::InStep => "slowly, in step",
+        };
         let body = format!(
-            "{{\"model\":\"bench\",\"max_tokens\":64{options},\"messages\":[{{\"role\":\"system\",\"content\":\
+            "{{\"model\":\"{}\",\"max_tokens\":64{options},\"messages\":[{{\"role\":\"system\",\"content\":\
              \"{}\"}},{{\"role\":\"user\",\"content\":\"{user}\"}}]}}",
+            self.model,
             "You are a careful engineer. ".repeat(30)
         );
         format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+            "POST {} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
              authorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+            self.path,
             self.key,
             body.len()
         )
@@ -111,12 +141,12 @@ fn is_whole(answer: &[u8]) -> bool {
 /// Whether a call is answered.
 pub(crate) async fn answers(target: &Target) -> bool {
     let Ok(mut wire) = Wire::open(target).await else { return false };
-    wire.call(&target.request(false, false)).await.is_some()
+    wire.call(&target.request(Wanted::Plain)).await.is_some()
 }
 
 /// Calls on so many connections for so long; the first fifth is not counted.
 pub(crate) async fn run(target: &Target, connections: usize, stream: bool, time: Duration) -> Cell {
-    let request = target.request(stream, false);
+    let request = target.request(if stream { Wanted::Stream } else { Wanted::Plain });
     let begun = Instant::now();
     let (from, to) = (begun + time / 5, begun + time);
     let mut tasks = tokio::task::JoinSet::new();
@@ -155,40 +185,63 @@ pub(crate) async fn run(target: &Target, connections: usize, stream: bool, time:
     all
 }
 
-/// So many slow streams for so long: how late each event was, in microseconds.
-pub(crate) async fn slow(target: &Target, streams: usize, time: Duration) -> Samples {
-    let request = target.request(true, true);
-    let to = Instant::now() + time;
+/// What slow streams delivered.
+#[derive(Debug, Default)]
+pub(crate) struct Slow {
+    /// How late each event was, in microseconds.
+    pub(crate) delays: Samples,
+    /// Streams that did not begin, or ended early.
+    pub(crate) failed: usize,
+}
+
+/// So many slow streams for so long. The first fifth is not counted.
+pub(crate) async fn slow(target: &Target, streams: usize, wanted: Wanted, time: Duration) -> Slow {
+    let request = target.request(wanted);
+    let begun = Instant::now();
+    let (from, to) = (begun + time / 5, begun + time);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..streams {
         let (target, request) = (target.clone(), request.clone());
         tasks.spawn(async move {
             let mut delays = Samples::default();
-            let mut wire = Wire::open(&target).await.unwrap();
-            wire.stream.write_all(&request).await.unwrap();
-            while Instant::now() < to {
-                wire.read.clear();
-                if wire.stream.read_buf(&mut wire.read).await.unwrap() == 0 {
-                    break;
-                }
-                let now = monotonic_ns();
-                let text = String::from_utf8_lossy(&wire.read);
-                for sent in text.split("at=").skip(1) {
-                    let digits: String = sent.chars().take_while(char::is_ascii_digit).collect();
-                    // A number that was cut by the end of a read is left out.
-                    if let (true, Ok(sent)) =
-                        (digits.len() + 1 < sent.len(), digits.parse::<i128>())
-                    {
-                        delays.add((now - sent) as f64 / 1000.0);
+            let read = tokio::time::timeout_at(
+                to.into(),
+                listen(&target, &request, |delay| {
+                    if Instant::now() >= from {
+                        delays.add(delay);
                     }
-                }
-            }
-            delays
+                }),
+            );
+            // A stream that is still open at the end is as it should be.
+            let failed = read.await.is_ok();
+            (delays, failed)
         });
     }
-    let mut all = Samples::default();
-    while let Some(delays) = tasks.join_next().await {
-        all.extend(delays.unwrap());
+    let mut all = Slow::default();
+    while let Some(done) = tasks.join_next().await {
+        let (delays, failed) = done.unwrap();
+        all.failed += usize::from(failed || delays.is_empty());
+        all.delays.extend(delays);
     }
     all
+}
+
+/// Reads a slow stream until it ends or fails.
+async fn listen(target: &Target, request: &[u8], mut late: impl FnMut(f64)) {
+    let Ok(mut wire) = Wire::open(target).await else { return };
+    if wire.stream.write_all(request).await.is_err() {
+        return;
+    }
+    while matches!(wire.stream.read_buf(&mut wire.read).await, Ok(count) if count > 0) {
+        let now = monotonic_ns();
+        let text = String::from_utf8_lossy(&wire.read);
+        for sent in text.split("at=").skip(1) {
+            let digits = sent.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            // A number that was cut by the end of a read is left out.
+            if let (true, Ok(sent)) = (digits.len() < sent.len(), digits.parse::<i128>()) {
+                late((now - sent) as f64 / 1000.0);
+            }
+        }
+        wire.read.clear();
+    }
 }

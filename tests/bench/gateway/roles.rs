@@ -1,9 +1,9 @@
 //! The processes of the bench: a stand-in provider as fast as can be, a collector, our gateway, nginx.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::process::{Command, Stdio};
+use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flyball_core::model::{
@@ -29,14 +29,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Request, Response, Status};
 
-use super::Role;
-
 /// The key of every client.
 pub(crate) const KEY: &str = "bench-key-0123456789";
 
 /// Listens, and tells the bench where.
-fn listen(port: u16) -> StdListener {
-    let listener = StdListener::bind(("127.0.0.1", port)).unwrap();
+fn listen() -> StdListener {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", listener.local_addr().unwrap()).unwrap();
     out.flush().unwrap();
@@ -50,8 +48,8 @@ fn runtime(threads: usize) -> tokio::runtime::Runtime {
 }
 
 /// Answers every request with the same words: about 300 bytes, or 17 pieces at once; slowly, if asked to.
-pub(crate) fn stand_in(port: u16) {
-    let listener = listen(port);
+pub(crate) fn stand_in() {
+    let listener = listen();
     runtime(1).block_on(async move {
         let listener = TcpListener::from_std(listener).unwrap();
         let (plain, stream) = (Arc::new(plain()), Arc::new(pieces()));
@@ -122,7 +120,7 @@ async fn serve(mut socket: TcpStream, plain: &[u8], stream: &[u8]) {
         read.drain(..length);
         let streams = text.contains("\"stream\":true") || text.contains("\"stream\": true");
         if streams && text.contains("slowly") {
-            return slowly(socket).await;
+            return slowly(socket, text.contains("in step")).await;
         }
         if socket.write_all(if streams { stream } else { plain }).await.is_err() {
             return;
@@ -141,19 +139,34 @@ fn request_length(read: &[u8]) -> Option<usize> {
     (read.len() >= whole).then_some(whole)
 }
 
-/// An event every 20 ms that says when it was sent.
-async fn slowly(mut socket: TcpStream) {
+/// An event every 50 ms on average that says when it was sent. `in_step`: all streams at the same moments, exactly every
+/// 50 ms; otherwise each in its own time, 25 to 75 ms apart, as models do.
+async fn slowly(mut socket: TcpStream, in_step: bool) {
+    static STREAMS: AtomicU64 = AtomicU64::new(0);
     if socket.write_all(STREAM_HEAD.as_bytes()).await.is_err() {
         return;
     }
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut state = mixed(STREAMS.fetch_add(1, Ordering::Relaxed));
+    let mut next = monotonic_ns() / 50_000_000 * 50_000_000;
     loop {
-        tick.tick().await;
+        state = mixed(state);
+        let gap = if in_step { 50_000_000 } else { 25_000_000 + i128::from(state % 50_000_000) };
+        next += gap;
+        let pause = u64::try_from(next - monotonic_ns()).unwrap_or(0);
+        tokio::time::sleep(Duration::from_nanos(pause)).await;
         let event = chunk(&delta(&format!("at={} ", monotonic_ns())));
         if socket.write_all(event.as_bytes()).await.is_err() {
             return;
         }
     }
+}
+
+/// The next number of a sequence that looks random (SplitMix64).
+const fn mixed(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Takes everything and keeps nothing.
@@ -181,7 +194,7 @@ impl MetricsService for Sink {
 
 /// Takes spans and metrics.
 pub(crate) fn collector() {
-    let listener = listen(0);
+    let listener = listen();
     runtime(1).block_on(async move {
         let listener = TcpListener::from_std(listener).unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -227,7 +240,7 @@ impl Fence for Always {
 
 /// Our gateway with everything on.
 pub(crate) fn gateway(upstream: &str) {
-    let listener = listen(0);
+    let listener = listen();
     runtime(2).block_on(async move {
         let options = flyball_telemetry::Options {
             service: "flyball-worker",
@@ -265,43 +278,4 @@ pub(crate) fn gateway(upstream: &str) {
         let _serving = gate.serve(listener).unwrap();
         std::future::pending::<()>().await;
     });
-}
-
-/// nginx from `FLYBALL_BENCH_NGINX` or the usual places, as a pure pass-through; `None` if there is none.
-pub(crate) fn nginx(upstream: SocketAddr) -> Option<Role> {
-    let named = std::env::var("FLYBALL_BENCH_NGINX").ok();
-    let usual = ["/usr/sbin/nginx".to_owned(), "/usr/local/sbin/nginx".to_owned()];
-    let program = named.into_iter().chain(usual).find(|path| std::path::Path::new(path).exists());
-    let Some(program) = program else {
-        println!("nginx: not found (FLYBALL_BENCH_NGINX, /usr/sbin/nginx)");
-        return None;
-    };
-    let dir = tempfile::tempdir().unwrap().keep();
-    let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = format!(
-        "worker_processes 2; daemon off; pid {dir}/pid; error_log {dir}/log crit;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; client_body_temp_path {dir}/a; proxy_temp_path {dir}/b;\n\
-         fastcgi_temp_path {dir}/c; uwsgi_temp_path {dir}/d; scgi_temp_path {dir}/e;\n\
-         upstream up {{ server {upstream}; keepalive 64; keepalive_requests 100000000; }}\n\
-         server {{ listen {address}; keepalive_requests 100000000; tcp_nodelay on;\n\
-         location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
-         proxy_buffering off; }} }} }}\n",
-        dir = dir.display()
-    );
-    let file = dir.join("nginx.conf");
-    std::fs::write(&file, config).unwrap();
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(&file)
-        .arg("-p")
-        .arg(&dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    flyball_tests::poll::until("nginx listens", Duration::from_secs(10), || {
-        std::net::TcpStream::connect(address).ok()
-    });
-    Some(Role { child, address })
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
@@ -20,6 +20,9 @@ const IDLE_MAX: usize = 64;
 
 /// How long they are kept. Servers close idle connections after 60 to 75 s mostly; being earlier avoids the race.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(50);
+
+/// Pieces that are there at once are put together up to this size; what was read of a socket is mostly less.
+const TOGETHER_MAX: usize = 64 << 10;
 
 /// What moves a connection's bytes; it ends with the connection.
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
@@ -45,7 +48,12 @@ pub(crate) struct Upstream {
     body: Incoming,
     link: Option<Link>,
     home: Option<(Arc<Idle>, String)>,
+    /// What came behind pieces that were put together, and is none.
+    ahead: Option<Option<FrameResult>>,
 }
+
+/// A frame, or why there is none.
+type FrameResult = Result<Frame<Bytes>, hyper::Error>;
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,7 +128,7 @@ impl Idle {
         })?;
         let (head, body) = answer.into_parts();
         let home = Some((Arc::clone(self), host.to_owned()));
-        let upstream = Upstream { body, link: (!ended).then_some(link), home };
+        let upstream = Upstream { body, link: (!ended).then_some(link), home, ahead: None };
         Ok(Response::from_parts(head, upstream))
     }
 
@@ -154,10 +162,10 @@ impl Link {
 
 impl Upstream {
     /// The next frame.
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(ahead);
+        }
         let mut frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending()
             && let Some(link) = &mut self.link
@@ -188,15 +196,93 @@ impl Upstream {
         }
     }
 
-    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    /// A piece together with all that is there already: a provider's events mostly come several in one read, and each
+    /// that is passed on by itself costs a frame, a chunk and often a write.
+    pub(crate) fn together(&mut self, piece: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut whole: Option<BytesMut> = None;
+        while whole.as_ref().map_or(piece.len(), BytesMut::len) < TOGETHER_MAX {
+            let next = match self.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(next) => next,
+                    // Trailers: nobody here looks for them.
+                    Err(_) => continue,
+                },
+                Poll::Ready(end) => {
+                    self.ahead = Some(end);
+                    break;
+                }
+            };
+            let whole = whole.get_or_insert_with(|| {
+                let mut whole = BytesMut::with_capacity((piece.len() + next.len()).max(4096));
+                whole.extend_from_slice(&piece);
+                whole
+            });
+            whole.extend_from_slice(&next);
+        }
+        whole.map_or(piece, BytesMut::freeze)
+    }
+
+    pub(crate) async fn frame(&mut self) -> Option<FrameResult> {
         std::future::poll_fn(|cx| self.poll_frame(cx)).await
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_none() && self.body.is_end_stream()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What an answer's body is passed on as, piece by piece, when all of it is there at once and the connection ends
+    /// behind it.
+    async fn passed(answer: &'static str) -> Vec<Result<String, ()>> {
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        let request = Request::new(Full::new(Bytes::new()));
+        let idle = Arc::new(Idle::default());
+        let serve = async move {
+            let mut asked = [0; 256];
+            let _ = far.read(&mut asked).await.unwrap();
+            far.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (sent, ()) = tokio::join!(idle.send_new(TokioIo::new(near), "host", request), serve);
+        let Ok(response) = sent else { panic!("no answer") };
+        let mut body = response.into_body();
+        let mut pieces = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                pieces.push(Err(()));
+                break;
+            };
+            let piece = frame.into_data().unwrap();
+            let piece =
+                std::future::poll_fn(|cx| Poll::Ready(body.together(piece.clone(), cx))).await;
+            assert!(!body.is_end_stream(), "what came behind is told by the next frame");
+            pieces.push(Ok(String::from_utf8(piece.to_vec()).unwrap()));
+        }
+        pieces
+    }
+
+    #[tokio::test]
+    async fn pieces_that_are_there_go_on_together_and_nothing_behind_them_is_lost() {
+        let head =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\none, \r\n5\r\ntwo, \r\n";
+        let whole = format!("{head}5\r\nthree\r\n0\r\n\r\n").leak();
+        assert_eq!(passed(whole).await, [Ok("one, two, three".to_owned())]);
+        // Cut off within the third piece: what came is passed on, and then the fault.
+        let cut = format!("{head}5\r\nth").leak();
+        let found = passed(cut).await;
+        assert_eq!(found.last(), Some(&Err(())));
+        let text: String = found.iter().flatten().cloned().collect();
+        assert_eq!(text, "one, two, th");
     }
 }

@@ -30,7 +30,27 @@ pub(crate) struct CallLog {
     /// A try whose answer has not begun.
     pub(crate) open: Option<Attempt>,
     pub(crate) capture: Option<Capture>,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What telemetry is still to be told of a call that has ended. Dropped, it is told.
+struct Told {
+    gate: Arc<Gate>,
+    now: Arc<Now>,
+    id: String,
+    traceparent: Option<String>,
+    duration: Duration,
+    first: Option<Duration>,
+    call: Facts,
+    place: Place,
+    tries: u32,
+    chain: Vec<String>,
+    used: Used,
+    answer: Answer,
+    end: Result<(), String>,
+    capture: Option<Capture>,
+    /// A run's end waits for its calls, and so for what is told of them.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What was asked.
@@ -89,7 +109,7 @@ impl CallLog {
             end: None,
             open: None,
             capture: None,
-            _permit: permit,
+            permit: Some(permit),
         }
     }
 
@@ -186,13 +206,39 @@ impl Drop for CallLog {
             spent.answered += u64::from(answered);
             spent.escalated += u64::from(answered && escalated);
         });
-        let capture = self.capture.take().map(Capture::finish);
-        let Some(call) = &self.call else { return };
-        let nowhere = Place::default();
-        let place = self.plan.as_ref().unwrap_or(&nowhere);
+        let Some(call) = self.call.take() else { return };
+        let told = Told {
+            gate: Arc::clone(&self.gate),
+            now: Arc::clone(&self.now),
+            id: std::mem::take(&mut self.id),
+            traceparent: self.traceparent.take(),
+            duration: self.begun.elapsed(),
+            first: self.first,
+            call,
+            place: self.plan.take().unwrap_or_default(),
+            tries: self.tries,
+            chain: std::mem::take(&mut self.chain),
+            used: self.used,
+            answer: std::mem::take(&mut self.answer),
+            end,
+            capture: self.capture.take(),
+            _permit: self.permit.take(),
+        };
+        // The last bytes of the answer are not written yet: this thread does that first, and then goes on here. What
+        // the budgets need is settled already.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { drop(told) });
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let content = self.capture.take().map(Capture::finish);
+        let (call, place, usage) = (&self.call, &self.place, &self.used.usage);
         record_model_call(&ModelCall {
             traceparent: self.traceparent.as_deref().or(self.now.traceparent.as_deref()),
-            duration: self.begun.elapsed(),
+            duration: self.duration,
             first_chunk: self.first,
             protocol: call.protocol.as_str(),
             requested_model: &call.model,
@@ -204,7 +250,7 @@ impl Drop for CallLog {
             route_why: &place.route_why,
             tier: &place.tier,
             tier_why: &place.tier_why,
-            escalated,
+            escalated: place.escalated,
             provider: &place.provider,
             model: &place.model,
             model_known: place.known,
@@ -221,7 +267,7 @@ impl Drop for CallLog {
             reasoning_tokens: usage.reasoning,
             micro_dollars: self.used.money.0,
             estimated: self.used.estimated,
-            error: end.as_ref().err().map(String::as_str),
+            error: self.end.as_ref().err().map(String::as_str),
             request_id: &self.id,
             namespace: &self.gate.run.namespace,
             loop_name: &self.gate.run.name,
@@ -229,7 +275,7 @@ impl Drop for CallLog {
             token: self.gate.run.token,
             node: &self.gate.run.node,
             iteration: self.now.iteration,
-            content: capture.as_deref(),
+            content: content.as_deref(),
         });
     }
 }

@@ -112,7 +112,10 @@ impl Relay {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Some(reading) = &mut self.reading else { continue };
                     // Trailers say nothing that a client here looks for.
-                    let Ok(piece) = frame.into_data() else { continue };
+                    let Ok(mut piece) = frame.into_data() else { continue };
+                    if matches!(reading, Reading::Stream(_)) {
+                        piece = self.upstream.together(piece, cx);
+                    }
                     let piece = reading.feed(&piece);
                     self.quiet_since = Instant::now();
                     if !piece.is_empty() {

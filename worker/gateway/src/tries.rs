@@ -1,6 +1,7 @@
 //! One try of a call at one deployment: admission, sending, and what the beginning of its answer means.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -241,6 +242,12 @@ async fn begin(
         }
         Ok(Err(error)) => return Err(lost(ask, Attempt::cut, &SendError::Gone(reasons(&error)))),
         Err(_) => return Err(lost(ask, Attempt::cut, &SendError::Silent(limit))),
+    };
+    let first = match reading {
+        Reading::Stream(_) => {
+            std::future::poll_fn(|cx| Poll::Ready(body.together(first.clone(), cx))).await
+        }
+        Reading::Plain(..) => first,
     };
     let first = reading.feed(&first);
     if let Some(why) = early_error(&reading) {
