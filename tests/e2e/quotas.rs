@@ -21,8 +21,8 @@ const PROVIDER_WINDOW: Duration = Duration::from_secs(8);
 const QUOTA_WINDOW: Duration = Duration::from_secs(10);
 /// Calls in a window.
 const REQUESTS: usize = 8;
-/// Tokens in a window: the worst cases of fewer than eight calls, which each use a small part of it.
-const TOKENS: u64 = 60_000;
+/// Tokens in a window: enough for the worst cases of all these calls, so that it is the requests that run out.
+const TOKENS: u64 = 1_000_000;
 /// The loop whose worker dies, and how many calls it makes before.
 const LOST: (&str, usize) = ("lost", 4);
 const OTHERS: [&str; 3] = ["one", "two", "three"];
