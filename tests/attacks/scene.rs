@@ -34,7 +34,7 @@ const DIRS: [&str; 15] = [
     "changes/upper",
     "changes/work",
     "verify/own",
-    "neighbour/work",
+    "neighbour/tree",
 ];
 /// What may not change, nor its mode.
 const WATCHED: [&str; 7] = [
@@ -44,7 +44,7 @@ const WATCHED: [&str; 7] = [
     "outside/canary",
     "cache/tool",
     "shown/brief",
-    "neighbour/work/file",
+    "neighbour/tree/file",
 ];
 
 /// The longest that anything here is waited for.
@@ -137,7 +137,7 @@ impl Scene {
     /// Starts the step of another run, and waits until the host sees it.
     fn move_in(&mut self) {
         let (work, mark) =
-            (self.path("neighbour/work"), format!("neighbour-{}", std::process::id()));
+            (self.path("neighbour/tree"), format!("neighbour-{}", std::process::id()));
         let plan = Confinement {
             who: Who::Agent,
             write: vec![Writable::all(&work)],
@@ -217,7 +217,7 @@ impl Scene {
             ("work/.git/hooks", 0),
             ("check/home", 0),
             ("outside", 2),
-            ("neighbour/work", 1),
+            ("neighbour/tree", 1),
         ] {
             if fs::read_dir(self.path(dir)).map(Iterator::count).ok() != Some(wanted) {
                 found.push(format!("{dir} has other entries"));
@@ -331,7 +331,7 @@ impl Scene {
             ("CHECK", path("check")),
             ("CACHE", path("cache")),
             ("AGENT", path("agent")),
-            ("NEIGHBOURS", path("neighbour/work")),
+            ("NEIGHBOURS", path("neighbour/tree")),
             ("NEIGHBOUR", self.neighbour.as_ref().map_or(0, |(_, pid)| *pid).to_string()),
             ("ADDRESS", self.address.to_string()),
             ("SYS_PTRACE", nix::libc::SYS_ptrace.to_string()),

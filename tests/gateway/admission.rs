@@ -193,3 +193,22 @@ fn quota_that_takes_too_long_is_told() {
     assert!(provider.served().is_empty());
     assert_eq!(rig.close().amount.calls, 0, "what was not sent is not spent");
 }
+
+/// Streams of models last for minutes, and one agent may run many others.
+#[test]
+fn two_hundred_calls_are_under_way_at_once() {
+    const CALLS: usize = 200;
+    let slow = Reply::text("word").paced(Duration::from_secs(60));
+    let provider = Provider::start(move |_| slow.clone());
+    let limits = Limits { money: dollars(1_000_000), ..Limits::default() };
+    let mut rig = Rig::new(&provider, Protocol::Chat, Setup { limits, ..Setup::default() });
+    let clients: Vec<_> = (0..CALLS).map(|_| rig.begin(Protocol::Chat)).collect();
+    poll::until("all of them are at the provider", BOUND, || {
+        (provider.open() == CALLS).then_some(())
+    });
+    let draws = rig.bank.draws.load(Ordering::SeqCst);
+    assert!(draws <= 16, "few slices are enough for them: {draws}");
+    drop(clients);
+    let spent = rig.close();
+    assert_eq!(rig.bank.debited(), spent.amount, "what was not used came back");
+}

@@ -233,7 +233,11 @@ fn a_client_that_goes_away_ends_the_providers_work_and_pays_for_what_was_done() 
                 answer.until("word");
                 drop(answer);
             } else {
-                drop(plain_without_waiting(&rig, protocol, &provider));
+                let client = rig.begin(protocol);
+                poll::until("the provider is at work", BOUND, || {
+                    (provider.open() == 1).then_some(())
+                });
+                drop(client);
             }
             if stream {
                 poll::until("the provider is let go", BOUND, || {
@@ -254,26 +258,6 @@ fn a_client_that_goes_away_ends_the_providers_work_and_pays_for_what_was_done() 
             }
         }
     }
-}
-
-/// A plain call that is under way at the provider, and whose client can be dropped.
-fn plain_without_waiting(
-    rig: &Rig,
-    protocol: Protocol,
-    provider: &Provider,
-) -> std::net::TcpStream {
-    use std::io::Write as _;
-    let text = body(protocol, false).to_string();
-    let mut stream = std::net::TcpStream::connect(rig.address).unwrap();
-    let (path, key) = (crate::rig::path(protocol), crate::rig::KEY);
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-    .unwrap();
-    poll::until("the provider is at work", BOUND, || (provider.open() == 1).then_some(()));
-    stream
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A gateway with a run, a bank that counts every unit, pools, and a fence that can be let down.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -329,6 +330,19 @@ impl Rig {
         let mut headers = vec![("x-api-key", KEY), ("content-type", "application/json")];
         headers.extend_from_slice(more);
         client::send(self.address, "POST", path(protocol), &headers, &body.to_string())
+    }
+
+    /// Asks for a plain answer without waiting for it; dropped, the client is gone.
+    pub(crate) fn begin(&self, protocol: Protocol) -> TcpStream {
+        let (path, text) = (path(protocol), body(protocol, false).to_string());
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let length = text.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {length}\r\n\r\n{text}"
+        )
+        .unwrap();
+        stream
     }
 }
 

@@ -20,18 +20,20 @@ impl Api {
     /// # Errors
     /// `FailedPrecondition` with the names of those that use it.
     pub(super) async fn check_unused(&self, key: &DefinitionKey) -> Result<(), Status> {
-        let (users, what) = match key.kind {
+        let (users, what, reason) = match key.kind {
             DefinitionKind::Provider => {
-                (self.routes_that_name(&key.name).await?, "named by modelroute")
+                let routes = self.routes_that_name(&key.name).await?;
+                (routes, "named by modelroute", "PROVIDER_IN_USE")
             }
             DefinitionKind::ModelRoute => {
-                (self.loops_with_only(&key.name).await?, "the only route for the agent of loop")
+                let loops = self.loops_with_only(&key.name).await?;
+                (loops, "the only route for the agent of loop", "MODELROUTE_IN_USE")
             }
             DefinitionKind::Agent => {
                 let loops = self.living_loops().await?;
                 let uses = |one: &&Arc<LoopRecord>| agent_of(one) == Some(&key.name);
                 let names = loops.iter().filter(uses).map(|one| one.key.to_string());
-                (names.collect(), "used by loop")
+                (names.collect(), "used by loop", "AGENT_IN_USE")
             }
             // Without a budget everything has room.
             DefinitionKind::Budget => return Ok(()),
@@ -39,11 +41,6 @@ impl Api {
         if users.is_empty() {
             return Ok(());
         }
-        let reason = match key.kind {
-            DefinitionKind::Provider => "PROVIDER_IN_USE",
-            DefinitionKind::ModelRoute => "MODELROUTE_IN_USE",
-            DefinitionKind::Agent | DefinitionKind::Budget => "AGENT_IN_USE",
-        };
         let message = format!(
             "{} {} is {what} {}; delete or change that first",
             key.kind,

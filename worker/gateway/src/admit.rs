@@ -124,7 +124,10 @@ async fn attempt(gate: &Arc<Gate>, worst: Amount) -> Result<Reservation, SliceEr
     loop {
         // Whoever drew before may have brought enough for this call too.
         let (least, want) = match gate.reserve(worst) {
-            Ok(reservation) => return Ok(reservation),
+            Ok(reservation) => {
+                gate.tidy();
+                return Ok(reservation);
+            }
             Err(Short::Ended(ended)) => return Err(ended.into()),
             Err(Short::Draw { least, want }) => (least, want),
         };

@@ -176,18 +176,23 @@ impl Gate {
         self.slices.as_ref()
     }
 
-    /// A slice was granted. Those that became superfluous are given back in the background.
+    /// A slice was granted.
     pub(crate) fn granted(self: &Arc<Self>, id: String, amount: Amount) {
-        let mut state = self.state();
-        let closed = match &mut state.ledger {
-            Some(ledger) => {
-                ledger.granted(id, amount);
-                ledger.tidy()
-            }
+        match &mut self.state().ledger {
+            Some(ledger) => ledger.granted(id, amount),
             // Granted too late: nothing of it was used.
-            None => vec![Settlement { id, used: Amount::default() }],
-        };
-        drop(state);
+            None => self.return_later(vec![Settlement { id, used: Amount::default() }]),
+        }
+    }
+
+    /// The call that drew has its room: slices that became superfluous are given back in the background. Not before,
+    /// or they would take that room away again.
+    pub(crate) fn tidy(self: &Arc<Self>) {
+        let closed = self.state().ledger.as_mut().map(Ledger::tidy).unwrap_or_default();
+        self.return_later(closed);
+    }
+
+    fn return_later(self: &Arc<Self>, closed: Vec<Settlement>) {
         if !closed.is_empty() {
             let gate = Arc::clone(self);
             tokio::spawn(async move { gate.give_back(closed).await });

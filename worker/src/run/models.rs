@@ -131,7 +131,7 @@ impl Run {
         let (port, outside) = if self.has_network() {
             (GATEWAY_PORT, None)
         } else {
-            let (port, serving) = self.serveoutside(&gate)?;
+            let (port, serving) = self.serve_outside(&gate)?;
             (port, Some(serving))
         };
         let url = format!("http://127.0.0.1:{port}");
@@ -146,7 +146,7 @@ impl Run {
     }
 
     /// On this host's loopback, where the run's key is what keeps others out.
-    fn serveoutside(&self, gate: &RunGate) -> Result<(u16, Serving), Halt> {
+    fn serve_outside(&self, gate: &RunGate) -> Result<(u16, Serving), Halt> {
         let listen = || {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let port = listener.local_addr()?.port();

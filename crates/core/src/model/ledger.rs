@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::amount::{Amount, Limits};
 use super::budget::LoopBudget;
+use super::money::Money;
 use super::ports::{BudgetEnded, BudgetScope};
 
 /// A slice is asked for so many times the worst case of the call that needs it: calls mostly use a small part
-/// of their worst case, so this lasts for dozens of them, and a crash loses no more.
+/// of their worst case, so this lasts for dozens of them. A crash loses no more, or half of what is under way where
+/// that is more.
 const SLICE_CALLS: u64 = 8;
 
 /// Most slices that a run keeps open. More would only come of amounts that run out one after the other.
@@ -128,7 +130,8 @@ impl Ledger {
         let free = self.free();
         if !worst.within(free) {
             let least = worst.minus(free);
-            let want = least.at_least(times(worst, SLICE_CALLS));
+            // Many calls at once: slices grow with what is under way, so that they stay few.
+            let want = least.at_least(times(worst, SLICE_CALLS)).at_least(half(self.reserved()));
             return Err(Short::Draw { least, want });
         }
         for account in [&mut self.of_iteration, &mut self.of_run, &mut self.of_slices] {
@@ -180,10 +183,15 @@ impl Ledger {
     /// Closes the slices that the calls under way do not need, oldest first; each has to be settled in the
     /// store. For an iteration's edge: what is given back others can use, and a crash does not lose it.
     pub fn give_back(&mut self) -> Vec<Settlement> {
+        self.close(Amount::default())
+    }
+
+    /// Closes slices, oldest first, as long as so much stays free.
+    fn close(&mut self, keep: Amount) -> Vec<Settlement> {
         let mut closed = Vec::new();
         while let Some((id, granted)) = self.slices.front().cloned() {
             let used = granted.at_most(self.of_slices.spent);
-            if !granted.minus(used).within(self.free()) {
+            if !granted.minus(used).within(self.free().minus(keep)) {
                 break;
             }
             let last = self.slices.len() == 1;
@@ -199,9 +207,14 @@ impl Ledger {
         closed
     }
 
-    /// Closes what need not stay open once there are many slices: for after a further one was granted.
+    /// Closes what need not stay open once there are many slices: for after a call that had to draw has its room.
+    /// Half of what is free stays, or the next call would draw again what has just gone back.
     pub fn tidy(&mut self) -> Vec<Settlement> {
-        if self.slices.len() < SLICES_OF_RUN_MAX / 2 { Vec::new() } else { self.give_back() }
+        if self.slices.len() < SLICES_OF_RUN_MAX / 2 {
+            Vec::new()
+        } else {
+            self.close(half(self.free()))
+        }
     }
 
     /// The run is over: closes every slice. Calls that were never settled have used their worst case.
@@ -221,6 +234,11 @@ impl Ledger {
 
 fn times(amount: Amount, by: u64) -> Amount {
     (1..by).fold(amount, |sum, _| sum.plus(amount))
+}
+
+fn half(amount: Amount) -> Amount {
+    let Amount { tokens, money: Money(money), calls } = amount;
+    Amount { tokens: tokens / 2, money: Money(money / 2), calls: calls / 2 }
 }
 
 #[cfg(test)]

@@ -102,6 +102,33 @@ fn many_slices_are_closed_early() {
     assert_eq!(settled, amount(1000, 100, 100));
 }
 
+/// Each call that finds no room draws as often as it needs to.
+#[test]
+fn many_calls_at_once_draw_few_slices_and_keep_them() {
+    let mut ledger = ledger(Limits::default(), Limits::default());
+    let (mut draws, worst) = (0, amount(100, 7, 1));
+    let (mut calls, mut back) = (Vec::new(), 0);
+    for n in 0..256 {
+        let call = loop {
+            match ledger.reserve(worst) {
+                Ok(call) => break call,
+                Err(Short::Draw { want, .. }) => ledger.granted(format!("{draws}"), want),
+                Err(ended) => panic!("{ended}"),
+            }
+            draws += 1;
+            assert!(draws <= SLICES_OF_RUN_MAX, "call {n}");
+        };
+        calls.push(call);
+        let free = ledger.free();
+        back += ledger.tidy().len();
+        assert!(half(free).within(ledger.free()), "the next calls need it");
+    }
+    assert!(back < draws / 2, "{back} of {draws}");
+    calls.into_iter().for_each(|call| ledger.settle(call, amount(1, 1, 1)));
+    let used = ledger.end().iter().fold(Amount::default(), |sum, one| sum.plus(one.used));
+    assert_eq!(used, amount(256, 256, 256));
+}
+
 /// 64 threads call at once, with a budget for ten worst cases. Nobody refunds, so exactly ten get through.
 #[test]
 fn sixty_four_concurrent_calls_never_spend_a_unit_over_a_budget_for_ten() {
