@@ -19,7 +19,6 @@ pub(crate) async fn of_guard(guard: &Guard) -> Abilities {
         containment: has.to_string(),
         weaker_because: has.weaker_because.clone(),
         missing_layers: has.missing_layers.clone(),
-        memory_bound: has.memory_bound().to_owned(),
         bounds: has.bounds(),
         confines: true,
         memory_locked: has.memory_locked,

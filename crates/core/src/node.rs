@@ -75,11 +75,6 @@ pub struct Abilities {
     /// Layers of confinement that its runs go without, and why; its operator has accepted that.
     #[serde(skip_serializing_if = "MissingLayers::is_empty")]
     pub missing_layers: MissingLayers,
-    /// How the bound of a step's memory is held: `cgroup`, exactly; `watched`, over all its processes by looking
-    /// again and again, which a fast program exceeds for a moment; `per-process`, where it has no process table of
-    /// its own. The same as in `bounds`, which earlier versions do not have. Empty of still earlier ones.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub memory_bound: String,
     /// What holds each bound of a step, see [`crate::bounds`]. Empty of earlier versions.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bounds: BTreeMap<String, String>,

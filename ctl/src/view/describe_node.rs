@@ -65,9 +65,6 @@ fn host(sheet: &mut Sheet, abilities: &Abilities) {
     }
     if !abilities.bounds.is_empty() {
         sheet.field("Limits", bounds::describe(&abilities.bounds));
-    } else if !abilities.memory_bound.is_empty() {
-        // Of a worker of an earlier version.
-        sheet.field("Limits", format!("memory {} (weaker)", abilities.memory_bound));
     }
     let offers = &abilities.offers;
     sheet.list("Paths", &offers.paths);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flyball_core::bounds::{Bound, Controllers, holders};
+use flyball_core::bounds::{Controllers, holders};
 use flyball_core::isolation::{Layer, MissingLayers};
 use serde::{Deserialize, Serialize};
 
@@ -93,12 +93,6 @@ impl Abilities {
         holders(self.controllers, self.own_table())
     }
 
-    /// How the memory of all of a step's processes together is bounded: by the step's `cgroup`, `watched` by its
-    /// init, or `per-process` only, where the init cannot tell which processes are the step's.
-    pub fn memory_bound(&self) -> &'static str {
-        Bound::Memory.holder(self.controllers, self.own_table()).name()
-    }
-
     fn own_table(&self) -> bool {
         self.containment.is_pid_namespace() && !self.missing_layers.contains_key(&Layer::Pid)
     }
@@ -120,11 +114,10 @@ mod tests {
             weaker_because: Vec::new(),
             missing_layers: MissingLayers::new(),
         };
-        assert_eq!(abilities.memory_bound(), "watched");
+        assert_eq!(abilities.bounds()["memory"], "watched");
         abilities.containment = Containment::Subreaper;
-        assert_eq!(abilities.memory_bound(), "per-process");
+        assert_eq!(abilities.bounds()["memory"], "per-process");
         abilities.controllers.memory = true;
-        assert_eq!(abilities.memory_bound(), "cgroup");
         assert_eq!(abilities.bounds()["memory"], "cgroup");
     }
 }

@@ -167,7 +167,7 @@ fn make_room(tree: &impl Tree, group: &Path, ours: impl Fn(u32) -> bool) -> Resu
     Err(format!("{}: processes come faster than they can be moved", group.display()))
 }
 
-/// ESRCH, and ENODEV of the kernel's files: the process is gone.
+/// ESRCH: the process is gone.
 fn gone_is_fine(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         Some(nix::libc::ESRCH) => Ok(()),
