@@ -125,7 +125,10 @@ async fn guard(command: Vec<String>, scratch: &Path) -> Vec<Finding> {
         false => format!("runs are isolated by {} of {} layers", on.len(), Layer::ALL.len()),
     };
     found.push(Finding::ok(AREA, "Isolation", text));
-    let text = format!("limits of a run are held by: {}", bounds::describe(&abilities.bounds));
+    let why = abilities.weaker_because.join("; ");
+    let why = if why.is_empty() { why } else { format!(" (not stronger because of {why})") };
+    let held = bounds::describe(&abilities.bounds);
+    let text = format!("limits of a run are held by: {held}{why}");
     found.push(Finding::ok(AREA, "Limits", text));
     found.extend(weaknesses(AREA, &abilities));
     found.push(probe(&guard, scratch).await);
