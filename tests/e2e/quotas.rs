@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use flyball_core::model::QUOTA_VALID;
+use flyball_core::ids::NodeName;
+use flyball_core::model::{PoolSlice, QUOTA_VALID, QuotaReport};
 use flyball_core::status::Phase;
-use flyball_tests::cluster::{Cluster, Options};
+use flyball_store::Store;
+use flyball_tests::cluster::{Cluster, Options, items};
+use flyball_tests::etcd::{self, Etcd};
 use flyball_tests::provider::{Asked, Provider, Reply};
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::support::{builtin, list, models};
 
@@ -88,19 +92,73 @@ impl Account {
     }
 }
 
-/// Whether somebody finds no room in the account.
-fn somebody_waits(cluster: &Cluster) -> Option<()> {
+/// The pool as it is shown.
+fn shown(cluster: &Cluster) -> QuotaReport {
     let quotas = cluster.json(&["quota", "list", "-o", "json"]);
     let quota = quotas.get(0).or_else(|| quotas["items"].get(0)).unwrap_or(&quotas);
-    let waiting = quota["waiting"].as_array()?;
-    waiting
-        .iter()
-        .any(|one| OTHERS.iter().any(|name| one["of"] == format!("default/{name}")))
-        .then_some(())
+    serde_json::from_value(quota.clone()).unwrap()
+}
+
+/// Whether somebody finds no room in the account.
+fn somebody_waits(cluster: &Cluster) -> Option<()> {
+    let is_one = |of: &str| OTHERS.iter().any(|name| of == format!("default/{name}"));
+    shown(cluster).waiting.iter().any(|one| is_one(&one.of)).then_some(())
+}
+
+/// Reads the slices of the pool.
+type Look<'a> = &'a dyn Fn(&Cluster) -> Vec<PoolSlice>;
+
+/// Requests of the pool that are a node's; all of it together never exceeds the account.
+fn of_node(slices: &[PoolSlice], node: &NodeName) -> u64 {
+    let sum = |part: fn(&PoolSlice) -> u64| slices.iter().map(part).sum::<u64>();
+    let all = (sum(|one| one.amount.requests), sum(|one| one.amount.tokens));
+    assert!(all.0 <= REQUESTS as u64 && all.1 <= TOKENS, "{slices:#?}");
+    slices.iter().filter(|one| one.node == *node).map(|one| one.amount.requests).sum()
+}
+
+/// Waits until nothing of a dead node is in the pool. The worker died at `killed`, so its lease ended no earlier; that
+/// it has ended is seen when the node is offline.
+fn wait_for_return(cluster: &Cluster, look: Look<'_>, node: &NodeName, killed: Instant) {
+    cluster.until("its lease has ended", BOUND, |cluster| {
+        let nodes = cluster.json(&["get", "nodes", "-o", "json"]);
+        let mut one = items(&nodes).filter(|one| one["metadata"]["name"] == node.0.as_str());
+        (one.next()?["status"]["online"] == false).then_some(())
+    });
+    let after_lease = of_node(&look(cluster), node);
+    // A reading may come late on a loaded machine: then it proves nothing.
+    let in_time = killed.elapsed() < QUOTA_WINDOW;
+    assert!(!in_time || after_lease > 0, "it went with the lease");
+    cluster.until("its slice has returned", BOUND, |cluster| {
+        let slices = look(cluster);
+        let left = of_node(&slices, node);
+        let at = killed.elapsed();
+        assert!(left > 0 || at >= QUOTA_WINDOW, "back {at:?} after the kill: {slices:#?}");
+        (left == 0).then_some(())
+    });
 }
 
 #[test]
 fn a_shared_account_is_never_overdrawn_and_a_dead_workers_slice_returns_a_window_later() {
+    play(Options::default(), &|cluster| shown(cluster).slices);
+}
+
+/// The same with what the store itself holds of the pool.
+#[test]
+fn a_shared_account_is_never_overdrawn_on_a_real_etcd() {
+    if etcd::is_skipped() {
+        return;
+    }
+    let runtime = Runtime::new().unwrap();
+    let etcd = runtime.block_on(Etcd::start());
+    let store = runtime.block_on(Store::connect(&[etcd.endpoint()])).unwrap();
+    let options = Options { etcd: Some(etcd.endpoint()), ..Options::default() };
+    play(options, &|_| {
+        let pools = runtime.block_on(store.list_quota_pools()).unwrap();
+        pools.into_iter().next().map(|(_, _, pool)| pool.slices).unwrap_or_default()
+    });
+}
+
+fn play(options: Options, look: Look<'_>) {
     let account = Account::default();
     let provider = Provider::start({
         let account = account.clone();
@@ -110,7 +168,7 @@ fn a_shared_account_is_never_overdrawn_and_a_dead_workers_slice_returns_a_window
         workers: 3,
         slots: 1,
         scheduler_args: vec![format!("--quota-window={}", QUOTA_WINDOW.as_secs())],
-        ..Options::default()
+        ..options
     });
     let quota = json!({ "requestsPerMinute": REQUESTS, "tokensPerMinute": TOKENS });
     cluster.apply(&models(&provider, json!({ "quota": quota })));
@@ -128,10 +186,13 @@ fn a_shared_account_is_never_overdrawn_and_a_dead_workers_slice_returns_a_window
     });
     OTHERS.iter().for_each(|name| cluster.apply(&work(name)));
     cluster.until("the account has no room", BOUND, somebody_waits);
-    let node = cluster.status(LOST.0).unwrap().node.unwrap().to_string();
+    let node = cluster.status(LOST.0).unwrap().node.unwrap();
+    let held = of_node(&look(&cluster), &node);
+    assert_eq!(held, LOST.1 as u64, "what it used, in hand or cooling");
     account.killed.store(true, Ordering::SeqCst);
     let killed = Instant::now();
-    cluster.workers.get_mut(&node).unwrap().kill();
+    cluster.workers.get_mut(&node.0).unwrap().kill();
+    wait_for_return(&cluster, look, &node, killed);
 
     for (name, repo) in &repos {
         let what = format!("{name} is over");

@@ -1,6 +1,7 @@
 //! A real etcd for tests: found, or fetched from the distribution without root, and started on
 //! Unix sockets in a directory of its own, so that no port is ever fought over.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -59,9 +60,17 @@ pub fn version() -> Result<String, String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Whether tests that need a real etcd are switched off by [`SKIP_VARIABLE`].
+/// Whether tests that need a real etcd are switched off by [`SKIP_VARIABLE`]. Each says so, past the capture of what
+/// tests write.
 pub fn is_skipped() -> bool {
-    std::env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1")
+    let skipped = std::env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1");
+    if skipped {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("a test");
+        // Nobody listens on a closed pipe.
+        let _ = writeln!(std::io::stderr(), "{name}: SKIPPED, needs etcd ({SKIP_VARIABLE}=1)");
+    }
+    skipped
 }
 
 fn tool(name: &str, package: &str, variable: &str) -> Result<PathBuf, String> {

@@ -116,7 +116,8 @@ impl Api {
         let mut reports = Vec::with_capacity(pools.len());
         for (provider, quota, pool) in pools {
             let ages = self.ages(&provider, &pool).await?;
-            reports.push(QuotaReport::of(&provider, quota, &pool, &pool.shown(&quota, &ages)));
+            let shown = pool.shown(&quota, &ages, self.about.quota_window);
+            reports.push(QuotaReport::of(&provider, quota, pool.limited, shown));
         }
         Ok(reports)
     }

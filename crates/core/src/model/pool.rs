@@ -361,19 +361,22 @@ impl Pool {
         left.min().unwrap_or(Duration::from_secs(1))
     }
 
-    /// What is shown of the pool: handed out of how much, and how long the provider is left alone yet.
-    pub fn shown(&self, limits: &ProviderQuota, ages: &Ages) -> PoolShown {
-        let (share, pause) = match self.share_now(ages) {
+    /// What is shown of the pool: handed out of how much, and how long the provider is left alone yet. What has
+    /// cooled is not shown, though it stands in the pool until somebody asks for more of it.
+    pub fn shown(&self, limits: &ProviderQuota, ages: &Ages, window: Duration) -> PoolShown {
+        let mut now = self.clone();
+        now.refresh(ages, window);
+        let (share, pause) = match now.share_now(ages) {
             Ok(share) => (share, Duration::ZERO),
-            Err(pause) => (self.share, pause),
+            Err(pause) => (now.share, pause),
         };
-        let capacity = Self::capacity(limits, share);
-        PoolShown { capacity, out: self.out(), pause }
+        let (capacity, out) = (Self::capacity(limits, share), now.out());
+        PoolShown { capacity, out, pause, slices: now.slices, waiting: now.waiting }
     }
 }
 
-/// A pool in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A pool as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolShown {
     /// Handed out in a window at most, now.
     pub capacity: QuotaAmount,
@@ -381,4 +384,8 @@ pub struct PoolShown {
     pub out: QuotaAmount,
     /// Nothing is handed out for so long yet.
     pub pause: Duration,
+    /// The slices that are out or cool.
+    pub slices: Vec<PoolSlice>,
+    /// Who waits, in the order in which they came.
+    pub waiting: Vec<Waiting>,
 }

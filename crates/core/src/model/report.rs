@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::account::{Extension, LoopAccount, NamespaceAccount, NamespaceBudget};
 use super::amount::{Amount, Limits};
 use super::budget::LoopBudget;
-use super::pool::{Pool, PoolShown, Waiting};
+use super::pool::{PoolShown, PoolSlice, Waiting};
 use super::provider::ProviderQuota;
 
 /// A budget with what is spent of it.
@@ -89,11 +89,15 @@ pub struct QuotaReport {
     /// Runs that wait for room, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,
+    /// Which nodes have what of it; slices that have ended, or whose node is lost, count for one more window of the
+    /// provider.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<PoolSlice>,
 }
 
 impl QuotaReport {
     /// Of a pool.
-    pub fn of(provider: &str, quota: ProviderQuota, pool: &Pool, shown: &PoolShown) -> Self {
+    pub fn of(provider: &str, quota: ProviderQuota, refusals: u64, shown: PoolShown) -> Self {
         let bounded = |amount: u64| Some(amount).filter(|amount| *amount != u64::MAX);
         Self {
             provider: provider.to_owned(),
@@ -103,8 +107,9 @@ impl QuotaReport {
             requests_out: shown.out.requests,
             tokens_out: shown.out.tokens,
             pause_ms: u64::try_from(shown.pause.as_millis()).unwrap_or(u64::MAX),
-            refusals: pool.limited,
-            waiting: pool.waiting.clone(),
+            refusals,
+            waiting: shown.waiting,
+            slices: shown.slices,
         }
     }
 }

@@ -119,7 +119,14 @@ fn a_lost_nodes_slice_returns_a_full_window_after_its_lease() {
     world.dead.push("a".to_owned());
     world.pass(59);
     assert!(waits(world.take(&ask("b", "1", 1))));
+    let shown = |world: &mut World| {
+        let ages = world.ages();
+        let shown = world.pool.shown(&world.limits, &ages, WINDOW);
+        (shown.slices.len(), shown.out.requests)
+    };
+    assert_eq!(shown(&mut world), (1, 10));
     world.pass(1);
+    assert_eq!(shown(&mut world), (0, 0), "shown as it is, though nobody has asked yet");
     assert_eq!(world.take(&ask("b", "1", 1)), granted(1));
 }
 
@@ -163,7 +170,7 @@ fn a_refusal_shrinks_the_pool_for_everyone_and_it_grows_again() {
     world.pass(1);
     let shown = |world: &mut World| {
         let ages = world.ages();
-        world.pool.shown(&world.limits, &ages).capacity.requests
+        world.pool.shown(&world.limits, &ages, WINDOW).capacity.requests
     };
     assert_eq!(shown(&mut world), 40);
     assert_eq!(world.take(&ask("a", "1", 40)), granted(40));
