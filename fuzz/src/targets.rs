@@ -228,7 +228,14 @@ pub fn model_answer(bytes: &[u8]) {
             let whole = tapped(Tap::new(&call, strip), [answer]);
             assert_eq!(tapped(Tap::new(&call, strip), answer.chunks(cut)), whole);
             assert!(strip && protocol == Protocol::Chat || whole.0 == answer);
-            let charged = wire::estimate(&call, &whole.1, 10, 1_000_000);
+            let most = wire::Most {
+                input: 10,
+                output: 1_000_000,
+                searches: 0,
+                hidden_reasoning: None,
+                unread: false,
+            };
+            let charged = wire::estimate(&call, &whole.1, &most);
             assert!(charged.input_total > 0 || whole.1.error.is_some());
         }
     }

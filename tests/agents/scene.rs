@@ -25,6 +25,7 @@ pub(crate) const PRICE: ModelPrice = ModelPrice {
     reasoning: None,
     web_search: None,
     long: None,
+    hidden_reasoning: None,
 };
 
 /// What is run.

@@ -5,6 +5,7 @@
 
 mod admission;
 mod client;
+mod cut;
 mod failures;
 mod killed;
 mod passing;

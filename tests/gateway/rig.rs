@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flyball_core::model::{
-    Amount, Auth, AuthScheme, BudgetEnded, BudgetScope, Fence, Later, Limits, LoopBudget, Money,
-    PriceTable, Protocol, ProviderQuota, ProviderSpec, QuotaAmount, QuotaAnswer, Quotas, Routing,
-    SecretRef, SliceError, Slices,
+    Amount, Auth, AuthScheme, BudgetEnded, BudgetScope, Fence, Later, Limits, LoopBudget,
+    ModelPrice, Money, PriceTable, Protocol, ProviderQuota, ProviderSpec, QuotaAmount, QuotaAnswer,
+    Quotas, Routing, SecretRef, SliceError, Slices,
 };
 use flyball_core::secret::SecretValue;
 use flyball_gateway::{
@@ -187,6 +187,9 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) quota: ProviderQuota,
     pub(crate) on_error: Value,
+    /// Of every provider, by its names of models.
+    pub(crate) prices: BTreeMap<String, ModelPrice>,
+    pub(crate) bills_cut_streams: bool,
     pub(crate) traceparent: Option<String>,
 }
 
@@ -199,6 +202,8 @@ impl Default for Setup {
             quota: ProviderQuota::default(),
             // Quick, so that tests are.
             on_error: json!({ "tries": 3, "failures": 100, "coolDown": "1s" }),
+            prices: BTreeMap::new(),
+            bills_cut_streams: false,
             traceparent: None,
         }
     }
@@ -244,7 +249,8 @@ pub(crate) fn models(providers: &[(&str, String, Protocol)], setup: &Setup) -> M
             headers: BTreeMap::new(),
             query: None,
             quota: setup.quota,
-            prices: BTreeMap::new(),
+            prices: setup.prices.clone(),
+            bills_cut_streams: setup.bills_cut_streams,
         };
         let key = Some(SecretValue::new(PROVIDER_KEY.as_bytes().to_vec()).unwrap());
         ((*name).to_owned(), OpenProvider { spec, key })

@@ -4,7 +4,7 @@ use flyball_core::model::{Amount, ModelPrice, Money, Usage};
 
 use crate::admit::Held;
 use crate::quota::Taken;
-use crate::wire::{self, Call, Seen};
+use crate::wire::{self, Call, Most, Seen};
 
 /// What is held for a try. Dropped without a settlement after it was sent, the worst case counts as used.
 #[derive(Debug)]
@@ -12,8 +12,18 @@ pub(crate) struct Attempt {
     held: Option<Held>,
     taken: Option<Taken>,
     price: ModelPrice,
-    input_bound: u64,
-    output_bound: u64,
+    most: Most,
+}
+
+/// How an answer was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// A stream, piece by piece, as they came.
+    AsItCame,
+    /// A stream, but not all that had come when it was cut: its client was slower than the provider.
+    Behind,
+    /// A plain answer.
+    AtItsEnd,
 }
 
 /// What a try used.
@@ -26,14 +36,8 @@ pub(crate) struct Used {
 }
 
 impl Attempt {
-    pub(crate) fn new(
-        held: Held,
-        taken: Taken,
-        price: ModelPrice,
-        input_bound: u64,
-        output_bound: u64,
-    ) -> Self {
-        Self { held: Some(held), taken: Some(taken), price, input_bound, output_bound }
+    pub(crate) fn new(held: Held, taken: Taken, price: ModelPrice, most: Most) -> Self {
+        Self { held: Some(held), taken: Some(taken), price, most }
     }
 
     /// From now on the provider may have seen it.
@@ -52,13 +56,14 @@ impl Attempt {
         self.close(Used::default())
     }
 
-    /// The answer has ended, wherever. `streamed`: what it delivered was seen.
-    pub(crate) fn answered(self, call: &Call, seen: &Seen, streamed: bool) -> Used {
+    /// The answer has ended, wherever, as it was read.
+    pub(crate) fn answered(mut self, call: &Call, seen: &Seen, read: Read) -> Used {
         let told = seen.usage.filter(|_| seen.usage_final);
-        let usage = told.unwrap_or_else(|| match streamed {
-            true => wire::estimate(call, seen, self.input_bound, self.output_bound),
+        self.most.unread |= read == Read::Behind;
+        let usage = told.unwrap_or_else(|| match read {
+            Read::AsItCame | Read::Behind => wire::estimate(call, seen, &self.most),
             // Of a plain answer that did not arrive nothing is known.
-            false => self.worst(),
+            Read::AtItsEnd => self.worst(),
         });
         let tier = seen.service_tier.as_deref().or(call.service_tier.as_deref());
         let money = Money(self.price.cost(&usage).0.saturating_mul(tier_factor(tier)));
@@ -73,7 +78,13 @@ impl Attempt {
     }
 
     fn worst(&self) -> Usage {
-        Usage { input_total: self.input_bound, output_total: self.output_bound, ..Usage::default() }
+        let Most { input, output, searches, .. } = self.most;
+        Usage {
+            input_total: input,
+            output_total: output,
+            web_searches: searches,
+            ..Usage::default()
+        }
     }
 
     fn close(mut self, used: Used) -> Used {

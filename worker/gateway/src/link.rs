@@ -50,6 +50,8 @@ pub(crate) struct Upstream {
     home: Option<(Arc<Idle>, String)>,
     /// What came behind pieces that were put together, and is none.
     ahead: Option<Option<FrameResult>>,
+    /// Since when more may have come than was looked at; `None`: nothing more was there.
+    behind: Option<Instant>,
 }
 
 /// A frame, or why there is none.
@@ -128,7 +130,13 @@ impl Idle {
         })?;
         let (head, body) = answer.into_parts();
         let home = Some((Arc::clone(self), host.to_owned()));
-        let upstream = Upstream { body, link: (!ended).then_some(link), home, ahead: None };
+        let upstream = Upstream {
+            body,
+            link: (!ended).then_some(link),
+            home,
+            ahead: None,
+            behind: Some(Instant::now()),
+        };
         Ok(Response::from_parts(head, upstream))
     }
 
@@ -183,7 +191,17 @@ impl Upstream {
         if over {
             self.go_home(cx);
         }
+        if frame.is_pending() {
+            self.behind = None;
+        } else {
+            self.behind.get_or_insert_with(Instant::now);
+        }
         frame
+    }
+
+    /// For how long nobody has looked at all that had come.
+    pub(crate) fn behind(&self) -> Duration {
+        self.behind.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The answer was read to its end: the connection can carry another one.
@@ -202,7 +220,11 @@ impl Upstream {
         let mut whole: Option<BytesMut> = None;
         while whole.as_ref().map_or(piece.len(), BytesMut::len) < TOGETHER_MAX {
             let next = match self.poll_frame(cx) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    // What comes from now on is looked at when the client wants more.
+                    self.behind = Some(Instant::now());
+                    break;
+                }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(next) => next,
                     // Trailers: nobody here looks for them.

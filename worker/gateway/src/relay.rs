@@ -3,12 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flyball_core::model::OnError;
 use tokio::time::{Instant, Sleep};
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Read};
 use crate::body::Cut;
 use crate::config::ANSWER_MAX;
 use crate::gate::Gate;
@@ -17,6 +18,10 @@ use crate::link::Upstream;
 use crate::log::CallLog;
 use crate::upstream::reasons;
 use crate::wire::{self, Call, Refusal, Seen, Tap};
+
+/// A stream of which all that had come was looked at so long before its cut was read as it came: no model makes as many
+/// tokens in this time as an estimate adds for those on their way (256, which is 2,500 a second).
+const BEHIND_MAX: Duration = Duration::from_millis(100);
 
 /// How the answer is read.
 #[derive(Debug)]
@@ -204,11 +209,16 @@ impl Relay {
 
     /// Settles; returns bytes that are still to be passed on.
     fn finish(&mut self, error: Option<String>) -> Bytes {
-        let streamed = self.is_stream();
         let Some(reading) = self.reading.take() else { return Bytes::new() };
+        let read = match &reading {
+            Reading::Stream(_) if self.upstream.behind() > BEHIND_MAX => Read::Behind,
+            Reading::Stream(_) => Read::AsItCame,
+            Reading::Plain(..) => Read::AtItsEnd,
+        };
         let (seen, rest) = reading.end(&self.call);
         if let Some(attempt) = self.attempt.take() {
-            let used = attempt.answered(&self.call, &seen, streamed);
+            let used = attempt.answered(&self.call, &seen, read);
+            let streamed = read != Read::AtItsEnd;
             let unfinished = (streamed && !seen.finished).then(|| "unfinished".to_owned());
             self.log.answered(used, seen, error.or(unfinished));
         }

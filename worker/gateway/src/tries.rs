@@ -20,7 +20,7 @@ use crate::link::Upstream;
 use crate::relay::Reading;
 use crate::run::{Models, OpenProvider};
 use crate::upstream::{self, SendError, reasons};
-use crate::wire::{self, Edits, Refusal, Tap};
+use crate::wire::{self, Edits, Most, Refusal, Tap};
 
 /// What became of a try.
 pub(crate) enum Try {
@@ -141,14 +141,21 @@ async fn admit(
     let price = ask.now.models.price_of(provider, &step.model);
     let input = wire::input_bound(&ask.body, call);
     let output = call.max_output.unwrap_or(plan.max_output_tokens).saturating_mul(call.choices);
-    let worst = price.worst_case(input, output, u64::from(call.searches));
+    let worst = price.worst_case(input, output, call.searches);
     let held = admit::reserve(gate, worst, wait_max).await?;
     let (quotas, desk, quota) = (&gate.quotas, &gate.shared.desk, &provider.spec.quota);
     let taken = desk
         .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), wait_max)
         .await
         .map_err(Refusal::QuotaWait)?;
-    Ok(Attempt::new(held, taken, price, input, output))
+    let most = Most {
+        input,
+        output,
+        searches: call.searches,
+        hidden_reasoning: price.hidden_reasoning,
+        unread: provider.spec.bills_cut_streams,
+    };
+    Ok(Attempt::new(held, taken, price, most))
 }
 
 /// The request for a provider: the client's own bytes, with the model's name there, and a limit where the client set

@@ -48,8 +48,8 @@ pub use self::ports::{
     BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
 };
 pub use self::price::{
-    BadPriceTable, DEFAULT_PRICE, Imported, NotAPriceList, PRICE_TABLE_VERSION, PriceTable, Priced,
-    import_litellm,
+    BadPriceTable, DEFAULT_PRICE, DEFAULT_WEB_SEARCH, Imported, NotAPriceList, PRICE_TABLE_VERSION,
+    PriceTable, Priced, import_litellm,
 };
 pub use self::provider::{
     Auth, AuthScheme, KIND_PROVIDER, LongContext, ModelPrice, Protocol, ProviderManifest,

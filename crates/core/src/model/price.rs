@@ -30,7 +30,11 @@ pub const DEFAULT_PRICE: ModelPrice = ModelPrice {
     reasoning: None,
     web_search: None,
     long: None,
+    hidden_reasoning: None,
 };
+
+/// What a search of the web costs where no table says it: the most that a vendor in the public list asks for one.
+pub const DEFAULT_WEB_SEARCH: Money = Money(50_000);
 
 static BUILT_IN: std::sync::LazyLock<PriceTable> = std::sync::LazyLock::new(|| {
     // A test reads it, so it is never the empty one.
@@ -187,8 +191,11 @@ impl ModelPrice {
             (usage.reasoning, rates.reasoning),
         ];
         let tokens = sum(&parts);
-        let searches = self.web_search.unwrap_or_default().0.saturating_mul(usage.web_searches);
-        Money(tokens.0.saturating_add(searches))
+        Money(tokens.0.saturating_add(self.searches(usage.web_searches).0))
+    }
+
+    fn searches(&self, count: u64) -> Money {
+        Money(self.web_search.unwrap_or(DEFAULT_WEB_SEARCH).0.saturating_mul(count))
     }
 
     /// The most that a call can use: `input` tokens of it, each at the dearest way to be billed, `output` tokens
@@ -203,10 +210,9 @@ impl ModelPrice {
         };
         let ((in_long, out_long), (in_short, out_short)) = (dearest(&rates), dearest(&short));
         let tokens = sum(&[(input, in_long.max(in_short)), (output, out_long.max(out_short))]);
-        let searches = self.web_search.unwrap_or_default().0.saturating_mul(searches);
         Amount {
             tokens: input.saturating_add(output),
-            money: Money(tokens.0.saturating_add(searches)),
+            money: Money(tokens.0.saturating_add(self.searches(searches).0)),
             calls: 1,
         }
     }

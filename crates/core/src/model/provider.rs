@@ -91,6 +91,10 @@ pub struct ProviderSpec {
     /// Prices by model name, before those of the price table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, ModelPrice>,
+    /// Whether it works on, and bills all of an answer, when the connection of a stream is closed (Bedrock and some
+    /// other clouds, and gateways before them). Then a stream that is cut costs all that it may have been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bills_cut_streams: bool,
 }
 
 /// How the gateway says who it is.
@@ -179,6 +183,11 @@ pub struct ModelPrice {
     /// Input tokens of one request above which other prices hold for all of it, and those prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long: Option<LongContext>,
+    /// Whether output may be billed that no stream shows: reasoning of which nothing or a summary is sent. Absent: it
+    /// may, wherever the protocol allows it. `false` for models that do not reason, and for servers that show all of
+    /// it; then a stream that is cut costs what it showed, and not all that it may have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_reasoning: Option<bool>,
 }
 
 /// Prices of a request with a long input.

@@ -107,7 +107,10 @@ impl Reader {
 
     fn block(&self, block: Value<'_>, seen: &mut Seen) {
         let kind = block.get("type").and_then(Value::string).unwrap_or_default();
-        seen.text(block.get("name"));
+        let name = block.get("name");
+        let is_search = &*kind == "server_tool_use" && name.is_some_and(|n| n.is("web_search"));
+        seen.searches = seen.searches.saturating_add(u64::from(is_search));
+        seen.text(name);
         // Thinking is billed whole, and shown whole, as a summary, sealed, or not at all.
         seen.hidden |= matches!(&*kind, "thinking" | "redacted_thinking" | "compaction");
         if let Some(input) = block.get("input") {

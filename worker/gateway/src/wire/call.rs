@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use flyball_core::model::Protocol;
 
-use super::json::{self, Fault, Kind, Value};
+use super::bad::BadCall;
+use super::hosted;
+use super::json::{self, Kind, Value};
 
 /// Longest name of a model, in bytes.
 const MODEL_MAX: usize = 256;
@@ -21,7 +23,7 @@ const LIMITS: [&str; 6] = [
     "max_new_tokens",
 ];
 /// Further members of a request that the gateway reads.
-const READ: [&str; 19] = [
+const READ: [&str; 21] = [
     "model",
     "stream",
     "stream_options",
@@ -37,6 +39,8 @@ const READ: [&str; 19] = [
     "conversation",
     "prompt",
     "web_search_options",
+    "max_tool_calls",
+    "prediction",
     "metadata",
     "prompt_cache_key",
     "messages",
@@ -69,8 +73,11 @@ pub struct Call {
     pub hour_cache: bool,
     /// What tells one session of the client from another, if the body says: for routes that stay.
     pub session: Option<String>,
-    /// Whether searches of the web are billed per request (Chat's `web_search_options`).
-    pub searches: bool,
+    /// Most searches of the web that the provider may make for it, each of which is billed: what the request allows,
+    /// else what is reserved for it all the same.
+    pub searches: u64,
+    /// Whether it predicts its answer (Chat): what of that is not taken is billed, and not shown.
+    pub prediction: bool,
     /// Whether a part of the input is kept by the provider, so that the body does not bound it.
     pub held_input: bool,
     pub(crate) spans: Spans,
@@ -102,49 +109,6 @@ pub(crate) struct Options {
     pub(crate) include_usage: Option<Range<usize>>,
 }
 
-/// Why a request is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadCall {
-    /// Not JSON.
-    #[error("the body is not JSON: {0}")]
-    NotJson(#[from] Fault),
-    /// Some other value.
-    #[error("the body is not a JSON object")]
-    NotObject,
-    /// A member that must be there.
-    #[error("{0}: is missing")]
-    Missing(&'static str),
-    /// A member that stands there twice: servers differ in which they take.
-    #[error("{0}: stands there more than once")]
-    Twice(&'static str),
-    /// A member that some servers take for another one.
-    #[error("{found}: must be written {field}")]
-    Alike {
-        /// What it would be taken for.
-        field: &'static str,
-        /// What was found.
-        found: String,
-    },
-    /// A member with a value that is not allowed.
-    #[error("{field}: found {found}, allowed is {allowed}")]
-    Wrong {
-        /// Which.
-        field: &'static str,
-        /// Its value, shortened.
-        found: String,
-        /// What may stand there.
-        allowed: &'static str,
-    },
-    /// Something whose cost the gateway could not see.
-    #[error("{field}: {why}")]
-    Unmetered {
-        /// Which member.
-        field: &'static str,
-        /// Why it is refused.
-        why: &'static str,
-    },
-}
-
 /// The name under which a protocol's clients limit the output.
 pub(crate) fn own_limits(protocol: Protocol) -> &'static [&'static str] {
     match protocol {
@@ -165,7 +129,8 @@ pub fn parse(protocol: Protocol, body: &[u8]) -> Result<Call, BadCall> {
     if document.kind() != Kind::Object {
         return Err(BadCall::NotObject);
     }
-    let mut reading = Reading { call: empty(protocol), seen: Vec::new(), limitless: false };
+    let mut reading =
+        Reading { call: empty(protocol), seen: Vec::new(), limitless: false, tool_calls: None };
     reading.call.spans.start = document.span().start + 1;
     for (key, value) in document.members() {
         if let Some(name) = reading.name(key)? {
@@ -188,7 +153,8 @@ fn empty(protocol: Protocol) -> Call {
         service_tier: None,
         hour_cache: false,
         session: None,
-        searches: false,
+        searches: 0,
+        prediction: false,
         held_input: false,
         spans: Spans::default(),
     }
@@ -201,6 +167,8 @@ struct Reading {
     seen: Vec<&'static str>,
     /// Whether a limit said 0 or nothing.
     limitless: bool,
+    /// Most calls of tools that the provider runs, where the request says.
+    tool_calls: Option<u64>,
 }
 
 impl Reading {
@@ -257,7 +225,10 @@ impl Reading {
             }
             "service_tier" => self.call.service_tier = text(value),
             "speed" if given => self.call.service_tier = text(value),
-            "web_search_options" => self.call.searches = given,
+            // Billed once for each request, however often it searches.
+            "web_search_options" => self.call.searches = self.call.searches.max(u64::from(given)),
+            "max_tool_calls" => self.tool_calls = value.whole(),
+            "prediction" => self.call.prediction = given,
             "metadata" => {
                 let user = value.get("user_id").and_then(text);
                 self.call.session = self.call.session.take().or(user);
@@ -334,6 +305,10 @@ impl Reading {
         let has_own = self.call.spans.limits.iter().any(|(name, _)| own.contains(name));
         if self.limitless || !has_own {
             self.call.max_output = None;
+        }
+        if let Some(tools) = self.call.spans.tools.as_ref().map(|span| Value::at(body, span)) {
+            let searches = hosted::searches(tools, self.tool_calls)?;
+            self.call.searches = self.call.searches.max(searches);
         }
         self.call.hour_cache = self.call.protocol == Protocol::Anthropic
             && memchr::memmem::find(body, br#""1h""#).is_some();

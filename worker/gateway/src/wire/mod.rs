@@ -2,12 +2,14 @@
 //! tells while it passes, and how to say no. No I/O, and no bytes are written anew: see `edit`.
 
 mod anthropic;
+mod bad;
 mod bound;
 mod call;
 mod chat;
 mod edit;
 mod endpoint;
 mod estimate;
+mod hosted;
 mod json;
 mod models;
 mod refuse;
@@ -19,11 +21,12 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
+pub use self::bad::BadCall;
 pub use self::bound::input_bound;
-pub use self::call::{BadCall, Call, parse};
+pub use self::call::{Call, parse};
 pub use self::edit::{Edits, edit, takes_both_limits};
 pub use self::endpoint::{Client, Endpoint, client, endpoint};
-pub use self::estimate::estimate;
+pub use self::estimate::{Most, estimate};
 pub use self::json::Fault;
 pub use self::models::{count_tokens, get_model, list_models};
 pub use self::refuse::{Refusal, error_event, ping, refusal_event, refuse};

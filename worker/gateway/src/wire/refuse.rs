@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flyball_core::model::{BudgetEnded, Limits, Protocol};
 use http::{HeaderValue, Response, StatusCode};
 
-use super::call::BadCall;
+use super::bad::BadCall;
 use super::endpoint::Client;
 use super::json::{self, Kind, Value, quoted};
 

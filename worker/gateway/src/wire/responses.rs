@@ -106,6 +106,7 @@ fn is_kind(item: Value<'_>, name: &str) -> bool {
 fn item_begun(item: Option<Value<'_>>, seen: &mut Seen) {
     let Some(item) = item else { return };
     seen.text(item.get("name"));
+    seen.searches = seen.searches.saturating_add(u64::from(is_kind(item, "web_search_call")));
     seen.hidden |= is_kind(item, "reasoning") || is_kind(item, "compaction");
 }
 

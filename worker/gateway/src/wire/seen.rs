@@ -35,6 +35,8 @@ pub struct Seen {
     pub output_bytes: u64,
     /// Blocks of output begun so far.
     pub blocks: u64,
+    /// Searches of the web begun so far, of those that are announced.
+    pub searches: u64,
     /// Whether output was billed that is not shown: reasoning, or its summary only.
     pub hidden: bool,
     /// Whether an event could not be read: not JSON, or larger than is kept.

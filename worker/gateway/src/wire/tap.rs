@@ -55,7 +55,7 @@ impl Reader {
     fn new(call: &Call) -> Self {
         match call.protocol {
             Protocol::Anthropic => Self::Anthropic(anthropic::Reader::new(call.hour_cache)),
-            Protocol::Chat => Self::Chat(chat::Reader::new(call.searches, call.choices)),
+            Protocol::Chat => Self::Chat(chat::Reader::new(call.searches > 0, call.choices)),
             Protocol::Responses => Self::Responses(responses::Reader::default()),
         }
     }
@@ -126,7 +126,7 @@ impl Tap {
 
     /// Ends the stream, wherever it was cut.
     pub fn end(mut self) -> Outcome {
-        let took = self.framer.finish() && self.note(Mark::Event);
+        let took = self.framer.finish() && self.note_last();
         let held = self.sieve.map(|sieve| sieve.held).unwrap_or_default();
         let rest = if took { Bytes::new() } else { Bytes::from(held) };
         self.seen.end();
@@ -135,6 +135,17 @@ impl Tap {
 
     fn note(&mut self, mark: Mark) -> bool {
         mark == Mark::Event && self.reader.event(self.framer.data(), &mut self.seen)
+    }
+
+    /// The event in which the stream ended. One that was cut in two says no more than it has bytes.
+    fn note_last(&mut self) -> bool {
+        let unread = self.seen.unread;
+        let took = self.note(Mark::Event);
+        if let Some(data) = self.framer.data().filter(|_| self.seen.unread > unread) {
+            let shown = self.seen.output_bytes.saturating_add(data.len() as u64);
+            (self.seen.unread, self.seen.output_bytes) = (unread, shown);
+        }
+        took
     }
 
     /// Like a plain reading, but what may have to be taken out is held back until its event has ended.

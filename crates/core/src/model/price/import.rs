@@ -69,6 +69,11 @@ fn price(entry: &Map<String, Value>) -> Option<ModelPrice> {
         reasoning: of("output_cost_per_reasoning_token"),
         web_search: entry.get("search_context_cost_per_query").and_then(dearest_search),
         long: long(entry),
+        // Only where it is said: of most models that do not reason the list says nothing, as of some that do.
+        hidden_reasoning: entry
+            .get("supports_reasoning")
+            .and_then(Value::as_bool)
+            .filter(|may| !may),
     })
 }
 
@@ -160,7 +165,7 @@ mod tests {
         let list = json!({
             "sample_spec": { "input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "mode": "one of…" },
             "claude-x": {
-                "mode": "chat", "litellm_provider": "anthropic",
+                "mode": "chat", "litellm_provider": "anthropic", "supports_reasoning": false,
                 "input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05,
                 "cache_creation_input_token_cost": 3.75e-06,
                 "cache_creation_input_token_cost_above_1hr": 6e-06,
@@ -195,6 +200,7 @@ mod tests {
                     output: money("22.5"),
                     cache_read: Some(money("0.6")),
                 }),
+                hidden_reasoning: Some(false),
             }
         );
         let text = serde_json::to_string(&imported.table).unwrap();

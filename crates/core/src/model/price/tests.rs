@@ -23,7 +23,18 @@ fn sonnet() -> ModelPrice {
             output: money("22.5"),
             cache_read: None,
         }),
+        hidden_reasoning: None,
     }
+}
+
+#[test]
+fn a_search_without_a_price_is_not_free() {
+    let price = ModelPrice { web_search: None, ..sonnet() };
+    let usage = Usage { web_searches: 3, ..Usage::default() };
+    assert_eq!(price.cost(&usage), Money(3 * DEFAULT_WEB_SEARCH.0));
+    assert_eq!(price.worst_case(0, 0, 3).money, Money(3 * DEFAULT_WEB_SEARCH.0));
+    let free = ModelPrice { web_search: Some(Money::ZERO), ..sonnet() };
+    assert_eq!(free.cost(&usage), Money::ZERO, "an operator may say so");
 }
 
 #[test]
@@ -126,6 +137,7 @@ fn any_price() -> impl Strategy<Value = ModelPrice> {
                     reasoning,
                     web_search,
                     long,
+                    hidden_reasoning: None,
                 }
             },
         )

@@ -164,6 +164,37 @@ fn what_servers_could_read_differently_is_refused() {
 }
 
 #[test]
+fn tools_that_the_provider_bills_apart_are_counted_or_refused() {
+    let call =
+        |tools: &str| parse(Protocol::Responses, format!(r#"{{"model":"a",{tools}}}"#).as_bytes());
+    for (tools, searches) in [
+        (r#""tools":[]"#, 0),
+        (r#""tools":[{"type":"function","name":"web_search"}]"#, 0),
+        (r#""tools":[{"name":"bash","type":"bash_20250124"},{"type":"mcp"}]"#, 0),
+        (r#""tools":[{"type":"shell","environment":{"type":"local"}}]"#, 0),
+        (r#""tools":[{"type":"web_search_20250305","max_uses":8}]"#, 8),
+        (r#""tools":[{"type":"web_search_preview"}]"#, 10),
+        (r#""max_tool_calls":3,"tools":[{"type":"web_search"}]"#, 3),
+        (r#""tools":[{"type":"web_search"}],"max_tool_calls":3"#, 3),
+        (r#""web_search_options":{}"#, 1),
+    ] {
+        assert_eq!(call(tools).unwrap().searches, searches, "{tools}");
+    }
+    for (tool, kind) in [
+        (r#"{"type":"code_interpreter","container":{"type":"auto"}}"#, "code_interpreter"),
+        (r#"{"type":"code_execution_20250825"}"#, "code_execution_20250825"),
+        (r#"{"type":"file_search"}"#, "file_search"),
+        (r#"{"type":"image_generation"}"#, "image_generation"),
+        (r#"{"type":"advisor_20260301"}"#, "advisor_20260301"),
+        (r#"{"type":"shell","environment":{"type":"container_auto"}}"#, "shell"),
+    ] {
+        let refused = call(&format!(r#""tools":[{{"type":"function"}},{tool}]"#)).unwrap_err();
+        let said = format!("tools: the provider runs {kind} itself and bills it apart");
+        assert!(refused.to_string().starts_with(&said), "{refused}");
+    }
+}
+
+#[test]
 fn a_limit_that_does_not_bind_is_none() {
     for (protocol, body, expected) in [
         (Protocol::Anthropic, r#"{"model":"a","max_tokens":0}"#, Some(0)),
