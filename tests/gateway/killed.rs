@@ -59,11 +59,16 @@ pub(crate) struct Child {
 impl Child {
     /// Starts it before a provider, with further variables of its environment.
     pub(crate) fn start(provider: &Provider, env: &[(&str, String)]) -> Self {
+        Self::start_at(&provider.url(), env)
+    }
+
+    /// The same with the provider's address.
+    pub(crate) fn start_at(provider: &str, env: &[(&str, String)]) -> Self {
         let bank = Bank::new(Limits { money: dollars(100), ..Limits::default() });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed::process_that_is_killed", "--nocapture"])
-            .env(PROVIDER, provider.url())
+            .env(PROVIDER, provider)
             .env(BANK, listener.local_addr().unwrap().to_string())
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
             .stdout(Stdio::piped())

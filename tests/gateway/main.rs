@@ -11,3 +11,4 @@ mod killed;
 mod passing;
 mod rig;
 mod spans;
+mod tls;

@@ -221,9 +221,9 @@ async fn begin(
     let sent = tokio::time::timeout_at(deadline, ask.gate.shared.upstreams.send(request)).await;
     let response = match sent {
         Ok(Ok(response)) => response,
-        Ok(Err(error @ (SendError::Connect(_) | SendError::Definition(_)))) => {
-            return Err(lost(ask, Attempt::failed, &error));
-        }
+        Ok(Err(
+            error @ (SendError::Connect(_) | SendError::Certificate(_) | SendError::Definition(_)),
+        )) => return Err(lost(ask, Attempt::failed, &error)),
         Ok(Err(error)) => return Err(lost(ask, Attempt::cut, &error)),
         Err(_) => return Err(lost(ask, Attempt::cut, &SendError::Silent(limit))),
     };
@@ -307,7 +307,7 @@ fn failed(ask: &mut Ask, settle: impl FnOnce(Attempt) -> Used, why: &str) {
 fn lost(ask: &mut Ask, settle: impl FnOnce(Attempt) -> Used, error: &SendError) -> Failure {
     let why = error.to_string();
     failed(ask, settle, &why);
-    let same_again = !matches!(error, SendError::Definition(_));
+    let same_again = !matches!(error, SendError::Certificate(_) | SendError::Definition(_));
     Failure { same_again, ..Failure::elsewhere(why) }
 }
 

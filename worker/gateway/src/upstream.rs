@@ -21,6 +21,12 @@ pub(crate) enum SendError {
     /// No connection: the provider has seen nothing.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// Whoever is there does not prove to be the provider: it has seen nothing.
+    #[error(
+        "its certificate is refused: {0} (trusted are the authorities of the worker's host, or those in SSL_CERT_FILE \
+         or SSL_CERT_DIR of its environment)"
+    )]
+    Certificate(String),
     /// The connection ended before an answer; what the provider did is not known.
     #[error("no answer: {0}")]
     Gone(String),
@@ -66,7 +72,7 @@ impl Upstreams {
     /// connection, so that the provider stops.
     ///
     /// # Errors
-    /// [`SendError::Connect`], [`SendError::Gone`] and [`SendError::Definition`].
+    /// All but [`SendError::Silent`].
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
@@ -85,7 +91,7 @@ impl Upstreams {
         };
         let sent = if scheme == "https" {
             let stream = self.secured()?.call(uri.clone()).await;
-            let stream = stream.map_err(|error| SendError::Connect(reasons(error.as_ref())))?;
+            let stream = stream.map_err(|error| unsecured(reasons(error.as_ref())))?;
             self.idle.send_new(stream, &host, request).await
         } else {
             let stream = self.plain.clone().call(uri.clone()).await;
@@ -96,6 +102,14 @@ impl Upstreams {
             Unsent::Before(_) => SendError::Connect("the connection was closed at once".to_owned()),
             Unsent::Gone(error) => SendError::Gone(reasons(&error)),
         })
+    }
+}
+
+/// Why no secured connection came to be, by the words of rustls: its types are behind those of the connector.
+fn unsecured(why: String) -> SendError {
+    match why.split_once("invalid peer certificate: ") {
+        Some((_, what)) => SendError::Certificate(what.to_owned()),
+        None => SendError::Connect(why),
     }
 }
 
