@@ -3,10 +3,28 @@
 use flyball_core::resource::PinSet;
 
 use super::error::GitError;
+use super::files::blocking;
+use super::loose::write_object;
 use super::objects::Object;
 use super::oid::Oid;
 use super::repo::RunRepo;
 use super::runner::{IDENTITY_EMAIL, IDENTITY_NAME};
+
+/// The content of a commit by one author and committer, NUL-free by force.
+pub(super) fn commit_text(tree: &Oid, parents: &[Oid], who: &str, message: &str) -> String {
+    use std::fmt::Write;
+    let mut text = format!("tree {tree}\n");
+    for parent in parents {
+        let _ = writeln!(text, "parent {parent}");
+    }
+    let _ = write!(text, "author {who}\ncommitter {who}\n\n{}", message.trim_end());
+    text.replace('\0', " ") + "\n"
+}
+
+/// Flyball as an author, at a time.
+pub(super) fn flyball_at(at: jiff::Timestamp) -> String {
+    format!("{IDENTITY_NAME} <{IDENTITY_EMAIL}> {} +0000", at.as_second().max(0))
+}
 
 impl RunRepo {
     /// Makes a commit by Flyball. The same arguments give the same id.
@@ -20,27 +38,14 @@ impl RunRepo {
         message: &str,
         at: jiff::Timestamp,
     ) -> Result<Oid, GitError> {
-        let who = format!("{IDENTITY_NAME} <{IDENTITY_EMAIL}> {} +0000", at.as_second().max(0));
-        self.write_commit(tree, parents, &who, &who, message).await
+        self.write_commit(commit_text(tree, parents, &flyball_at(at), message)).await
     }
 
-    /// Writes a commit object as it is: cheaper than `commit-tree`, and NUL-free by force.
-    pub(super) async fn write_commit(
-        &self,
-        tree: &Oid,
-        parents: &[Oid],
-        author: &str,
-        committer: &str,
-        message: &str,
-    ) -> Result<Oid, GitError> {
-        use std::fmt::Write;
-        let mut text = format!("tree {tree}\n");
-        for parent in parents {
-            let _ = writeln!(text, "parent {parent}");
-        }
-        let _ = write!(text, "author {author}\ncommitter {committer}\n\n{}", message.trim_end());
-        let text = text.replace('\0', " ") + "\n";
-        self.call(["hash-object", "-t", "commit", "-w", "--stdin"]).stdin(text).oid().await
+    /// Writes a commit object as it is.
+    pub(super) async fn write_commit(&self, text: String) -> Result<Oid, GitError> {
+        let objects = self.git_dir().join("objects");
+        let written = move || Ok(write_object(&objects, "commit", text.as_bytes()));
+        blocking("write commit", written).await?
     }
 
     /// The tree of a commit.

@@ -46,6 +46,7 @@ mod files;
 mod final_clone;
 mod journal;
 mod journal_ref;
+mod loose;
 mod objects;
 mod oid;
 mod push;
@@ -66,7 +67,7 @@ pub use journal_ref::{DEFAULT_PREFIX, FALLBACK_PREFIX, LoopRefs};
 pub use oid::Oid;
 pub use push::{Doubt, RefUpdate};
 pub use rebase::Rebased;
-pub use repo::{Leftovers, Place, RunRepo};
+pub use repo::{Found, Leftovers, Place, RunRepo};
 pub use runner::{Git, GitSettings, IDENTITY_EMAIL, IDENTITY_NAME};
 pub(crate) use scopes::{ignored_dirs, real_dir};
 pub use snapshot::{

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::commit::commit_text;
 use super::error::{GitError, message_of};
 use super::oid::Oid;
 use super::repo::RunRepo;
@@ -60,8 +61,8 @@ impl RunRepo {
             if merged == onto_tree {
                 continue;
             }
-            let who = &step.author;
-            onto = self.write_commit(&merged, &[onto], who, who, &step.message).await?;
+            let text = commit_text(&merged, &[onto], &step.author, &step.message);
+            onto = self.write_commit(text).await?;
             onto_tree = merged;
         }
         let strayed = self.strayed(old_base, tip, new_base, &onto).await?;

@@ -43,8 +43,17 @@ pub enum Leftovers {
     Remove,
 }
 
+/// What a checkout found in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// No worktree: what is there now is the tree and nothing else.
+    Nothing,
+    /// An older one, of which ignored files may have stayed.
+    Older,
+}
+
 /// Worktrees that are as some tree or commit says already, and were not touched since.
-type Ahead = Arc<Mutex<Vec<(Place, Oid)>>>;
+type Ahead = Arc<Mutex<Vec<(Place, Oid, Found)>>>;
 
 /// The private repository of one run.
 #[derive(Debug, Clone)]
@@ -164,7 +173,7 @@ impl RunRepo {
 
     /// Makes a worktree equal to the tree of a commit (or to a tree): changed and missing files
     /// are written, others keep their times, so that builds stay incremental. A `.git` in it is
-    /// removed, see [`RunRepo::lend_git`].
+    /// removed, see [`RunRepo::lend_git`]. Tells what it found there.
     ///
     /// # Errors
     /// `Local`; a worktree that git cannot repair is made anew once. `Unsupported` if the tree has
@@ -174,13 +183,15 @@ impl RunRepo {
         place: Place,
         treeish: &Oid,
         leftovers: Leftovers,
-    ) -> Result<(), GitError> {
-        if self.take_ahead(place).is_some_and(|there| there == *treeish) {
-            return Ok(());
+    ) -> Result<Found, GitError> {
+        if let Some((there, found)) = self.take_ahead(place)
+            && there == *treeish
+        {
+            return Ok(found);
         }
         self.prepare(place).await?;
         match self.checkout_once(place, treeish, leftovers).await {
-            Ok(()) => return Ok(()),
+            Ok(found) => return Ok(found),
             Err(error @ GitError::Unsupported { .. }) => return Err(error),
             Err(error) => tracing::warn!(%error, place = place.name(), "worktree is made anew"),
         }
@@ -198,16 +209,17 @@ impl RunRepo {
     /// for the same. To be called only where nothing else touches the worktree in between. A failure
     /// is the next checkout's to find and to tell.
     pub async fn checkout_ahead(&self, place: Place, treeish: &Oid) {
-        if self.checkout(place, treeish, Leftovers::KeepIgnored).await.is_ok() {
+        if let Ok(found) = self.checkout(place, treeish, Leftovers::KeepIgnored).await {
             let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-            ahead.push((place, treeish.clone()));
+            ahead.push((place, treeish.clone(), found));
         }
     }
 
-    fn take_ahead(&self, place: Place) -> Option<Oid> {
+    fn take_ahead(&self, place: Place) -> Option<(Oid, Found)> {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = ahead.iter().position(|(there, _)| *there == place)?;
-        Some(ahead.swap_remove(at).1)
+        let at = ahead.iter().position(|(there, ..)| *there == place)?;
+        let (_, treeish, found) = ahead.swap_remove(at);
+        Some((treeish, found))
     }
 
     async fn checkout_once(
@@ -215,7 +227,7 @@ impl RunRepo {
         place: Place,
         treeish: &Oid,
         leftovers: Leftovers,
-    ) -> Result<(), GitError> {
+    ) -> Result<Found, GitError> {
         let fresh = !self.index(place).exists();
         let call = self.call_in(place, ["read-tree", "--reset", "-u", "--no-recurse-submodules"]);
         let output = call.arg(treeish.as_str()).output().await?;
@@ -223,7 +235,7 @@ impl RunRepo {
             return Err(checkout_failure("read-tree", &output.stderr));
         }
         if fresh {
-            return Ok(());
+            return Ok(Found::Nothing);
         }
         // Twice -f: nested repositories that somebody left behind are removed too.
         let clean = match leftovers {
@@ -231,7 +243,7 @@ impl RunRepo {
             Leftovers::Remove => self.call_in(place, ["clean", "-ffdxq"]),
         };
         clean.ok().await?;
-        Ok(())
+        Ok(Found::Older)
     }
 
     /// The worktree is a real directory without `.git`; without an index it is empty.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::GitError;
-use super::repo::{Place, RunRepo};
+use super::repo::{Found, Place, RunRepo};
 
 /// Most directories that are made writable one by one; a tree with more is told so by its tools.
 const DIRS_MAX: usize = 256;
@@ -49,29 +49,17 @@ pub(crate) fn real_dir(root: &Path, relative: &str) -> PathBuf {
 }
 
 /// Directories of the agent's worktree whose content git ignores: those that are there, and those that
-/// the root's `.gitignore` names, which are made.
+/// the root's `.gitignore` names, which are made. Where its checkout found nothing there is nothing but the tree,
+/// and git need not be asked.
 ///
 /// # Errors
 /// `Local` if git fails.
-pub(crate) async fn ignored_dirs(repo: &RunRepo) -> Result<Vec<PathBuf>, GitError> {
-    let options = [
-        "ls-files",
-        "-z",
-        "--others",
-        "--ignored",
-        "--exclude-per-directory=.gitignore",
-        "--directory",
-    ];
-    let listed = repo.call_in(Place::Work, options).ok().await?;
+pub(crate) async fn ignored_dirs(repo: &RunRepo, found: Found) -> Result<Vec<PathBuf>, GitError> {
     let root = repo.path(Place::Work);
-    let mut dirs = Vec::new();
-    for entry in listed.stdout.split(|byte| *byte == 0) {
-        let Ok(text) = std::str::from_utf8(entry) else { continue };
-        if let Some(relative) = text.strip_suffix('/') {
-            let path = root.join(relative);
-            dirs.extend((real_dir(&root, relative) == path).then_some(path));
-        }
-    }
+    let mut dirs = match found {
+        Found::Nothing => Vec::new(),
+        Found::Older => listed_dirs(repo, &root).await?,
+    };
     for name in named_outputs(&root) {
         let path = root.join(&name);
         let missing = fs::symlink_metadata(&path).is_err();
@@ -82,6 +70,28 @@ pub(crate) async fn ignored_dirs(repo: &RunRepo) -> Result<Vec<PathBuf>, GitErro
     dirs.sort();
     dirs.dedup();
     dirs.truncate(DIRS_MAX);
+    Ok(dirs)
+}
+
+/// Directories that are there and ignored.
+async fn listed_dirs(repo: &RunRepo, root: &Path) -> Result<Vec<PathBuf>, GitError> {
+    let options = [
+        "ls-files",
+        "-z",
+        "--others",
+        "--ignored",
+        "--exclude-per-directory=.gitignore",
+        "--directory",
+    ];
+    let listed = repo.call_in(Place::Work, options).ok().await?;
+    let mut dirs = Vec::new();
+    for entry in listed.stdout.split(|byte| *byte == 0) {
+        let Ok(text) = std::str::from_utf8(entry) else { continue };
+        if let Some(relative) = text.strip_suffix('/') {
+            let path = root.join(relative);
+            dirs.extend((real_dir(root, relative) == path).then_some(path));
+        }
+    }
     Ok(dirs)
 }
 

@@ -53,7 +53,6 @@ impl Work {
         run.progress.activity = "agent".to_owned();
         run.report_ahead(format!("iteration {number} begins at distance {}", before.distance))
             .await?;
-        self.prepare_work(run).await?;
         let area = self.work_area(run).await?;
         run.begin_models(&agent, number, before.distance).await?;
         // Whoever is not the owner any more lets no agent act.
@@ -108,20 +107,19 @@ impl Work {
         advice
     }
 
-    async fn prepare_work(&self, run: &mut Run) -> Result<(), Halt> {
-        let prepared = async {
-            self.repo.checkout(Place::Work, &self.checkpoint, Leftovers::KeepIgnored).await?;
-            self.repo.lend_git(Place::Work, &self.checkpoint).await
-        };
-        prepared.await.map_err(|error| Halt::of_git(error, &mut run.governor))
-    }
-
-    /// The agent's worktree, and the directories in it that hold what the loop owns or what git ignores.
+    /// The agent's worktree, made ready, and the directories in it that hold what the loop owns or what git
+    /// ignores.
     async fn work_area(&self, run: &mut Run) -> Result<Area, Halt> {
         let dir = self.repo.path(Place::Work);
-        let mut only: Vec<_> = self.owns.roots().iter().map(|root| real_dir(&dir, root)).collect();
-        let ignored = ignored_dirs(&self.repo).await;
-        only.extend(ignored.map_err(|error| Halt::of_git(error, &mut run.governor))?);
+        let prepared = async {
+            let leftovers = Leftovers::KeepIgnored;
+            let found = self.repo.checkout(Place::Work, &self.checkpoint, leftovers).await?;
+            self.repo.lend_git(Place::Work, &self.checkpoint).await?;
+            let mut only = ignored_dirs(&self.repo, found).await?;
+            only.extend(self.owns.roots().iter().map(|root| real_dir(&dir, root)));
+            Ok(only)
+        };
+        let only = prepared.await.map_err(|error| Halt::of_git(error, &mut run.governor))?;
         Ok(Area::Work { dir, only })
     }
 

@@ -17,6 +17,7 @@ mod scratch;
 mod seal;
 mod secrets;
 mod steps;
+mod takeover;
 mod unseen;
 mod watching;
 

@@ -1,7 +1,6 @@
-//! The loop in a git repository: seal, restore, and iterate until an outcome.
+//! The loop in a git repository: take it over, and iterate until an outcome.
 
 use flyball_core::governor::{Next, Observation};
-use flyball_core::planted::{self, Bug};
 use flyball_core::record::JournalEntry;
 use flyball_core::resource::{PathSet, PinSet, RepoId, canonical_repo_id};
 use flyball_core::spec::{GitWorkspace, LoopSpec, Owns};
@@ -10,10 +9,8 @@ use flyball_core::status::{Outcome, Phase, Reason};
 use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
-use super::progress;
-use super::ready::{Expected, bounds, start};
 use crate::git::{
-    Journal, JournalError, Leftovers, LoopRefs, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
+    Journal, JournalError, Leftovers, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
 };
 
 /// Where the work comes from and goes to.
@@ -90,77 +87,6 @@ pub(super) async fn drive(run: &mut Run, source: Source) -> Result<Outcome, Halt
 }
 
 impl Work {
-    /// Fetches, seals and restores the last checkpoint.
-    async fn take_over(run: &mut Run, source: Source) -> Result<Self, Halt> {
-        run.progress.activity = "taking over".to_owned();
-        let governor = &mut run.governor;
-        let git = |error| Halt::of_git(error, governor);
-        let caches = run.context.caches.clone();
-        let opened = async {
-            let cache = caches.open(&source.id, &source.url).await?;
-            let refs = LoopRefs::new(
-                &run.context.config.ref_prefix,
-                &run.context.installation,
-                &run.id.uid,
-            );
-            let repo = RunRepo::create_with(&cache, &run.dir, run.doubt.clone()).await?;
-            let fetched = cache.fetch_start(&source.reference, &refs);
-            let (fetched, ()) = tokio::join!(fetched, repo.warm_up());
-            let (base_ref, fetched) = fetched?;
-            let tip = fetched
-                .base
-                .ok_or_else(|| crate::git::GitError::MissingRef { reference: base_ref.clone() })?;
-            Ok((repo, refs, base_ref, tip, fetched.journal))
-        };
-        let (repo, refs, base_ref, tip, last) = opened.await.map_err(git)?;
-        let owner = run.owner();
-        let governor = &mut run.governor;
-        let mut journal = Journal::at_last(&repo, &refs, last.clone())
-            .await
-            .map_err(|error| Halt::of_journal(error, governor))?;
-        // Sealed before it is believed: until then an owner that was replaced may still append.
-        let known = run.progress.base.clone().and_then(|base| base.parse().ok());
-        let from = known.unwrap_or_else(|| tip.clone());
-        let older = journal.last().filter(|last| last.sequence > 1).and(last);
-        let expected = Expected::of(&run.progress, &run.spec, &tip);
-        let seal = async {
-            match planted::is(Bug::NoSeal) {
-                true => Ok(()),
-                false => journal.seal(&owner, &from).await.map(drop),
-            }
-        };
-        let (sealed, history) = tokio::join!(seal, expected.make_ready(&repo, older.as_ref()));
-        let history = sealed.and(history).map_err(|error| Halt::of_journal(error, governor))?;
-        journal.add(history);
-        progress::catch_up(&mut run.progress, journal.records(), run.generation);
-        let (base, checkpoint) = start(run, &repo, tip.clone()).await?;
-        run.governor.on_repository_reached();
-        run.objects = repo.object_dirs();
-        let (owns, pins) = bounds(run, &source)?;
-        let work = Self {
-            checkpoint,
-            source,
-            repo,
-            journal,
-            owner,
-            base_ref,
-            base,
-            owns,
-            pins,
-            fetched: Some(tip),
-            measured: None,
-            pushed: None,
-            conflict: Vec::new(),
-            publish_moves: 0,
-        };
-        run.progress.base = Some(work.base.to_string());
-        let fresh = run.progress.iterations == 0 && work.checkpoint == work.base;
-        let verb = if fresh { "starts" } else { "goes on" };
-        // Nothing of the start depends on the answer; it is there before the agent acts.
-        run.report_ahead(format!("{verb} at {}", short(&work.checkpoint))).await?;
-        Ok(work)
-    }
-
     /// After a crash between the push of the result and its report. The branch is asked as well: a
     /// git server that dies in mid-push can leave the record without the branch.
     async fn published_before(&self, run: &mut Run) -> Result<Option<Outcome>, Halt> {
