@@ -22,6 +22,7 @@ use crate::listen::Listener;
 use crate::shell::announcer::Announcer;
 use crate::shell::auditor::Auditor;
 use crate::shell::committer::Committer;
+use crate::shell::costs;
 use crate::shell::events::{self, Emitter};
 use crate::shell::feeder::{Feeder, ListRequest};
 use crate::shell::keeper::Keeper;
@@ -176,7 +177,7 @@ async fn build(
         core: core.clone(),
         findings: findings.clone(),
     };
-    tasks.spawn(committer.run());
+    spawn_committer(committer, tasks);
     let reading = observer(&sessions, &findings, &policies, &admission.revoked);
     tasks.spawn(feeder(&store, list_requests, &core, &leader_moved, reading).run());
     until_listed(&core).await?;
@@ -215,6 +216,13 @@ async fn build(
     announce(config, &api, tasks);
     tasks.spawn(keeper(&api).run());
     Ok(Built { api, elector })
+}
+
+/// Commits, and tells what earlier leaders committed and did not come to tell.
+fn spawn_committer(committer: Committer, tasks: &mut JoinSet<()>) {
+    let (store, leadership) = (committer.store.clone(), committer.leadership.clone());
+    tasks.spawn(costs::at_each_term(store, leadership));
+    tasks.spawn(committer.run());
 }
 
 /// The audit trail's writer, running.

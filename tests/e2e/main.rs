@@ -12,6 +12,7 @@ mod bad_repository;
 mod budgets;
 mod clocks;
 mod converge;
+mod costs;
 mod ending;
 mod fleet;
 mod identities;

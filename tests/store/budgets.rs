@@ -83,6 +83,7 @@ async fn put_budget(store: &Store, tokens: u64) {
 }
 
 on_both!(
+    a_cost_is_handed_out_once,
     concurrent_calls_get_what_there_is_and_not_a_unit_more,
     loops_of_a_namespace_share_its_budget,
     a_slice_is_debited_once_and_settled_once,
@@ -199,6 +200,26 @@ async fn only_the_owner_draws_and_what_it_loses_is_spent(server: Server) {
     store.revoke(session.lease).await.unwrap();
     assert_eq!(store.get_claim(&key("x")).await.unwrap(), None);
     assert_eq!(draw(store, &next, "c", 0).await, DrewSlice::NotItsRun);
+}
+
+async fn a_cost_is_handed_out_once(server: Server) {
+    let world = World::new(&server).await;
+    let session = world.session("n1").await;
+    let run = owned(&world, &session, "x", limits(1000)).await;
+    let (store, loop_key, uid) = (&world.store, key("x"), run.uid.clone());
+    let untold = || async { store.mark_told(&loop_key, &uid).await.unwrap() };
+    assert_eq!(untold().await, None, "it has called nothing");
+    for (id, used) in [("a", 100), ("b", 30)] {
+        let used = Amount { tokens: used, money: Money(used), calls: 1 };
+        assert_eq!(draw(store, &run, id, 300).await, DrewSlice::Granted(tokens(300)));
+        store.settle_slice(&run, id, used).await.unwrap();
+        let asked = tokio::join!(untold(), untold(), untold());
+        let told: Vec<Amount> = [asked.0, asked.1, asked.2].into_iter().flatten().collect();
+        assert_eq!(told, [used], "what is new, to one of them");
+        assert_eq!(untold().await, None);
+    }
+    let other = "another-life".into();
+    assert_eq!(store.mark_told(&loop_key, &other).await.unwrap(), None);
 }
 
 /// A draw that was decided on while the claim lived, and is written after it ended, would spend under the next owner.

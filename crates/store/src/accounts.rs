@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::values::{self, ClaimRecord, LoopRecord, Stored};
 
 /// Tries against others who write the same accounts: a namespace's may be drawn from by many loops at once.
-const TRIES_MAX: u32 = 32;
+pub(crate) const TRIES_MAX: u32 = 32;
 
 /// Who a worker says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,16 +81,16 @@ pub enum Extended {
 }
 
 /// What a draw or settlement is decided on, with the revisions to compare.
-struct Read {
+pub(crate) struct Read {
     claim: Option<Stored<ClaimRecord>>,
-    record: Option<Stored<LoopRecord>>,
+    pub(crate) record: Option<Stored<LoopRecord>>,
     account: Option<Stored<LoopAccount>>,
     budget: Option<Stored<NamespaceBudget>>,
     namespace: Option<Stored<NamespaceAccount>>,
 }
 
 impl Read {
-    fn accounts(&self, uid: &LoopUid) -> Accounts {
+    pub(crate) fn accounts(&self, uid: &LoopUid) -> Accounts {
         let account = self.account.as_ref().map(|found| &found.value);
         let budget = self.budget.as_ref().map(|found| &found.value);
         Accounts::of(uid, account, budget, self.namespace.as_ref().map(|found| &found.value))
@@ -284,7 +284,7 @@ impl Store {
         Ok(all)
     }
 
-    async fn read_accounts(&self, key: &LoopKey) -> Result<Read, StoreError> {
+    pub(crate) async fn read_accounts(&self, key: &LoopKey) -> Result<Read, StoreError> {
         let reads = [
             keys::claim(key),
             keys::spec(key),
@@ -325,7 +325,7 @@ impl Store {
 
     /// Writes both accounts if nothing that they were decided on has changed. With a token the claim has to be
     /// the one of that token.
-    async fn write_accounts(
+    pub(crate) async fn write_accounts(
         &self,
         key: &LoopKey,
         token: Option<Token>,
@@ -360,7 +360,7 @@ fn same<T>(key: Vec<u8>, found: Option<&Stored<T>>) -> Compare {
     Compare::mod_revision(key, CompareOp::Equal, revision)
 }
 
-fn contended(what: impl std::fmt::Display) -> StoreError {
+pub(crate) fn contended(what: impl std::fmt::Display) -> StoreError {
     let why = format!("the budget of {what} was changed at the same time, again and again");
     StoreError::Unavailable { why }
 }

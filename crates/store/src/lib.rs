@@ -11,6 +11,7 @@ mod accounts;
 mod audit;
 mod client;
 mod commit;
+mod costs;
 mod definitions;
 mod duties;
 mod error;

@@ -13,7 +13,7 @@ pub(crate) mod announcer;
 pub(crate) mod auditor;
 pub(crate) mod committer;
 mod core;
-mod costs;
+pub(crate) mod costs;
 pub(crate) mod events;
 pub(crate) mod feeder;
 pub(crate) mod keeper;

@@ -78,6 +78,9 @@ pub struct LoopAccount {
     /// Slices that were closed last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<String>,
+    /// Of what is spent, what telemetry was told when the loop converged.
+    #[serde(skip_serializing_if = "Amount::is_zero_ref")]
+    pub told: Amount,
     /// Fields of a newer version, kept as they are.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,
