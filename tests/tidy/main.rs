@@ -6,6 +6,7 @@
 
 mod bans;
 mod code;
+mod dashboards;
 mod licences;
 mod links;
 mod manifests;
@@ -63,6 +64,19 @@ fn no_developer_machine_leaks_into_the_tree() {
     let checkout = tree::root();
     assert_none(over_files(|file| text::machine_paths(file, &checkout)));
     assert_none(over_files(text::registry_hosts));
+}
+
+#[test]
+fn dashboards_show_metrics_that_exist() {
+    let tree = Tree::read();
+    let file = |path: &str| tree.files.iter().find(|file| file.path == path).unwrap();
+    let names = file("crates/telemetry/src/semconv.rs");
+    let is_dashboard = |file: &&File| file.path.starts_with("deploy/grafana/");
+    let dashboards: Vec<&File> = tree.files.iter().filter(is_dashboard).collect();
+    assert!(!dashboards.is_empty());
+    assert_none(
+        dashboards.iter().flat_map(|one| dashboards::unknown_metrics(one, names)).collect(),
+    );
 }
 
 #[test]
