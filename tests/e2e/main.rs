@@ -13,6 +13,7 @@ mod budgets;
 mod clocks;
 mod converge;
 mod costs;
+mod definitions;
 mod ending;
 mod fleet;
 mod identities;
