@@ -197,6 +197,10 @@ impl Reactor {
     /// blocked for as long as its lease lives, or for ever.
     fn remove_orphan_owner(&mut self, key: &LoopKey, found: Found) {
         let Found::Owned { owner, by, revision, .. } = found else { return };
+        // What a claim that cannot be read owns is not known: it may be this.
+        if self.view.unreadable_claim().is_some() {
+            return;
+        }
         // Claim and owner keys come and go by the same revision, so a view that has passed the
         // owner key's revision knows the claim if there is one.
         let claimed = by.and_then(|by| self.view.loops.get(&by)).and_then(|other| {

@@ -206,6 +206,13 @@ impl Reactor {
             told.next_steps.push(next_steps::command("explain", first, key));
             return;
         }
+        if let Some(waiting @ Waiting::Unreadable(_)) = &entry.waiting {
+            told.headline = "waits for a claim that cannot be read".to_owned();
+            told.findings.push(waiting.to_string());
+            told.next_steps
+                .push("see UnreadableKey in flyball doctor: it names the key".to_owned());
+            return;
+        }
         let nodes = self.node_views();
         if nodes.is_empty() {
             told.headline = "waits for a first node".to_owned();

@@ -250,18 +250,22 @@ impl Reactor {
 
     fn on_changes(&mut self, revision: i64, changes: Vec<flyball_store::Change>) {
         self.view.revision = self.view.revision.max(revision);
+        self.apply(revision, changes);
+    }
+
+    fn apply(&mut self, revision: i64, changes: Vec<flyball_store::Change>) {
+        let unreadable = self.view.unreadable_claim().is_some();
         for change in changes {
             self.view.apply(change, revision);
         }
+        self.wake_all |= unreadable && self.view.unreadable_claim().is_none();
     }
 
     /// A write told by the API of this process. What the watch has passed already is not news, and
     /// must not bring back what was removed since.
     fn on_written(&mut self, revision: i64, changes: Vec<flyball_store::Change>) {
         if revision > self.view.revision {
-            for change in changes {
-                self.view.apply(change, revision);
-            }
+            self.apply(revision, changes);
         }
     }
 

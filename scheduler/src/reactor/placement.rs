@@ -37,6 +37,9 @@ pub(super) enum Waiting {
     Owned(Vec<Blocker>),
     /// An earlier loop has been passed over too often and goes first.
     Behind(LoopKey),
+    /// The claim of this loop cannot be read: a newer scheduler, or somebody else, wrote it. It may own
+    /// what overlaps, which owner keys do not show.
+    Unreadable(LoopKey),
     /// No node has room now, or none ever will.
     Node { never: bool, summary: String },
 }
@@ -44,7 +47,7 @@ pub(super) enum Waiting {
 impl Waiting {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Owned(_) | Self::Behind(_) => Reason::ResourcesOwned,
+            Self::Owned(_) | Self::Behind(_) | Self::Unreadable(_) => Reason::ResourcesOwned,
             Self::Node { never: true, .. } => Reason::NeverFits,
             Self::Node { never: false, .. } => Reason::NoNode,
         }
@@ -61,6 +64,10 @@ impl std::fmt::Display for Waiting {
             Self::Behind(first) => {
                 write!(f, "waits behind {first}, which was passed over too often")
             }
+            Self::Unreadable(other) => write!(
+                f,
+                "nothing is assigned while the claim of {other} cannot be read: what it owns is not known"
+            ),
             Self::Node { summary, .. } => f.write_str(summary),
         }
     }
@@ -162,6 +169,9 @@ impl Reactor {
         let Some(record) = entry.record.get().filter(|_| !self.view.is_left_alone(key)) else {
             return Err(Waiting::Owned(Vec::new()));
         };
+        if let Some(other) = self.view.unreadable_claim() {
+            return Err(Waiting::Unreadable(other.clone()));
+        }
         let blockers = self.view.derived.index.blockers_up_to(&entry.set, BLOCKERS_MAX);
         if !blockers.is_empty() {
             return Err(Waiting::Owned(blockers));

@@ -303,6 +303,12 @@ impl View {
         self.undecodable.range(first..).next().is_some_and(|(other, _)| other == key)
     }
 
+    /// The first loop whose claim cannot be read. Linear in the keys that cannot be, which are few.
+    pub(super) fn unreadable_claim(&self) -> Option<&LoopKey> {
+        let mut claims = self.undecodable.iter().filter(|(_, part)| *part == LoopPart::Claim);
+        claims.next().map(|(key, _)| key)
+    }
+
     /// Marks a loop for another look.
     pub(super) fn touch(&mut self, key: &LoopKey) {
         self.touched.insert(key.clone());
