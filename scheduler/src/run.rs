@@ -8,7 +8,7 @@ use flyball_core::ids::InstallationId;
 use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_proto::renewal;
 use flyball_store::{LeaderRecord, Store};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::shell::auditor::Auditor;
 use crate::shell::committer::Committer;
 use crate::shell::costs;
 use crate::shell::events::{self, Emitter};
-use crate::shell::feeder::{Feeder, ListRequest};
+use crate::shell::feeder::Feeder;
 use crate::shell::keeper::Keeper;
 use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
@@ -178,9 +178,7 @@ async fn build(
         findings: findings.clone(),
     };
     spawn_committer(committer, tasks);
-    let reading = observer(&sessions, &findings, &policies, &admission.revoked);
-    tasks.spawn(feeder(&store, list_requests, &core, &leader_moved, reading).run());
-    until_listed(&core).await?;
+    let (campaigned, decided) = oneshot::channel();
     let elector = Elector {
         store: store.clone(),
         record: leader_record(config, addresses),
@@ -190,8 +188,21 @@ async fn build(
         moved: leader_moved.clone(),
         core: core.clone(),
         stop: stop.clone(),
+        campaigned: Some(campaigned),
     };
     let elector = tokio::spawn(elector.run());
+    let listed = Arc::new(Notify::new());
+    let feeder = Feeder {
+        store: store.clone(),
+        requests: list_requests,
+        core: core.clone(),
+        leader_moved: leader_moved.clone(),
+        observer: observer(&sessions, &findings, &policies, &admission.revoked),
+        campaigned: decided,
+        listed: listed.clone(),
+    };
+    tasks.spawn(feeder.run());
+    until_listed(&core, &listed).await?;
     let api = Api {
         store,
         core,
@@ -262,17 +273,6 @@ fn announce(config: &Config, api: &Api, tasks: &mut JoinSet<()>) {
     tasks.spawn(announcer.run());
 }
 
-fn feeder(
-    store: &Store,
-    requests: mpsc::UnboundedReceiver<ListRequest>,
-    core: &Handle,
-    leader_moved: &Arc<Notify>,
-    observer: Observer,
-) -> Feeder {
-    let (store, core, leader_moved) = (store.clone(), core.clone(), leader_moved.clone());
-    Feeder { store, requests, core, leader_moved, observer }
-}
-
 fn observer(
     sessions: &Sessions,
     findings: &Findings,
@@ -322,13 +322,12 @@ fn about(
     }
 }
 
-/// Waits for the first listing, so that no request is answered from an empty view.
-async fn until_listed(core: &Handle) -> Result<(), RunError> {
+/// Waits for the first listing, so that no request is answered from an empty view. The core may have
+/// refused one that was too old; the feeder then makes another.
+async fn until_listed(core: &Handle, listed: &Notify) -> Result<(), RunError> {
     let stopped = |_| RunError::Serve("it stopped at its start".to_owned());
-    let mut pause = std::time::Duration::from_millis(1);
     while core.ask(|reactor, _| reactor.revision() == 0).await.map_err(stopped)? {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(std::time::Duration::from_millis(50));
+        listed.notified().await;
     }
     Ok(())
 }

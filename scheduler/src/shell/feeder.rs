@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_store::{Change, Snapshot, Store, StoreError, WatchItem};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::core::{Handle, Stopped};
 use super::known::Observer;
@@ -34,10 +34,17 @@ pub(crate) struct Feeder {
     pub(crate) leader_moved: Arc<Notify>,
     /// Reads along.
     pub(crate) observer: Observer,
+    /// Answered once the store has said who leads. A listing made after this scheduler won is one to
+    /// lead from; made before, the whole state would have to be read a second time.
+    pub(crate) campaigned: oneshot::Receiver<()>,
+    /// Told after each listing that was handed to the core.
+    pub(crate) listed: Arc<Notify>,
 }
 
 impl Feeder {
     pub(crate) async fn run(mut self) {
+        // An elector that has ended answers nothing any more, and nothing is lost by listing.
+        let _ = (&mut self.campaigned).await;
         let mut revision_min = 0;
         loop {
             let snapshot = self.list(revision_min).await;
@@ -49,6 +56,7 @@ impl Feeder {
             if self.core.tell(Event::Snapshot(Box::new(snapshot))).await.is_err() {
                 return;
             }
+            self.listed.notify_one();
             match self.watch(from).await {
                 Ok(next) => revision_min = next,
                 Err(Stopped) => return,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_store::{Campaign, KeepAlive, LeaderRecord, Leadership, Store};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,8 @@ pub(crate) struct Elector {
     pub(crate) moved: Arc<Notify>,
     pub(crate) core: Handle,
     pub(crate) stop: CancellationToken,
+    /// Whoever waits for the first campaign to be decided, or to have failed.
+    pub(crate) campaigned: Option<oneshot::Sender<()>>,
 }
 
 impl Elector {
@@ -40,14 +42,23 @@ impl Elector {
             match campaign {
                 Ok(Campaign::Won(leadership)) => self.lead(leadership).await,
                 Ok(Campaign::Held(held)) => {
+                    self.tell_campaigned();
                     tracing::debug!(leader = %held.value.id, "another scheduler leads");
                     self.wait(self.ttl / 2).await;
                 }
                 Err(error) => {
+                    self.tell_campaigned();
                     tracing::warn!(%error, "cannot campaign for leadership");
                     self.wait(RETRY).await;
                 }
             }
+        }
+    }
+
+    fn tell_campaigned(&mut self) {
+        if let Some(waiting) = self.campaigned.take() {
+            // Whoever waited may have ended.
+            let _ = waiting.send(());
         }
     }
 
@@ -68,6 +79,7 @@ impl Elector {
         if self.core.tell(Event::Leading { create_revision }).await.is_err() {
             return;
         }
+        self.tell_campaigned();
         self.hold(&leadership).await;
         self.current.send_replace(None);
         // At shutdown the core task may be gone already.
