@@ -232,8 +232,7 @@ impl Fleet {
 
     fn spawn(&self, name: &str, wrap: &[String], args: &[String]) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path(name));
-        let earlier = self.shape.earlier.as_deref().filter(|_| !self.upgraded.contains(name));
-        let own = earlier.unwrap_or_else(|| flyball()).display().to_string();
+        let own = self.program(name).display().to_string();
         let first = wrap.first();
         let mut command = Command::new(first.unwrap_or(&own));
         command.args(wrap.iter().skip(1)).args(first.map(|_| &own));
@@ -250,6 +249,12 @@ impl Fleet {
             .spawn()
             .expect("the binary can be started");
         Process::from(child)
+    }
+
+    /// What a process is started from: the earlier version, if there is one, until it is upgraded.
+    fn program(&self, name: &str) -> &Path {
+        let earlier = self.shape.earlier.as_deref().filter(|_| !self.upgraded.contains(name));
+        earlier.unwrap_or_else(|| flyball())
     }
 
     /// Starts a scheduler, also again, and waits until it listens.
@@ -314,9 +319,11 @@ impl Fleet {
             format!("--slots={}", self.shape.slots),
             format!("--ttl={}", self.shape.ttl),
         ];
-        // The agents are this program.
+        // The agents are this program. Versions that do not confine their runs show them everything.
         let program = std::env::current_exe().expect("a program knows its own file");
-        args.push(format!("--show={}", program.display()));
+        if worker_knows(self.program(alias), "--show") {
+            args.push(format!("--show={}", program.display()));
+        }
         args.extend(self.shape.worker.iter().cloned());
         self.spawn(alias, &self.shape.wrap, &args)
     }
@@ -419,4 +426,11 @@ impl Drop for Fleet {
                 std::fs::copy(self.members.log(number), self.dir.join(format!("m{number}.log")));
         }
     }
+}
+
+/// Whether a version's worker has an option.
+fn worker_knows(program: &Path, option: &str) -> bool {
+    let help = Command::new(program).args(["worker", "--help"]).output();
+    let help = help.expect("the binary can be started").stdout;
+    String::from_utf8_lossy(&help).contains(option)
 }

@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn any_controller_is_one() {
+        assert!(NONE.is_empty());
+        for one in [
+            Controllers { memory: true, ..NONE },
+            Controllers { processes: true, ..NONE },
+            Controllers { processors: true, ..NONE },
+        ] {
+            assert!(!one.is_empty(), "{one:?}");
+        }
+    }
+
+    #[test]
     fn what_is_weaker_is_told() {
         let text = describe(&holders(NONE, true));
         assert_eq!(
