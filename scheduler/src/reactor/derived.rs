@@ -113,12 +113,13 @@ impl View {
 impl Derived {
     /// Puts what the loop holds into the index in place of what it held. True if something was set
     /// free.
-    fn hold(&mut self, key: &LoopKey, holding: Option<(Held, ResourceSet)>) -> bool {
-        let before = self.held.get(key);
-        let same = match (before, &holding) {
+    fn hold(&mut self, key: &LoopKey, holding: Option<Holding<'_>>) -> bool {
+        // Needs may change with the spec while the claim stays: what was charged stays charged.
+        let same = match (self.held.get(key), &holding) {
             (None, None) => true,
-            // Needs may change with the spec while the claim stays: what was charged stays charged.
-            (Some(a), Some((b, _))) => a.uid == b.uid && a.token == b.token && a.node == b.node,
+            (Some(held), Some(now)) => {
+                held.uid == *now.uid && held.token == now.token && held.node == *now.node
+            }
             _ => false,
         };
         if same {
@@ -133,7 +134,8 @@ impl Derived {
             *slots = slots.saturating_sub(1);
             freed = true;
         }
-        if let Some((held, set)) = holding {
+        if let Some(holding) = holding {
+            let (held, set) = (holding.held(), holding.set());
             self.index.insert(held.uid.clone(), held.token, &set);
             self.holders.insert(held.uid.clone(), key.clone());
             let (used, slots) = self.usage.entry(held.node.clone()).or_default();
@@ -171,27 +173,65 @@ impl Derived {
     }
 }
 
+/// What a loop holds, still where it was found: most looks at it find that nothing has changed.
+#[derive(Debug, Clone, Copy)]
+struct Holding<'a> {
+    uid: &'a LoopUid,
+    token: Token,
+    node: &'a NodeName,
+    needs: Option<&'a Resources>,
+    resources: HeldSet<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum HeldSet<'a> {
+    /// Of a claim, in canonical form.
+    Entries(&'a [String]),
+    /// Of a spec.
+    Parsed(&'a ResourceSet),
+}
+
+impl<'a> Holding<'a> {
+    fn of_claim(claim: &'a ClaimRecord, token: Token, needs: Option<&'a Resources>) -> Self {
+        let resources = HeldSet::Entries(&claim.resources);
+        Self { uid: &claim.uid, token, node: &claim.node, needs, resources }
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            uid: self.uid.clone(),
+            token: self.token,
+            node: self.node.clone(),
+            needs: self.needs.cloned().unwrap_or_default(),
+        }
+    }
+
+    fn set(&self) -> ResourceSet {
+        match self.resources {
+            HeldSet::Entries(entries) => set_of_entries(entries),
+            HeldSet::Parsed(set) => set.clone(),
+        }
+    }
+}
+
 /// What a loop holds: its claim, or the assignment under way (its token is not known yet: 0), or
 /// what its lost run held until its status says so. The latter keeps its place in the queue: nobody
 /// who came later gets the resources between the loss and the moment it waits for them again.
-fn holding(entry: &LoopEntry) -> Option<(Held, ResourceSet)> {
-    let needs = entry.record.get().map(|record| record.spec.needs.clone()).unwrap_or_default();
-    let from = |claim: &ClaimRecord, token: Token| {
-        let (uid, node) = (claim.uid.clone(), claim.node.clone());
-        (Held { uid, token, node, needs }, set_of_entries(&claim.resources))
-    };
+fn holding(entry: &LoopEntry) -> Option<Holding<'_>> {
+    let needs = entry.record.get().map(|record| &record.spec.needs);
     if let Some(claim) = entry.claim.stored() {
-        return Some(from(&claim.value, Token(claim.create_revision)));
+        let token = Token(claim.create_revision);
+        return Some(Holding::of_claim(&claim.value, token, needs));
     }
     if let Some(InFlight { mutation: Mutation::Assign(assign), .. }) = &entry.in_flight {
-        return Some(from(&assign.claim, Token(0)));
+        return Some(Holding::of_claim(&assign.claim, Token(0), needs));
     }
     let (record, status) = (entry.record.get()?, entry.status.get()?);
     // The watch may show it pending before the commit's own answer lets it queue again.
     let unsettled = status.phase == Phase::Pending && status.runs > 0 && entry.in_flight.is_some();
-    let node = status.node.clone().filter(|_| status.phase.is_owned() || unsettled)?;
-    let (uid, token) = (record.uid.clone(), entry.last_token.unwrap_or_default());
-    Some((Held { uid, token, node, needs: record.spec.needs.clone() }, entry.set.clone()))
+    let node = status.node.as_ref().filter(|_| status.phase.is_owned() || unsettled)?;
+    let (uid, token) = (&record.uid, entry.last_token.unwrap_or_default());
+    Some(Holding { uid, token, node, needs, resources: HeldSet::Parsed(&entry.set) })
 }
 
 /// Place in the queue: loops that have begun go before new ones, both in the order of their creation.

@@ -242,9 +242,9 @@ impl Reactor {
             self.effects.push(Effect::RequestSnapshot { revision_min });
             return;
         }
+        // Touches everything.
         self.view.reset(snapshot);
         self.current = true;
-        self.touch_all();
         self.wake_all = true;
     }
 
