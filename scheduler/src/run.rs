@@ -7,7 +7,7 @@ use std::time::Duration;
 use flyball_core::ids::InstallationId;
 use flyball_core::lease::{TTL_SECONDS_DEFAULT, TTL_SECONDS_MAX, TTL_SECONDS_MIN};
 use flyball_proto::renewal;
-use flyball_store::{LeaderRecord, Store};
+use flyball_store::{LeaderRecord, Leadership, Store};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::shell::auditor::Auditor;
 use crate::shell::committer::Committer;
 use crate::shell::costs;
 use crate::shell::events::{self, Emitter};
-use crate::shell::feeder::Feeder;
+use crate::shell::feeder::{Feeder, ListRequest};
 use crate::shell::keeper::Keeper;
 use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
@@ -177,31 +177,15 @@ async fn build(
         core: core.clone(),
         findings: findings.clone(),
     };
-    spawn_committer(committer, tasks);
+    spawn_committer(committer, config, tasks);
     let (campaigned, decided) = oneshot::channel();
-    let elector = Elector {
-        store: store.clone(),
-        record: leader_record(config, addresses),
-        ttl: config.election_ttl,
-        current: leading,
-        fenced,
-        moved: leader_moved.clone(),
-        core: core.clone(),
-        stop: stop.clone(),
-        campaigned: Some(campaigned),
-    };
+    let election = (leading, fenced, leader_moved.clone(), Some(campaigned));
+    let elector = elector(config, addresses, &store, &core, stop, election);
     let elector = tokio::spawn(elector.run());
     let listed = Arc::new(Notify::new());
-    let feeder = Feeder {
-        store: store.clone(),
-        requests: list_requests,
-        core: core.clone(),
-        leader_moved: leader_moved.clone(),
-        observer: observer(&sessions, &findings, &policies, &admission.revoked),
-        campaigned: decided,
-        listed: listed.clone(),
-    };
-    tasks.spawn(feeder.run());
+    let observer = observer(&sessions, &findings, &policies, &admission.revoked);
+    let feed = Feed { requests: list_requests, campaigned: decided, observer };
+    tasks.spawn(feeder(&store, &core, &leader_moved, &listed, feed).run());
     until_listed(&core, &listed).await?;
     let api = Api {
         store,
@@ -230,10 +214,64 @@ async fn build(
 }
 
 /// Commits, and tells what earlier leaders committed and did not come to tell.
-fn spawn_committer(committer: Committer, tasks: &mut JoinSet<()>) {
+fn spawn_committer(committer: Committer, config: &Config, tasks: &mut JoinSet<()>) {
     let (store, leadership) = (committer.store.clone(), committer.leadership.clone());
-    tasks.spawn(costs::at_each_term(store, leadership));
+    tasks.spawn(costs::at_each_term(store, leadership, config.ambient.clone()));
     tasks.spawn(committer.run());
+}
+
+/// Sender of who leads, fenced leader keys, news of the leader key, and who waits for the first campaign.
+type Election = (
+    watch::Sender<Option<Leadership>>,
+    mpsc::Receiver<i64>,
+    Arc<Notify>,
+    Option<oneshot::Sender<()>>,
+);
+
+fn elector(
+    config: &Config,
+    addresses: &[String],
+    store: &Store,
+    core: &Handle,
+    stop: &CancellationToken,
+    (current, fenced, moved, campaigned): Election,
+) -> Elector {
+    Elector {
+        store: store.clone(),
+        record: leader_record(config, addresses),
+        ttl: config.election_ttl,
+        current,
+        fenced,
+        moved,
+        core: core.clone(),
+        stop: stop.clone(),
+        campaigned,
+    }
+}
+
+/// What only the feeder has.
+struct Feed {
+    requests: mpsc::UnboundedReceiver<ListRequest>,
+    campaigned: oneshot::Receiver<()>,
+    observer: Observer,
+}
+
+fn feeder(
+    store: &Store,
+    core: &Handle,
+    leader_moved: &Arc<Notify>,
+    listed: &Arc<Notify>,
+    feed: Feed,
+) -> Feeder {
+    Feeder {
+        store: store.clone(),
+        requests: feed.requests,
+        core: core.clone(),
+        leader_moved: leader_moved.clone(),
+        observer: feed.observer,
+        campaigned: feed.campaigned,
+        listed: listed.clone(),
+    }
 }
 
 /// The audit trail's writer, running.

@@ -1,6 +1,7 @@
 //! What a loop has cost is told when its end has become durable, by whoever has marked it as told before: never twice,
 //! and by the next leader where the last one died before.
 
+use flyball_core::ambient::Ambient;
 use flyball_core::ids::{LoopKey, LoopUid};
 use flyball_core::status::Phase;
 use flyball_store::{Leadership, Mutation, Store, StoreError};
@@ -38,21 +39,22 @@ async fn tell_of(store: &Store, key: &LoopKey, uid: &LoopUid) {
 pub(crate) async fn at_each_term(
     store: Store,
     mut leadership: watch::Receiver<Option<Leadership>>,
+    ambient: Ambient,
 ) {
     while leadership.changed().await.is_ok() {
         let leads = leadership.borrow_and_update().is_some();
-        if leads && let Err(error) = tell_the_rest(&store).await {
+        if leads && let Err(error) = tell_the_rest(&store, ambient.now()).await {
             tracing::debug!(%error, "what loops have cost that converged before is not told");
         }
     }
 }
 
-async fn tell_the_rest(store: &Store) -> Result<(), StoreError> {
+async fn tell_the_rest(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let accounts = store.list_loop_accounts("").await?;
     for (key, account) in accounts.into_iter().filter(|(_, one)| one.told.calls < one.spent.calls) {
         let Some((_, Some(status))) = store.get_loop(&key).await? else { continue };
         let status = status.value;
-        let lately = |ended: Timestamp| Timestamp::now().duration_since(ended) < LOOK_BACK;
+        let lately = |ended: Timestamp| now.duration_since(ended) < LOOK_BACK;
         if status.phase == Phase::Converged && status.finished_at.is_some_and(lately) {
             tell_of(store, &key, &account.uid).await;
         }
