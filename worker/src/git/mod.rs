@@ -51,6 +51,7 @@ mod objects;
 mod oid;
 mod push;
 mod rebase;
+mod record;
 mod repo;
 mod runner;
 mod scopes;
