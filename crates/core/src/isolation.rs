@@ -82,7 +82,7 @@ impl Layer {
             Self::User | Self::Mount | Self::Pid | Self::Ipc | Self::Uts | Self::Network => {
                 "allow user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu 24.04 and \
                  later; or an AppArmor profile with `userns` for flyball), `sysctl kernel.unprivileged_userns_clone=1` \
-                 (Debian 10), `sysctl user.max_user_namespaces=10000`; in a container, run with these unmasked; or \
+                 (Debian), `sysctl user.max_user_namespaces=10000`; in a container, run with these unmasked; or \
                  run the worker as root"
             }
             Self::Landlock => {

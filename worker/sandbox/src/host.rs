@@ -39,11 +39,30 @@ fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
+/// Settings that keep ordinary users from making user namespaces, or from doing anything in them, and the values that
+/// do (namespaces(7); the second is Debian's, the third Ubuntu's).
+const REFUSALS: [(&str, &str); 3] = [
+    ("user.max_user_namespaces", "0"),
+    ("kernel.unprivileged_userns_clone", "0"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+];
+
 fn user_namespaces() -> bool {
-    let none = |path: &str| text(path) == "0";
-    Path::new("/proc/self/ns/user").exists()
-        && !none("/proc/sys/user/max_user_namespaces")
-        && !none("/proc/sys/kernel/unprivileged_userns_clone")
+    Path::new("/proc/self/ns/user").exists() && refusing_setting().is_none()
+}
+
+fn refusing_setting() -> Option<String> {
+    let set = |(name, value): &&(&str, &str)| {
+        text(&format!("/proc/sys/{}", name.replace('.', "/"))) == *value
+    };
+    REFUSALS.iter().find(set).map(|(name, value)| format!("{name} is {value}"))
+}
+
+/// What keeps this program from user namespaces, where that can be told.
+pub(crate) fn refusal_of_namespaces() -> Option<String> {
+    let profile = text("/proc/self/attr/apparmor/current");
+    let confined = !matches!(profile.as_str(), "" | "unconfined");
+    refusing_setting().or_else(|| confined.then(|| format!("AppArmor profile {profile}")))
 }
 
 /// Mount point and options of the first mount of this kind.

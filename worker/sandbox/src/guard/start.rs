@@ -18,6 +18,7 @@ use super::inits::Init;
 use super::{Guard, Mode, layers};
 use crate::abilities::{Abilities, Containment, Isolation};
 use crate::confine::Enforcement;
+use crate::host::refusal_of_namespaces;
 use crate::page::Page;
 use crate::proctree::process_table_matches;
 use crate::socket::{Received, Socket};
@@ -244,7 +245,12 @@ fn contain(
                 }
                 return Ok((around, spare));
             }
-            Err(why) => weaker_because.push(format!("{}: {why}", containment.as_str())),
+            Err(why) => {
+                let of_user = containment == Containment::UserPidNamespace;
+                let setting = refusal_of_namespaces().filter(|_| of_user);
+                let setting = setting.map(|setting| format!(" ({setting})")).unwrap_or_default();
+                weaker_because.push(format!("{}: {why}{setting}", containment.as_str()));
+            }
         }
     }
     Err(format!("no containment works: {}", weaker_because.join("; ")))

@@ -64,9 +64,13 @@ pub(super) fn set_up(around: &Surroundings, socket: &Socket) -> Result<(), Strin
     if planted::is(Bug::ParentDeathOnly) {
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("pdeathsig"))?;
     }
-    if around.containment == Containment::UserPidNamespace {
-        // The guard is closed to its own user, and a process that is so cannot map its user.
+    // The guard is closed to its own user, and a process that is so can neither map its user nor, unless it is root's,
+    // change its score for the memory killer. For as long as it is open, other steps are kept from it by their filters.
+    let maps_user = around.containment == Containment::UserPidNamespace;
+    if maps_user || around.oom_score_adj.is_some() {
         prctl::set_dumpable(true).map_err(failed("dumpable"))?;
+    }
+    if maps_user {
         map_user(around.user).map_err(|error| format!("user namespace: {error}"))?;
     }
     if around.containment.is_pid_namespace() {

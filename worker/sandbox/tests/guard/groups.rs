@@ -109,15 +109,47 @@ fn memory_is_held_by_the_group(bench: &Bench) {
     assert_eq!(end.exit, ExitKind::Exited(0), "{end:?}");
 }
 
+/// Three processes of nobody's join the group: the limit of the step's user does not count them, `pids.max` does. So
+/// what is refused here is refused by the group, and the group says so.
 fn processes_are_held_by_the_group(bench: &Bench) {
     let guard = bench.guard();
+    let Some(dir) = dir_of(bench, &guard) else { return };
     if !has(bench, &guard, "pids", guard.abilities().controllers.processes) {
         return;
     }
+    let mut lives = bench.lives();
+    let go = bench.file("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // A shell ends at its first fork that fails, so it is another one that forks.
+    let forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done";
+    let script = format!(
+        "exec 9>lives; echo up >&9; read go <go; (sh -c '{forks}') 2>/dev/null; echo made >&9; read end <go"
+    );
     let limits = Limits { processes: Some(8), ..Limits::default() };
-    let script = "cat lives & for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo made";
-    let end = bench.run(&guard, confined(bench, script, limits));
-    assert_ne!(end.exit, ExitKind::Exited(0), "{}", bench.output());
+    let mut handle = guard.spawn(confined(bench, &script, limits)).unwrap();
+    lives.wait_for("up");
+    let [group] = &groups_of_steps(&dir)[..] else { panic!("{:?}", groups_of_steps(&dir)) };
+    let of = |file: &str| std::fs::read_to_string(group.join(file)).unwrap();
+    let count = |file: &str| of(file).trim().parse::<usize>().unwrap();
+    assert_eq!((count("pids.max"), count("pids.current")), (8, 1));
+    assert_eq!(of("pids.events").lines().next(), Some("max 0"));
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        let stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(group.join("cgroup.procs"), stranger.id().to_string()).unwrap();
+        strangers.push(stranger);
+    }
+    std::fs::write(go, "go\n").unwrap();
+    lives.wait_for("made");
+    // The subshell that forked them has ended, and with it one of the eight.
+    assert_eq!(count("pids.current"), 7);
+    let refused = of("pids.events");
+    assert_ne!(refused.lines().next(), Some("max 0"), "{refused}");
+    handle.kill();
+    bench.wait(handle.wait());
+    for mut stranger in strangers {
+        assert!(!stranger.wait().unwrap().success(), "it was in the group that was killed");
+    }
 }
 
 fn processors_are_held_by_the_group(bench: &Bench) {

@@ -1,15 +1,16 @@
 //! What the guard takes so that nobody can starve it, looked at from outside in the running guard, and
 //! that it kills where nothing can be forked any more.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{FAR_AWAY, Guard};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 
-use crate::harness::{Bench, Test, children_of, until};
+use crate::harness::{Bench, Test, children_of, soon, until};
 use crate::leftovers::DAEMON;
 use crate::losses::start_worker;
 
@@ -66,7 +67,7 @@ fn what_it_has_is_in_effect(bench: &Bench) {
 
 fn a_stop_of_the_workers_group(bench: &Bench) {
     let mut lives = bench.lives();
-    let deadline = flyball_sandbox::boottime() + Duration::from_secs(2);
+    let deadline = soon();
     let (mut worker, guard) = start_worker(bench, deadline);
     lives.wait_for("up");
     let its = Pid::from_raw(i32::try_from(worker.id()).unwrap());
@@ -130,42 +131,63 @@ fn groups_come_and_go(bench: &Bench) {
 }
 
 /// A group that limits the number of processes, where this test may make one.
-struct Limited(PathBuf);
+struct Limited {
+    dir: PathBuf,
+    /// Made for this test, and to be entered; else it is the guard's, which all steps are in anyway.
+    own: bool,
+}
 
 impl Limited {
-    fn make(name: &str, max: u32) -> Option<Self> {
+    fn make(guard: &Guard, max: u32) -> Option<Self> {
         let v1 = PathBuf::from("/sys/fs/cgroup/pids");
-        let dir = v1.is_dir().then(|| v1.join(format!("flyball-{name}-{}", std::process::id())))?;
-        std::fs::create_dir(&dir).ok()?;
-        std::fs::write(dir.join("pids.max"), max.to_string()).ok()?;
-        Some(Self(dir))
+        let of_guard = group_of(guard);
+        let (dir, own) = match of_guard {
+            _ if v1.is_dir() => (v1.join(format!("flyball-bomb-{}", std::process::id())), true),
+            Some(dir) if dir.exists() => (dir, false),
+            // Beside the groups of guards that were here before, which have had controllers passed on.
+            Some(dir) => (dir.with_file_name(format!("flyball-bomb-{}", std::process::id())), true),
+            None => return None,
+        };
+        if own {
+            std::fs::create_dir(&dir).ok()?;
+        }
+        let limited = Self { dir, own };
+        let file = File::options().write(true).open(limited.dir.join("pids.max"));
+        file.ok()?.write_all(max.to_string().as_bytes()).ok()?;
+        Some(limited)
     }
 
-    fn add(&self, pid: impl ToString) {
-        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    /// Takes in what the guard has forked, and the guard.
+    fn add_all(&self, guard: &Guard) {
+        let pids = children_of(guard.pid()).into_iter().chain([pid_of(guard).as_raw()]);
+        for pid in pids.filter(|_| self.own) {
+            std::fs::write(self.dir.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
     }
 
     fn is_full(&self) -> bool {
-        let events = std::fs::read_to_string(self.0.join("pids.events")).unwrap();
+        let events = std::fs::read_to_string(self.dir.join("pids.events")).unwrap();
         events.lines().any(|line| line.starts_with("max ") && line != "max 0")
     }
 }
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
+        if self.own {
+            let _ = std::fs::remove_dir(&self.dir);
+        }
     }
 }
 
 fn a_fork_bomb_at_its_limit(bench: &Bench) {
-    let Some(limited) = Limited::make("bomb", BOMB_MAX) else {
-        return println!("SKIPPED: no pids controller that this test may use");
-    };
     let mut lives = bench.lives();
     let guard = bench.guard();
-    // Guard, step init and bomb share the limit, so whatever they would have to fork now fails.
-    limited.add(guard.pid());
-    children_of(guard.pid()).into_iter().for_each(|init| limited.add(init));
+    let Some(limited) = Limited::make(&guard, BOMB_MAX) else {
+        return println!("SKIPPED: no pids controller that this test may use");
+    };
+    // Step inits and bomb share the limit, so whatever they would have to fork now fails; where it is a group of this
+    // test's, the guard is in it too.
+    limited.add_all(&guard);
     assert!(guard.extender().extend(FAR_AWAY));
     // The command itself has forked what it waits for before the bomb takes all the room.
     let bomb = "exec 9>lives; trap '' TERM; sleep 1000 & last=$!; echo up >&9
@@ -181,7 +203,7 @@ fn a_fork_bomb_at_its_limit(bench: &Bench) {
     bench.wait(guard.shut_down());
     drop(guard);
     until("nobody is in the group", || {
-        let procs = std::fs::read_to_string(limited.0.join("cgroup.procs")).unwrap();
-        procs.trim().is_empty()
+        let procs = std::fs::read_to_string(limited.dir.join("cgroup.procs"));
+        procs.is_err() || procs.is_ok_and(|procs| procs.trim().is_empty())
     });
 }

@@ -8,11 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use flyball_sandbox::{FAR_AWAY, Guard, GuardConfig, Isolation, Step, StepEnd};
+use flyball_core::lease::BootInstant;
+use flyball_sandbox::{FAR_AWAY, Guard, GuardConfig, Isolation, Step, StepEnd, boottime};
 use tempfile::TempDir;
 
 /// The longest that anything here is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A deadline that a worker is told to have, long enough for it to start: on an emulated machine that takes seconds.
+pub(crate) fn soon() -> BootInstant {
+    let slow = std::env::var_os("FLYBALL_SLOW_MACHINE").is_some();
+    boottime() + Duration::from_secs(if slow { 20 } else { 2 })
+}
 
 /// What a test gets.
 pub(crate) struct Bench {

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::unistd::Pid;
 
-use crate::harness::{Bench, PATIENCE, Test, children_of, this_as, until};
+use crate::harness::{Bench, PATIENCE, Test, children_of, soon, this_as, until};
 use crate::leftovers::DAEMON;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -99,7 +99,7 @@ fn a_killed_worker(bench: &Bench) {
 
 fn a_stopped_worker(bench: &Bench) {
     let mut lives = bench.lives();
-    let deadline = boottime() + Duration::from_secs(2);
+    let deadline = soon();
     let (mut worker, _) = start_worker(bench, deadline);
     lives.wait_for("up");
     signal(worker.id(), Signal::SIGSTOP);

@@ -188,13 +188,18 @@ impl Real {
     fn make() -> Option<(Self, String)> {
         let own = super::super::own_group().ok();
         let made = own.and_then(|own| {
-            let on = Kernel.read(&own.join("cgroup.subtree_control")).ok()?;
+            let own = parent_of(&own);
             let has = Kernel.read(&own.join("cgroup.controllers")).ok()?;
-            // Any domain controller will do; one that is passed on here already, or at the machine's root.
+            // Any domain controller will do; at the machine's root, or one that can be passed on here.
             let root = Kernel.read(&own.join("cgroup.type")).is_err();
+            let mut wanted =
+                ["memory", "io", "hugetlb"].into_iter().filter(|name| has.contains(name));
+            if !root {
+                pass_on(&Kernel, &own, &wanted.clone().collect::<Vec<_>>(), is_ours);
+            }
+            let on = Kernel.read(&own.join("cgroup.subtree_control")).ok()?;
             let usable = |name: &&str| root || on.split_whitespace().any(|one| one == *name);
-            let wanted = ["memory", "io", "hugetlb"].into_iter();
-            let name = wanted.filter(|name| has.contains(name)).find(usable)?.to_owned();
+            let name = wanted.find(usable)?.to_owned();
             let dir = own.join(format!("flyball-test-{}", std::process::id()));
             std::fs::create_dir(&dir).ok()?;
             let mut real = Self { dir, switched: None };
