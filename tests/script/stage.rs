@@ -227,7 +227,9 @@ impl Stage {
     fn garble(&mut self, command: &Command) {
         self.model.revision += 1;
         let (key, why) = (command.word(0).to_owned(), "of a newer version".to_owned());
-        let (revision, changes) = (self.model.revision, vec![Change::Undecodable { key, why }]);
+        let held = !command.has("loose");
+        let change = Change::Undecodable { key, why, held };
+        let (revision, changes) = (self.model.revision, vec![change]);
         self.event(Event::Changes { revision, changes });
     }
 

@@ -69,6 +69,8 @@ pub struct Undecodable {
     pub key: String,
     /// What is wrong with its value.
     pub why: String,
+    /// It is bound to a lease, or was put over something: what it is about may be alive.
+    pub held: bool,
 }
 
 impl Store {
@@ -149,8 +151,8 @@ impl Snapshot {
             }
             Some(Change::Budget(namespace, Some(stored))) => self.budgets.push((namespace, stored)),
             Some(Change::Leader(leader)) => self.leader = leader,
-            Some(Change::Undecodable { key, why }) => {
-                self.undecodable.push(Undecodable { key, why });
+            Some(Change::Undecodable { key, why, held }) => {
+                self.undecodable.push(Undecodable { key, why, held });
             }
             _ => {}
         }

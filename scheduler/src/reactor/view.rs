@@ -10,7 +10,7 @@ use flyball_core::resource::ResourceSet;
 use flyball_core::seal::SealDuty;
 use flyball_core::status::{LoopStatus, Unsealed};
 use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, SessionRecord};
-use flyball_store::{LoopPart, Snapshot, Stored, loop_part};
+use flyball_store::{LoopPart, Snapshot, Stored, Undecodable, loop_part};
 
 use super::budgets::Budgets;
 use super::derived::{Derived, set_of};
@@ -166,8 +166,9 @@ pub(super) struct View {
     pub(super) derived: Derived,
     pub(super) budgets: Budgets,
     /// Keys of loops whose values cannot be read: a newer scheduler wrote them. Few if any; each is
-    /// forgotten with the next change of its key, so there are never more than keys of loops.
-    undecodable: BTreeSet<(LoopKey, LoopPart)>,
+    /// forgotten with the next change of its key, so there are never more than keys of loops. True where what
+    /// it is about may be alive.
+    undecodable: BTreeMap<(LoopKey, LoopPart), bool>,
     /// What changed since the last call of `take_touched`.
     touched: BTreeSet<LoopKey>,
     touched_nodes: BTreeSet<NodeName>,
@@ -232,9 +233,9 @@ impl View {
             Change::Leader(value) => {
                 self.leader.apply(value, revision);
             }
-            Change::Undecodable { key, .. } => {
+            Change::Undecodable { key, held, .. } => {
                 // An owner key or somebody else's is nothing that its loop's next step depends on.
-                self.undecodable.extend(loop_part(&key));
+                self.undecodable.extend(loop_part(&key).map(|part| (part, held)));
             }
             Change::Owner(..)
             | Change::Role(..)
@@ -285,7 +286,8 @@ impl View {
         }
         self.leader.reset(snapshot.leader, revision);
         let undecodable = snapshot.undecodable.iter();
-        self.undecodable = undecodable.filter_map(|one| loop_part(&one.key)).collect();
+        let part = |one: &Undecodable| loop_part(&one.key).map(|part| (part, one.held));
+        self.undecodable = undecodable.filter_map(part).collect();
         self.revision = self.revision.max(revision);
     }
 
@@ -300,13 +302,14 @@ impl View {
     /// True if a key of this loop cannot be read: then nothing is decided about it.
     pub(super) fn is_left_alone(&self, key: &LoopKey) -> bool {
         let first = (key.clone(), LoopPart::Spec);
-        self.undecodable.range(first..).next().is_some_and(|(other, _)| other == key)
+        self.undecodable.range(first..).next().is_some_and(|((other, _), _)| other == key)
     }
 
-    /// The first loop whose claim cannot be read. Linear in the keys that cannot be, which are few.
+    /// The first loop whose claim cannot be read and may be that of a live run. Linear in the keys that
+    /// cannot be read, which are few.
     pub(super) fn unreadable_claim(&self) -> Option<&LoopKey> {
-        let mut claims = self.undecodable.iter().filter(|(_, part)| *part == LoopPart::Claim);
-        claims.next().map(|(key, _)| key)
+        let is_claim = |one: &(&(LoopKey, LoopPart), &bool)| one.0.1 == LoopPart::Claim && *one.1;
+        self.undecodable.iter().find(is_claim).map(|((key, _), _)| key)
     }
 
     /// Marks a loop for another look.

@@ -120,7 +120,7 @@ impl Observer {
             self.findings.clear(PERMANENT, &key);
         }
         match change {
-            Change::Undecodable { key, why } => {
+            Change::Undecodable { key, why, .. } => {
                 self.revoked.on_change(change);
                 self.raise_unreadable(key, why);
             }

@@ -60,6 +60,9 @@ pub enum Change {
         key: String,
         /// What is wrong with its value.
         why: String,
+        /// It is bound to a lease, or was put over something: what it is about may be alive. Junk that somebody
+        /// leaves where nothing was is neither.
+        held: bool,
     },
     /// A key that no version this program knows of would write was deleted.
     ForeignGone {
@@ -162,7 +165,11 @@ pub(crate) fn decode_put(kv: PbKeyValue) -> Option<Change> {
             tracing::warn!(key = text(&kv.key), %error, "an event cannot be read");
             None
         }
-        Err(error) => Some(Change::Undecodable { key: text(&kv.key), why: error.to_string() }),
+        Err(error) => Some(Change::Undecodable {
+            key: text(&kv.key),
+            why: error.to_string(),
+            held: kv.lease != 0 || kv.create_revision != kv.mod_revision,
+        }),
     }
 }
 
