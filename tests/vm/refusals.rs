@@ -51,10 +51,11 @@ pub(crate) fn all() -> Result<(), String> {
         let tried = worker_refuses(&refusal).and_then(|()| up_goes_on(&refusal));
         sh(refusal.off)?;
         if let Err(why) = tried {
-            wrong.push(format!("refused by {}: {why}", refusal.what));
+            say(&why);
+            wrong.push(refusal.what);
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("wrong: {wrong:?}")) }
 }
 
 fn worker_refuses(refusal: &Refusal) -> Result<(), String> {
@@ -95,7 +96,7 @@ fn up_goes_on(refusal: &Refusal) -> Result<(), String> {
         || up.ask("describe node named"),
         &["landlock, seccomp (weaker than it should be)", refusal.named],
     )?;
-    wait_for(|| up.ask("doctor"), &["IsolationWeak"])?;
+    wait_for(|| up.ask("doctor -o json"), &["IsolationWeak"])?;
     say(&up.ask("describe node named"));
     Ok(())
 }
