@@ -177,11 +177,6 @@ pub struct Progress {
     pub activity: String,
     /// The newest iterations, oldest first, at most [`RECENT_MAX`].
     pub recent: Vec<IterationSummary>,
-    /// The newest commit of the journal as it was when this was reported, and those it builds on, whole: with
-    /// them a next owner can append at once, and the server says whether that is still the newest. None if there
-    /// is no journal or they are too large.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub journal: Vec<String>,
     /// The governor's memory.
     pub governor: serde_json::Value,
     /// Fields of a newer version, kept as they are.

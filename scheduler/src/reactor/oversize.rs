@@ -22,8 +22,6 @@ pub(super) fn progress(old: &Progress, new: &Progress) -> Progress {
         checkpoint: text(&new.checkpoint, &old.checkpoint),
         base: text(&new.base, &old.base),
         published: text(&new.published, &old.published),
-        // What the old one tells of is not the newest any more.
-        journal: Vec::new(),
         ..old.clone()
     }
 }

@@ -5,7 +5,7 @@ use flyball_core::resource::PinSet;
 use super::error::GitError;
 use super::files::blocking;
 use super::loose::write_object;
-use super::objects::{Commit, Object};
+use super::objects::Object;
 use super::oid::Oid;
 use super::repo::RunRepo;
 use super::runner::{IDENTITY_EMAIL, IDENTITY_NAME};
@@ -58,29 +58,6 @@ impl RunRepo {
         let is_tree = object.is_some_and(|object| object.kind == "tree");
         let tree = tree.or_else(|| is_tree.then(|| commit.clone()));
         tree.ok_or_else(|| GitError::local("cat-file", format!("{commit} is not a commit here")))
-    }
-
-    /// A commit.
-    ///
-    /// # Errors
-    /// `Local` if there is no such commit.
-    pub(super) async fn commit(&self, name: &Oid) -> Result<Commit, GitError> {
-        let object = self.object(name).await?;
-        let commit = object.as_ref().and_then(Object::commit);
-        commit.ok_or_else(|| GitError::local("cat-file", format!("{name} is not a commit here")))
-    }
-
-    /// The content of a commit, and of those that it builds on.
-    pub(super) async fn commit_with_parents(&self, name: &Oid) -> Result<Vec<String>, GitError> {
-        let mut names = vec![name.clone()];
-        names.extend(self.commit(name).await?.parents);
-        let mut contents = Vec::new();
-        for name in names {
-            let object = self.object(&name).await?;
-            let text = object.and_then(|object| String::from_utf8(object.content).ok());
-            contents.push(text.ok_or_else(|| GitError::local("cat-file", "a commit is no text"))?);
-        }
-        Ok(contents)
     }
 
     /// The first of these objects that is not a commit here; `None` if all are.

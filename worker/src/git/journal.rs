@@ -10,13 +10,11 @@ use flyball_core::ids::{LoopUid, NodeName, Token};
 use flyball_core::planted::{self, Bug};
 use flyball_core::record::{JournalEntry, JournalRecord, RECORD_VERSION};
 
-use super::commit::{commit_text, flyball_at};
 use super::error::{GitError, JournalError};
 use super::journal_ref::LoopRefs;
-use super::objects::Commit;
+use super::objects::Object;
 use super::oid::Oid;
 use super::push::{Pushed, RefUpdate};
-use super::record::{checkpoint_of, parse};
 use super::repo::RunRepo;
 use super::subject::subject;
 
@@ -25,9 +23,6 @@ use super::subject::subject;
 pub const RECORDS_MAX: usize = 200;
 /// Most bytes of these records; one is far below 100 kB.
 const RECORDS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most bytes that are told to a next owner: they stand in the loop's status. A record has a kilobyte or two, and
-/// one of a loop with many checks more.
-const TOLD_BYTES_MAX: usize = 16 * 1024;
 /// How often a seal starts again because somebody appended while it read; each time somebody else
 /// made progress.
 const SEAL_ATTEMPTS_MAX: usize = 5;
@@ -52,8 +47,6 @@ pub struct Journal {
     refs: LoopRefs,
     tip: Option<Oid>,
     records: Vec<JournalRecord>,
-    /// When the newest commit was made, if it was read alone; seconds of Unix time.
-    after: Option<i64>,
 }
 
 /// A successful append.
@@ -87,10 +80,8 @@ impl Journal {
         refs: &LoopRefs,
         tip: Option<Oid>,
     ) -> Result<Self, JournalError> {
-        let mut journal = Self::unread(repo, refs, tip);
-        if let Some(tip) = &journal.tip {
-            journal.records = Self::history(repo, tip).await?;
-        }
+        let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
+        journal.read().await?;
         Ok(journal)
     }
 
@@ -104,53 +95,16 @@ impl Journal {
         refs: &LoopRefs,
         tip: Option<Oid>,
     ) -> Result<Self, JournalError> {
-        match tip {
-            Some(tip) => {
-                let commit = repo.commit(&tip).await?;
-                Self::below(repo, refs, tip, &commit)
-            }
-            None => Ok(Self::unread(repo, refs, None)),
+        let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
+        if let Some(tip) = &journal.tip {
+            let found = repo.object(tip).await?;
+            let commit = found.as_ref().and_then(Object::commit).ok_or_else(|| {
+                GitError::local("read journal", format!("{tip} is not a commit here"))
+            })?;
+            let (_, body) = commit.message.split_once("\n\n").unwrap_or_default();
+            journal.records.push(parse(tip.as_str(), body, tip)?);
         }
-    }
-
-    /// The journal by what its last writer told of it ([`Journal::told`]), without a fetch. Whether that is still
-    /// the newest is the server's to say: whoever appends has it compared, and a seal that is refused reads.
-    ///
-    /// # Errors
-    /// `Corrupt` if it is no record, or a local failure.
-    pub async fn as_told(
-        repo: &RunRepo,
-        refs: &LoopRefs,
-        told: &[String],
-    ) -> Result<Self, JournalError> {
-        // Names are made from contents here, so nobody can tell of one commit and mean another.
-        let mut tip = None;
-        for commit in told {
-            let name = repo.write_commit(commit.clone()).await?;
-            tip.get_or_insert_with(|| (name, Commit::read(commit)));
-        }
-        match tip {
-            Some((tip, Some(commit))) => Self::below(repo, refs, tip, &commit),
-            _ => Err(GitError::local("read journal", "what is told is no commit").into()),
-        }
-    }
-
-    fn unread(repo: &RunRepo, refs: &LoopRefs, tip: Option<Oid>) -> Self {
-        let (repo, refs) = (repo.clone(), refs.clone());
-        Self { repo, refs, tip, records: Vec::new(), after: None }
-    }
-
-    /// With its newest commit read and nothing else.
-    fn below(
-        repo: &RunRepo,
-        refs: &LoopRefs,
-        tip: Oid,
-        commit: &Commit,
-    ) -> Result<Self, JournalError> {
-        let (_, body) = commit.message.split_once("\n\n").unwrap_or_default();
-        let records = vec![parse(tip.as_str(), body, &tip)?];
-        let after = Some(commit.seconds);
-        Ok(Self { records, after, ..Self::unread(repo, refs, Some(tip)) })
+        Ok(journal)
     }
 
     /// The newest records of the chain that ends in this commit, newest first.
@@ -195,17 +149,6 @@ impl Journal {
     /// The newest record.
     pub fn last(&self) -> Option<&JournalRecord> {
         self.records.first()
-    }
-
-    /// The newest commit and those it builds on, whole, for a next owner's [`Journal::as_told`]: what git wants to
-    /// see of a journal before it sends what comes on top. Nothing if that is too large or cannot be read.
-    pub async fn told(&self) -> Vec<String> {
-        let told = match &self.tip {
-            Some(tip) => self.repo.commit_with_parents(tip).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let bytes: usize = told.iter().map(String::len).sum();
-        if bytes <= TOLD_BYTES_MAX { told } else { Vec::new() }
     }
 
     /// Known records, newest first, at most [`RECORDS_MAX`].
@@ -341,7 +284,7 @@ impl Journal {
             at: jiff::Timestamp::now(),
             entry,
         };
-        let commit = self.repo.write_commit(self.commit_of(&record)?).await?;
+        let commit = self.write_record(&record).await?;
         let journal =
             RefUpdate { name: self.refs.journal(), old: self.tip.clone(), new: commit.clone() };
         let moves_journal = extra.is_empty() || !planted::is(Bug::JournalNotMoved);
@@ -355,7 +298,7 @@ impl Journal {
             Err(error) => return Err(error),
         };
         if moves_journal {
-            (self.tip, self.after) = (Some(commit.clone()), None);
+            self.tip = Some(commit.clone());
         }
         self.records.insert(0, record.clone());
         self.records.truncate(RECORDS_MAX);
@@ -376,7 +319,7 @@ impl Journal {
     /// vouches for is then reachable from the journal alone. A server that is killed while it moves the
     /// refs of one push may have moved the journal and not the run ref: git takes all locks together, but
     /// writes one ref after the other.
-    fn commit_of(&self, record: &JournalRecord) -> Result<String, GitError> {
+    async fn write_record(&self, record: &JournalRecord) -> Result<Oid, GitError> {
         let json = serde_json::to_string_pretty(record)
             .map_err(|error| GitError::local("write record", error))?;
         let message = format!("{}\n\n{json}", subject(record));
@@ -385,10 +328,33 @@ impl Journal {
         if !parents.is_empty() {
             parents.extend(checkpoint_of(&record.entry));
         }
-        // By a later date git sees that it comes on top before it looks for what lies further down, which may be
-        // missing here. Clocks differ, and a second is what dates can tell.
-        let after = self.after.and_then(|at| jiff::Timestamp::from_second(at.checked_add(1)?).ok());
-        let at = after.map_or(record.at, |after| after.max(record.at));
-        Ok(commit_text(&Oid::empty_tree(), &parents, &flyball_at(at), &message))
+        self.repo.commit_tree(&Oid::empty_tree(), &parents, &message, record.at).await
     }
+
+    /// Reads the newest records of the chain.
+    async fn read(&mut self) -> Result<(), JournalError> {
+        if let Some(tip) = &self.tip {
+            self.records = Self::history(&self.repo, tip).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A record from the body of its commit.
+fn parse(commit: &str, body: &str, tip: &Oid) -> Result<JournalRecord, JournalError> {
+    serde_json::from_str(body).map_err(|error| JournalError::Corrupt {
+        commit: commit.trim().parse().unwrap_or_else(|_| tip.clone()),
+        message: error.to_string(),
+    })
+}
+
+/// The checkpoint that a record vouches for.
+fn checkpoint_of(entry: &JournalEntry) -> Option<Oid> {
+    let text = match entry {
+        JournalEntry::Iteration(iteration) => iteration.checkpoint.as_ref()?,
+        JournalEntry::Rebased { checkpoint, .. } => checkpoint,
+        JournalEntry::Published { commit, .. } => commit,
+        _ => return None,
+    };
+    text.parse().ok()
 }

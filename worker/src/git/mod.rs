@@ -51,7 +51,6 @@ mod objects;
 mod oid;
 mod push;
 mod rebase;
-mod record;
 mod repo;
 mod runner;
 mod scopes;

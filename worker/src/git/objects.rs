@@ -124,31 +124,22 @@ fn parts(content: &[u8]) -> (String, String) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commit {
     pub(super) tree: Oid,
-    pub(super) parents: Vec<Oid>,
-    /// When it was committed, seconds of Unix time; 0 if it does not say.
-    pub(super) seconds: i64,
+    pub(super) first_parent: Option<Oid>,
     pub(super) message: String,
-}
-
-impl Commit {
-    /// The commit of this content, if it is one's.
-    pub(super) fn read(content: impl AsRef<[u8]>) -> Option<Self> {
-        let (headers, message) = parts(content.as_ref());
-        let field =
-            |name: &'static str| headers.lines().filter_map(move |it| it.strip_prefix(name));
-        let tree = field("tree ").next()?.parse().ok()?;
-        let parents = field("parent ").filter_map(|text| text.parse().ok()).collect();
-        // The time stands before the zone.
-        let who = field("committer ").next().unwrap_or_default();
-        let seconds = who.rsplit(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or_default();
-        Some(Self { tree, parents, seconds, message })
-    }
 }
 
 impl Object {
     /// The commit that this object is, if it is one.
     pub(super) fn commit(&self) -> Option<Commit> {
-        (self.kind == "commit").then(|| Commit::read(&self.content)).flatten()
+        if self.kind != "commit" {
+            return None;
+        }
+        let (headers, message) = parts(&self.content);
+        let field = |name: &str| {
+            let line = headers.lines().find_map(|line| line.strip_prefix(name))?;
+            line.strip_prefix(' ')?.parse::<Oid>().ok()
+        };
+        Some(Commit { tree: field("tree")?, first_parent: field("parent"), message })
     }
 }
 
@@ -159,21 +150,17 @@ mod tests {
     #[test]
     fn a_commit_is_read_from_its_content() {
         let (one, two) = ("1".repeat(40), "2".repeat(40));
-        let text = format!(
-            "tree {one}\nparent {two}\nparent {one}\nauthor x\ncommitter x y <z> 70 +0200\n\nsubject\n\n{{}}\n"
-        );
+        let text = format!("tree {one}\nparent {two}\nparent {one}\nauthor x\n\nsubject\n\n{{}}\n");
         let object = |kind: &str, text: &str| Object {
             kind: kind.to_owned(),
             content: text.as_bytes().to_vec(),
         };
         let commit = object("commit", &text).commit().unwrap();
         assert_eq!(commit.tree.as_str(), one);
-        assert_eq!(commit.parents.iter().map(Oid::as_str).collect::<Vec<_>>(), [&two, &one]);
-        assert_eq!(commit.seconds, 70);
+        assert_eq!(commit.first_parent.unwrap().as_str(), two);
         assert_eq!(commit.message, "subject\n\n{}\n");
         let root = format!("tree {one}\nauthor x\n\nparent {two}\n");
-        let root = object("commit", &root).commit().unwrap();
-        assert_eq!((root.parents.len(), root.seconds), (0, 0));
+        assert_eq!(object("commit", &root).commit().unwrap().first_parent, None);
         assert_eq!(object("tree", &text).commit(), None);
         assert_eq!(object("commit", "nothing").commit(), None);
     }

@@ -251,9 +251,7 @@ impl Work {
     ) -> Result<(), Halt> {
         let appended = self.journal.append(&self.owner, entry, extra).await;
         let governor = &mut run.governor;
-        appended.map_err(|error| Halt::of_journal(error, governor))?;
-        run.progress.journal = self.journal.told().await;
-        Ok(())
+        appended.map(drop).map_err(|error| Halt::of_journal(error, governor))
     }
 
     /// Appends and moves this run's ref to a checkpoint in the same push.

@@ -19,7 +19,12 @@ const STUCK_RETRY_MS: u64 = 30_000;
 /// taking over.
 pub(super) async fn seal_unsealed(run: &Run) -> Result<(), Halt> {
     let owner = run.owner();
-    let others = run.unsealed.iter().filter(|unsealed| !is_own(run, unsealed));
+    let here = run.spec.workspace.as_ref().and_then(|it| canonical_repo_id(&it.git.url).ok());
+    let taken_over = |unsealed: &Unsealed| {
+        let there = canonical_repo_id(&unsealed.repository).ok();
+        unsealed.loop_uid == run.id.uid && here.is_some() && there == here
+    };
+    let others = run.unsealed.iter().filter(|unsealed| !taken_over(unsealed));
     for other in others.filter(|other| !other.repository.is_empty()) {
         if let Err(error) = seal_other(run, &owner, other).await {
             let message = format!(
@@ -37,13 +42,6 @@ pub(super) async fn seal_unsealed(run: &Run) -> Result<(), Halt> {
         }
     }
     Ok(())
-}
-
-/// Whether it is the loop's own journal in its present repository.
-pub(super) fn is_own(run: &Run, unsealed: &Unsealed) -> bool {
-    let here = run.spec.workspace.as_ref().and_then(|it| canonical_repo_id(&it.git.url).ok());
-    let there = canonical_repo_id(&unsealed.repository).ok();
-    unsealed.loop_uid == run.id.uid && here.is_some() && there == here
 }
 
 /// Appends to the other loop's journal, so that no push of its last owner can be accepted any more.

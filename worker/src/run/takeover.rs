@@ -8,7 +8,6 @@ use super::halt::Halt;
 use super::progress;
 use super::ready::{Expected, bounds, start};
 use super::repository::{Source, Work, short};
-use super::seal::is_own;
 use crate::git::{Cache, Fetched, GitError, Journal, JournalError, LoopRefs, Oid, Owner, RunRepo};
 
 /// Where a takeover reads and writes.
@@ -45,21 +44,6 @@ impl Ground {
         let tip = base.ok_or_else(|| GitError::MissingRef { reference: name.clone() })?;
         Ok(Base { name, tip, journal })
     }
-
-    /// The journal as the store tells of it, if whoever wrote it last was lost. One that went in good order left
-    /// nobody waiting; and where nothing has to be sealed, a remote that cannot be reached is found out by a
-    /// fetch, which leaves no doubt as a push does.
-    async fn told(&self, run: &Run) -> Option<(Journal, Oid)> {
-        let base = run.progress.base.as_ref()?.parse().ok()?;
-        let told = &run.progress.journal;
-        let lost = run.unsealed.iter().any(|unsealed| is_own(run, unsealed));
-        if told.is_empty() || !lost {
-            return None;
-        }
-        // What cannot be used is fetched.
-        let journal = Journal::as_told(&self.repo, &self.refs, told).await.ok()?;
-        Some((journal, base))
-    }
 }
 
 /// Sealed before it is believed: until then an owner that was replaced may still append.
@@ -71,14 +55,13 @@ async fn seal(journal: &mut Journal, owner: &Owner, base: &Oid) -> Result<(), Jo
 }
 
 impl Work {
-    /// Seals, fetches and restores the last checkpoint.
+    /// Fetches, seals and restores the last checkpoint.
     pub(super) async fn take_over(run: &mut Run, source: Source) -> Result<Self, Halt> {
         run.progress.activity = "taking over".to_owned();
         let owner = run.owner();
-        let taken = Self::seal_and_fetch(run, &source, &owner).await;
+        let taken = Self::fetch_and_seal(run, &source, &owner).await;
         let (ground, base, journal) =
             taken.map_err(|error| Halt::of_journal(error, &mut run.governor))?;
-        run.progress.journal = journal.told().await;
         progress::catch_up(&mut run.progress, journal.records(), run.generation);
         let Ground { repo, .. } = ground;
         let (from, checkpoint) = start(run, &repo, base.tip.clone()).await?;
@@ -109,37 +92,26 @@ impl Work {
         Ok(work)
     }
 
-    /// Both at the same time where the store tells enough of the journal, else the fetch first; and worktrees
-    /// and older records while the seal is on its way.
-    async fn seal_and_fetch(
+    /// Worktrees and older records are made ready while the seal is on its way.
+    async fn fetch_and_seal(
         run: &Run,
         source: &Source,
         owner: &Owner,
     ) -> Result<(Ground, Base, Journal), JournalError> {
         let ground = Ground::new(run, source).await?;
-        let (mut journal, from, fetched) = match ground.told(run).await {
-            Some((journal, base)) => (journal, base, None),
-            None => {
-                let base = ground.fetch().await?;
-                let last = base.journal.clone();
-                let journal = Journal::at_last(&ground.repo, &ground.refs, last).await?;
-                let known = run.progress.base.as_ref().and_then(|text| text.parse().ok());
-                (journal, known.unwrap_or_else(|| base.tip.clone()), Some(base))
-            }
-        };
-        let gathered = async {
-            let base = match fetched {
-                Some(base) => base,
-                None => ground.fetch().await?,
-            };
-            let expected = Expected::of(&run.progress, &run.spec, &base.tip);
-            let older = expected.make_ready(&ground.repo, base.journal.as_ref()).await?;
-            Ok::<_, JournalError>((base, older))
-        };
-        let (gathered, sealed) = tokio::join!(gathered, seal(&mut journal, owner, &from));
+        let base = ground.fetch().await?;
+        let last = base.journal.as_ref();
+        let mut journal = Journal::at_last(&ground.repo, &ground.refs, last.cloned()).await?;
+        let known = run.progress.base.as_ref().and_then(|text| text.parse().ok());
+        let from = known.unwrap_or_else(|| base.tip.clone());
+        let older = last.filter(|_| journal.last().is_some_and(|last| last.sequence > 1)).cloned();
+        let expected = Expected::of(&run.progress, &run.spec, &base.tip);
+        let (sealed, older) = tokio::join!(
+            seal(&mut journal, owner, &from),
+            expected.make_ready(&ground.repo, older.as_ref())
+        );
         sealed?;
-        let (base, older) = gathered?;
-        journal.add(older);
+        journal.add(older?);
         Ok((ground, base, journal))
     }
 }

@@ -43,69 +43,6 @@ async fn records_are_appended_and_read_back_by_the_next_owner() {
 }
 
 #[tokio::test]
-async fn who_was_told_of_the_newest_commit_seals_without_having_fetched_it() {
-    let fixture = Fixture::new();
-    let (repo, base) = fixture.run("a").await;
-    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
-    let a = owner(5, "a");
-    journal.seal(&a, &base).await.unwrap();
-    let update = RefUpdate { name: refs().run(Token(5)), old: None, new: base.clone() };
-    let last = journal.append(&a, iteration(1), &[update]).await.unwrap();
-    let told = journal.told().await;
-
-    // Nothing of the journal is in its cache.
-    let (repo, base) = fixture.run("b").await;
-    let mut next = Journal::as_told(&repo, &refs(), &told).await.unwrap();
-    assert_eq!((next.tip(), next.last()), (Some(&last.commit), Some(&last.record)));
-    let sealed = next.seal(&owner(9, "b"), &base).await.unwrap();
-    assert_eq!((sealed.record.sequence, sealed.read_back), (3, false));
-    let name = "refs/flyball/inst/uid-1/journal";
-    assert_eq!(fixture.remote_ref(name), sealed.commit.as_str());
-    let parent = git(&fixture.remote(), &["rev-parse", &format!("{name}^")]);
-    assert_eq!(parent.trim(), last.commit.as_str());
-    let error = journal.append(&a, iteration(2), &[]).await.unwrap_err();
-    assert_eq!(error, JournalError::Fenced { found_token: 9, own_token: 5 });
-
-    // What is read later completes it.
-    let all = Journal::open(&repo, &refs()).await.unwrap();
-    next.add(all.records().to_vec());
-    assert_eq!(next.records(), all.records());
-    let parsed: Vec<u64> = all.records().iter().map(|record| record.sequence).collect();
-    assert_eq!(parsed, [3, 2, 1]);
-}
-
-#[tokio::test]
-async fn what_is_told_is_never_believed_against_the_server() {
-    let fixture = Fixture::new();
-    let (repo, base) = fixture.run("a").await;
-    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
-    let a = owner(5, "a");
-    journal.seal(&a, &base).await.unwrap();
-    let told = journal.told().await;
-    journal.append(&a, iteration(1), &[]).await.unwrap();
-
-    // Older than the journal: it is read, and the seal comes on top of what is there.
-    let (repo, base) = fixture.run("b").await;
-    let mut next = Journal::as_told(&repo, &refs(), &told).await.unwrap();
-    let sealed = next.seal(&owner(9, "b"), &base).await.unwrap();
-    assert_eq!((sealed.record.sequence, next.records().len()), (3, 3));
-
-    // Neither is a token believed that the journal has passed, nor a commit that never was there.
-    let forged = vec![told[0].replace("a takes over", "nobody takes over")];
-    assert_ne!(forged, told);
-    for (told, token) in [(&told, 7), (&told, 9), (&forged, 8)] {
-        let (repo, base) = fixture.run(&format!("c{token}")).await;
-        let mut late = Journal::as_told(&repo, &refs(), told).await.unwrap();
-        let error = late.seal(&owner(token, "c"), &base).await.unwrap_err();
-        assert_eq!(error, JournalError::Fenced { found_token: 9, own_token: token });
-        assert_eq!(fixture.remote_ref("refs/flyball/inst/uid-1/journal"), sealed.commit.as_str());
-    }
-    let (repo, _) = fixture.run("d").await;
-    let error = Journal::as_told(&repo, &refs(), &["no commit".to_owned()]).await.unwrap_err();
-    assert!(matches!(error, JournalError::Git(_)), "{error}");
-}
-
-#[tokio::test]
 async fn a_seal_is_refused_unless_its_token_is_newer() {
     let fixture = Fixture::new();
     let (repo, base) = fixture.run("a").await;
