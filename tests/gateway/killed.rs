@@ -4,18 +4,22 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flyball_core::model::{Amount, DEFAULT_PRICE, Later, Limits, Protocol, SliceError, Slices};
 use flyball_gateway::Gateway;
 use flyball_tests::provider::{Provider, Reply};
+use serde_json::json;
 
 use crate::client;
-use crate::rig::{Bank, KEY, Setup, body, calls, dollars, models};
+use crate::rig::{Bank, KEY, Pool, Setup, body, calls, dollars, models};
 
 const PROVIDER: &str = "FLYBALL_TEST_GATEWAY_PROVIDER";
 const BANK: &str = "FLYBALL_TEST_GATEWAY_BANK";
+/// So many requests are all that the provider's account has, and one failure is enough to leave it alone.
+pub(crate) const SCARCE: &str = "FLYBALL_TEST_GATEWAY_SCARCE";
 
 /// A bank in another process, asked line by line.
 struct Teller(Mutex<BufReader<TcpStream>>);
@@ -114,9 +118,16 @@ fn process_that_is_killed() {
     let address = listener.local_addr().unwrap();
     let teller = Teller(Mutex::new(BufReader::new(TcpStream::connect(bank).unwrap())));
     let traceparent = Some(flyball_telemetry::new_traceparent(0x77, 0x77));
-    let setup = Setup { traceparent, ..Setup::default() };
+    let mut setup = Setup { traceparent, ..Setup::default() };
+    let pool = Arc::<Pool>::default();
+    if let Ok(requests) = std::env::var(SCARCE) {
+        pool.requests.store(requests.parse().unwrap(), Ordering::SeqCst);
+        setup.quota.requests_per_minute = Some(50);
+        setup.config.wait_max = Duration::from_millis(500);
+        setup.on_error = json!({ "tries": 3, "failures": 1, "coolDown": "50ms" });
+    }
     let models = models(&[("one", provider, Protocol::Anthropic)], &setup);
-    let run = calls(models, &setup, Arc::new(teller), Arc::default(), Arc::default());
+    let run = calls(models, &setup, Arc::new(teller), pool, Arc::default());
     let gate = Gateway::new(setup.config).open(run);
     let _serving = gate.serve(listener).unwrap();
     writeln!(std::io::stdout().lock(), "\nlistens on {address}").unwrap();

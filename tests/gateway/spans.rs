@@ -164,6 +164,37 @@ fn a_call_is_a_span_of_the_runs_trace_with_everything_but_its_content() {
 }
 
 #[test]
+fn waits_for_quota_and_deployments_that_rest_are_told() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (collector, address) = collector(&runtime);
+    let provider = Provider::start(|asked| match asked.number {
+        0 => Reply::status(529, None),
+        _ => Reply::text("wonderful"),
+    });
+    let mut env = exporting(&address).to_vec();
+    env.push((crate::killed::SCARCE, "2".to_owned()));
+    let child = Child::start(&provider, &env);
+    let asked = body(Protocol::Anthropic, false).to_string();
+    let call =
+        || client::send(child.address, "POST", "/v1/messages", &[("x-api-key", KEY)], &asked);
+    // The first takes both requests: it fails, rests and is tried again. The second waits, and in vain.
+    assert_eq!((call().status, call().status), (200, 429));
+    let metrics = poll::until("the wait is told", BOUND, || {
+        let metrics = collector.metrics.lock().unwrap().clone();
+        metrics.contains_key("flyball.gateway.quota.wait").then_some(metrics)
+    });
+    let told = |name: &str, parts: &[&str]| {
+        let metric = metrics.get(name).unwrap_or_else(|| panic!("{name}: {:?}", metrics.keys()));
+        parts.iter().for_each(|part| assert!(metric.contains(part), "{part}: {metric}"));
+    };
+    let one = "StringValue(\"one\")";
+    told("flyball.gateway.quota.wait", &["error.type", "\"quota\"", one, "count: 1,"]);
+    told("flyball.gateway.quota.waiting", &[one, "AsInt(0)"]);
+    // No price names the model.
+    told("flyball.gateway.rests", &[one, "\"other\"", "AsInt(1)"]);
+}
+
+#[test]
 fn a_collector_that_takes_nothing_holds_up_no_call() {
     // It accepts, and says nothing.
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

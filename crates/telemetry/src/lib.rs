@@ -8,8 +8,10 @@ mod propagation;
 pub mod semconv;
 mod setup;
 mod spending;
+mod waiting;
 
 pub use model_call::{ModelCall, record_model_call};
 pub use propagation::{continue_trace, current_traceparent, is_traceparent, new_traceparent};
 pub use setup::{Options, SetupError, Telemetry, exports, init};
 pub use spending::{IterationSpending, record_converged, record_iteration};
+pub use waiting::{QuotaWait, record_rest};

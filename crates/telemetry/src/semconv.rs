@@ -79,6 +79,12 @@ pub const METRIC_ESCALATIONS: &str = "flyball.gateway.escalations";
 pub const METRIC_REFUSALS: &str = "flyball.gateway.refusals";
 /// Tries after a failed one.
 pub const METRIC_RETRIES: &str = "flyball.gateway.retries";
+/// Calls that wait for room in a provider's account now.
+pub const METRIC_QUOTA_WAITING: &str = "flyball.gateway.quota.waiting";
+/// How long calls waited for it.
+pub const METRIC_QUOTA_WAIT: &str = "flyball.gateway.quota.wait";
+/// Times that a deployment was left alone after failures.
+pub const METRIC_RESTS: &str = "flyball.gateway.rests";
 /// What an iteration's calls cost.
 pub const METRIC_ITERATION_COST: &str = "flyball.iteration.cost";
 /// Part of an iteration's answered calls that a stronger tier served than the first.

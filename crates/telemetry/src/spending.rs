@@ -35,7 +35,7 @@ fn dollar_bounds() -> Vec<f64> {
     (0..22).map(|power| 0.0001 * 2_f64.powi(power)).collect()
 }
 
-fn histogram(
+pub(crate) fn histogram(
     meter: &Meter,
     (name, unit): (&'static str, &'static str),
     what: &'static str,

@@ -77,7 +77,7 @@ impl Health {
     }
 
     /// It failed. `retry_after` is what it said itself; a rate limit that says when it ends is believed at once,
-    /// other failures count until there are enough in a row.
+    /// other failures count until there are enough in a row. True if it is left alone from now on, and was not before.
     pub(crate) fn failed(
         &mut self,
         place: &Place,
@@ -85,11 +85,12 @@ impl Health {
         on_error: &OnError,
         retry_after: Option<Duration>,
         why: &str,
-    ) {
+    ) -> bool {
         if self.0.len() >= DEPLOYMENTS_MAX && !self.0.contains_key(place) {
             self.0.clear();
         }
         let state = self.0.entry(place.clone()).or_default();
+        let rested = state.until.is_some_and(|until| until > now);
         state.failures = state.failures.saturating_add(1);
         state.trial = None;
         why.clone_into(&mut state.last);
@@ -98,6 +99,7 @@ impl Health {
         if let Some(until) = rest.and_then(|rest| now.checked_add(rest)) {
             state.until = state.until.max(Some(until));
         }
+        !rested && state.until.is_some_and(|until| until > now)
     }
 }
 
@@ -122,9 +124,9 @@ mod tests {
         health.served(&here);
         health.failed(&here, now, &on_error, None, "529");
         assert_eq!(health.rest(&here, now), None, "a success begins the count anew");
-        for _ in 1..on_error.failures {
-            health.failed(&here, now, &on_error, None, "529");
-        }
+        let begins: Vec<bool> =
+            (0..3).map(|_| health.failed(&here, now, &on_error, None, "529")).collect();
+        assert_eq!((on_error.failures, begins), (3, vec![false, true, false]), "told once");
         assert_eq!(health.rest(&here, now), Some(on_error.cool_down.0));
         assert_eq!(health.rest(&place("there"), now), None);
     }

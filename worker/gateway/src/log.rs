@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flyball_core::model::{Money, Plan, Protocol};
-use flyball_telemetry::{ModelCall, record_model_call};
+use flyball_telemetry::{ModelCall, record_model_call, record_rest};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attempt::{Attempt, Used};
@@ -160,6 +160,13 @@ impl CallLog {
         let place = self.plan.get_or_insert_default();
         self.chain.push(format!("{}/{}: {why}", place.provider, place.model));
         self.add(used);
+    }
+
+    /// Who was asked last is left alone from now on.
+    pub(crate) fn rests(&self) {
+        if let Some(Place { provider, model, known, .. }) = &self.plan {
+            record_rest(provider, model, *known);
+        }
     }
 
     /// The first byte of the answer is here.

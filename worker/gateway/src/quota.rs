@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyball_core::model::{ProviderQuota, QuotaAmount, QuotaAnswer, Quotas};
+use flyball_telemetry::QuotaWait;
 
 /// Pause before asking again when no scheduler answered.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
@@ -88,26 +89,51 @@ impl Desk {
         }
         let need = need(bounds, tokens);
         let line = self.line(provider);
-        let last = Instant::now() + wait_max;
-        let turn = tokio::time::timeout_at(last.into(), line.lock());
+        let since = Instant::now();
+        let last = since + wait_max;
+        let mut waits = None;
         // Kept while it waits: the others wait in line behind this call instead of asking too.
-        let Ok(_turn) = turn.await else { return Err(WAIT_MIN) };
+        let Some(_turn) =
+            turn(&line, last, || waits = Some(QuotaWait::begin(provider, since))).await
+        else {
+            return Err(WAIT_MIN);
+        };
         loop {
             let pause = match quotas.take(provider.to_owned(), need, begun).await {
                 // It may be less than the need, where that is more than the pool has now: then it is all of it.
                 QuotaAnswer::Granted { grant, .. } => {
+                    if let Some(waits) = waits {
+                        waits.found();
+                    }
                     let (quotas, provider) = (Arc::clone(quotas), provider.to_owned());
                     return Ok(Taken(Some(Room { quotas, provider, grant, sent: false })));
                 }
                 QuotaAnswer::Wait(after) => after.max(WAIT_MIN),
                 QuotaAnswer::Unavailable(_) => UNAVAILABLE_PAUSE,
             };
+            waits.get_or_insert_with(|| QuotaWait::begin(provider, since));
             if Instant::now() + pause > last {
                 return Err(pause);
             }
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// A turn at the head of a line, if it comes in time. `waits` is called if it does not come at once: who is behind calls
+/// that find room has it within microseconds.
+async fn turn<'a>(
+    line: &'a tokio::sync::Mutex<()>,
+    last: Instant,
+    waits: impl FnOnce(),
+) -> Option<tokio::sync::MutexGuard<'a, ()>> {
+    let mut turn = std::pin::pin!(line.lock());
+    let soon = last.min(Instant::now() + WAIT_MIN);
+    if let Ok(turn) = tokio::time::timeout_at(soon.into(), &mut turn).await {
+        return Some(turn);
+    }
+    waits();
+    tokio::time::timeout_at(last.into(), turn).await.ok()
 }
 
 /// What one call needs where the account is bounded. A call that is larger than the account's whole minute needs

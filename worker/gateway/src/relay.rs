@@ -204,7 +204,9 @@ impl Relay {
     fn lost(&mut self, why: &str) {
         self.finish(Some(format!("upstream_gone: {why}")));
         let now = std::time::Instant::now();
-        self.gate.shared.health().failed(&self.place, now, &self.on_error, None, why);
+        if self.gate.shared.health().failed(&self.place, now, &self.on_error, None, why) {
+            self.log.rests();
+        }
     }
 
     /// Settles; returns bytes that are still to be passed on.

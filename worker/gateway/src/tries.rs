@@ -343,14 +343,16 @@ async fn refused(response: Response<Upstream>) -> Failure {
 }
 
 /// Remembers a failure, for all runs of the worker and, where the account is at its limit, for the whole fleet.
-fn note(ask: &Ask, on_error: &OnError, place: &Place, failure: &Failure) {
-    let shared = &ask.gate.shared;
+fn note(ask: &mut Ask, on_error: &OnError, place: &Place, failure: &Failure) {
+    let shared = Arc::clone(&ask.gate.shared);
     if failure.terminal {
         // It answered, and is not to blame.
         return shared.health().served(place);
     }
     let Failure { retry_after, limited, why, .. } = failure;
-    shared.health().failed(place, Instant::now(), on_error, *retry_after, why);
+    if shared.health().failed(place, Instant::now(), on_error, *retry_after, why) {
+        ask.log.rests();
+    }
     if *limited {
         let (quotas, provider, after) =
             (Arc::clone(&ask.gate.quotas), place.provider.clone(), *retry_after);
