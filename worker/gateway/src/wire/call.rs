@@ -5,7 +5,7 @@ use std::ops::Range;
 use flyball_core::model::Protocol;
 
 use super::bad::BadCall;
-use super::hosted;
+use super::hosted::{self, ToolCalls};
 use super::json::{self, Kind, Value};
 
 /// Longest name of a model, in bytes.
@@ -74,7 +74,7 @@ pub struct Call {
     /// What tells one session of the client from another, if the body says: for routes that stay.
     pub session: Option<String>,
     /// Most searches of the web that the provider may make for it, each of which is billed: what the request allows,
-    /// else what is reserved for it all the same.
+    /// else the bound with which it is sent.
     pub searches: u64,
     /// Whether it predicts its answer (Chat): what of that is not taken is billed, and not shown.
     pub prediction: bool,
@@ -95,6 +95,8 @@ pub(crate) struct Spans {
     /// Conversations: `messages` and `input`.
     pub(crate) talk: Vec<Range<usize>>,
     pub(crate) tools: Option<Range<usize>>,
+    /// Bounds of searches, and where they belong.
+    pub(crate) searches: Vec<(Range<usize>, String)>,
 }
 
 /// The member `stream_options`.
@@ -129,8 +131,12 @@ pub fn parse(protocol: Protocol, body: &[u8]) -> Result<Call, BadCall> {
     if document.kind() != Kind::Object {
         return Err(BadCall::NotObject);
     }
-    let mut reading =
-        Reading { call: empty(protocol), seen: Vec::new(), limitless: false, tool_calls: None };
+    let mut reading = Reading {
+        call: empty(protocol),
+        seen: Vec::new(),
+        limitless: false,
+        tool_calls: ToolCalls::default(),
+    };
     reading.call.spans.start = document.span().start + 1;
     for (key, value) in document.members() {
         if let Some(name) = reading.name(key)? {
@@ -168,7 +174,7 @@ struct Reading {
     /// Whether a limit said 0 or nothing.
     limitless: bool,
     /// Most calls of tools that the provider runs, where the request says.
-    tool_calls: Option<u64>,
+    tool_calls: ToolCalls,
 }
 
 impl Reading {
@@ -227,7 +233,10 @@ impl Reading {
             "speed" if given => self.call.service_tier = text(value),
             // Billed once for each request, however often it searches.
             "web_search_options" => self.call.searches = self.call.searches.max(u64::from(given)),
-            "max_tool_calls" => self.tool_calls = value.whole(),
+            "max_tool_calls" => {
+                let (most, value) = (value.whole(), Some(value.span()));
+                self.tool_calls = ToolCalls { most, value };
+            }
             "prediction" => self.call.prediction = given,
             "metadata" => {
                 let user = value.get("user_id").and_then(text);
@@ -307,8 +316,10 @@ impl Reading {
             self.call.max_output = None;
         }
         if let Some(tools) = self.call.spans.tools.as_ref().map(|span| Value::at(body, span)) {
-            let searches = hosted::searches(tools, self.tool_calls)?;
-            self.call.searches = self.call.searches.max(searches);
+            let (protocol, start) = (self.call.protocol, self.call.spans.start);
+            let found = hosted::searches(protocol, tools, &self.tool_calls, start)?;
+            self.call.searches = self.call.searches.max(found.most);
+            self.call.spans.searches = found.bounds;
         }
         self.call.hour_cache = self.call.protocol == Protocol::Anthropic
             && memchr::memmem::find(body, br#""1h""#).is_some();

@@ -23,14 +23,15 @@ pub struct Edits<'a> {
     pub ask_usage: bool,
 }
 
-/// The body with the changes made. `body` must be the one that `call` was read from. Without anything to change it
-/// is the same bytes.
+/// The body with the changes made, and with a bound for searches of the web where it has none. `body` must be the one
+/// that `call` was read from. Without anything to change it is the same bytes.
 pub fn edit(body: Bytes, call: &Call, edits: &Edits<'_>) -> Bytes {
     let mut pieces: Vec<(Range<usize>, String)> = Vec::new();
     if let Some(model) = edits.model.filter(|model| *model != call.model) {
         pieces.push((call.spans.model.clone(), quoted(model)));
     }
     set_limit(call, edits, &mut pieces);
+    pieces.extend(call.spans.searches.iter().cloned());
     if edits.ask_usage && call.protocol == Protocol::Chat && call.stream && !call.asks_usage {
         pieces.push(ask_usage(call));
     }

@@ -1,11 +1,15 @@
-//! Tools that the provider runs itself, and bills apart from tokens: searches of the web are counted, others are refused,
-//! as nothing here knows what they would cost.
+//! Tools that the provider runs itself, and bills apart from tokens: searches of the web are counted and bounded, others
+//! are refused, as nothing here knows what they would cost.
+
+use std::ops::Range;
+
+use flyball_core::model::Protocol;
 
 use super::bad::BadCall;
 use super::json::Value;
 
-/// Searches that are reserved for a request that does not bound them. If there are more, all are settled; no client
-/// that is in use bounds them higher (Claude Code: 8).
+/// Searches that a request may make which bounds them nowhere: it is sent with this bound. No client that is in use
+/// has a higher one of its own (Claude Code: 8).
 const SEARCHES: u64 = 10;
 
 /// Beginnings of the types of tools without a price here (OpenAI: containers by time and size, searches of files by
@@ -13,23 +17,84 @@ const SEARCHES: u64 = 10;
 const UNPRICED: [&str; 5] =
     ["code_interpreter", "code_execution", "file_search", "image_generation", "advisor"];
 
-/// Most searches of the web that these tools allow, all together at most `calls` where the request says so.
+/// How often a request lets the provider call tools, all together (Responses: `max_tool_calls`).
+#[derive(Debug, Clone, Default)]
+pub(super) struct ToolCalls {
+    pub(super) most: Option<u64>,
+    /// The member's value, if there is one.
+    pub(super) value: Option<Range<usize>>,
+}
+
+/// Searches of the web that a request may make.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Searches {
+    /// At most so many, each of which is billed.
+    pub(super) most: u64,
+    /// What is written where in the body so that the provider keeps to it.
+    pub(super) bounds: Vec<(Range<usize>, String)>,
+}
+
+/// Most searches of the web that these tools allow, all together at most `calls` where the request says so. `start` is
+/// where members can be added to the request.
 ///
 /// # Errors
 /// [`BadCall::Unpriced`] for a tool that is billed apart, and is no search.
-pub(super) fn searches(tools: Value<'_>, calls: Option<u64>) -> Result<u64, BadCall> {
-    let mut searches: u64 = 0;
+pub(super) fn searches(
+    protocol: Protocol,
+    tools: Value<'_>,
+    calls: &ToolCalls,
+    start: usize,
+) -> Result<Searches, BadCall> {
+    let mut found = Searches::default();
+    let mut unbounded = false;
     for tool in tools.items() {
         let kind = tool.get("type").and_then(Value::string).unwrap_or_default();
         if UNPRICED.iter().any(|name| kind.starts_with(name)) || is_hosted_shell(&kind, tool) {
             return Err(BadCall::Unpriced { tool: kind.chars().take(40).collect() });
         }
-        if kind.starts_with("web_search") {
-            let uses = tool.get("max_uses").and_then(Value::whole);
-            searches = searches.saturating_add(uses.or(calls).unwrap_or(SEARCHES));
+        if !kind.starts_with("web_search") {
+            continue;
         }
+        let most = match protocol {
+            Protocol::Anthropic => uses(tool, &mut found.bounds),
+            Protocol::Chat | Protocol::Responses => {
+                unbounded |= calls.most.is_none();
+                calls.most.unwrap_or(SEARCHES)
+            }
+        };
+        found.most = found.most.saturating_add(most);
     }
-    Ok(searches.min(calls.unwrap_or(u64::MAX)))
+    // Chat has no such member, and no such tools at OpenAI itself.
+    if unbounded && protocol == Protocol::Responses {
+        found.most = SEARCHES;
+        found.bounds.push(match &calls.value {
+            Some(value) => (value.clone(), SEARCHES.to_string()),
+            // There is always a member after it: the model.
+            None => (start..start, format!("\"max_tool_calls\":{SEARCHES},")),
+        });
+    }
+    found.most = found.most.min(calls.most.unwrap_or(u64::MAX));
+    Ok(found)
+}
+
+/// How often Anthropic's tool may be used; one without a bound gets one.
+fn uses(tool: Value<'_>, bounds: &mut Vec<(Range<usize>, String)>) -> u64 {
+    let told = tool.members().filter(|(key, _)| key.is("max_uses")).map(|(_, value)| value);
+    let mut most = None;
+    // Of several, servers may take any.
+    for value in told {
+        let own = value.whole();
+        if own.is_none() {
+            bounds.push((value.span(), SEARCHES.to_string()));
+        }
+        most = most.max(own.or(Some(SEARCHES)));
+    }
+    most.unwrap_or_else(|| {
+        // Behind the opening brace; its type follows.
+        let inside = tool.span().start + 1;
+        bounds.push((inside..inside, format!("\"max_uses\":{SEARCHES},")));
+        SEARCHES
+    })
 }
 
 /// OpenAI's shell runs with the client, or in a container of the provider's.

@@ -172,7 +172,6 @@ fn tools_that_the_provider_bills_apart_are_counted_or_refused() {
         (r#""tools":[{"type":"function","name":"web_search"}]"#, 0),
         (r#""tools":[{"name":"bash","type":"bash_20250124"},{"type":"mcp"}]"#, 0),
         (r#""tools":[{"type":"shell","environment":{"type":"local"}}]"#, 0),
-        (r#""tools":[{"type":"web_search_20250305","max_uses":8}]"#, 8),
         (r#""tools":[{"type":"web_search_preview"}]"#, 10),
         (r#""max_tool_calls":3,"tools":[{"type":"web_search"}]"#, 3),
         (r#""tools":[{"type":"web_search"}],"max_tool_calls":3"#, 3),
@@ -191,6 +190,53 @@ fn tools_that_the_provider_bills_apart_are_counted_or_refused() {
         let refused = call(&format!(r#""tools":[{{"type":"function"}},{tool}]"#)).unwrap_err();
         let said = format!("tools: the provider runs {kind} itself and bills it apart");
         assert!(refused.to_string().starts_with(&said), "{refused}");
+    }
+}
+
+#[test]
+fn searches_without_a_bound_are_sent_with_one() {
+    let anthropic = [
+        (r#"{"type":"web_search_20250305","max_uses":8}"#, 8, ""),
+        (
+            r#"{"type":"web_search_20250305"}"#,
+            10,
+            r#"{"max_uses":10,"type":"web_search_20250305"}"#,
+        ),
+        (
+            r#"{"type":"web_search_20250305","max_uses":null}"#,
+            10,
+            r#"{"type":"web_search_20250305","max_uses":10}"#,
+        ),
+        (
+            r#"{"max_uses":3,"type":"web_search_20250305","max_uses":12}"#,
+            12,
+            r#"{"max_uses":3,"type":"web_search_20250305","max_uses":12}"#,
+        ),
+        (r#"{"name":"web_search","input_schema":{}}"#, 0, ""),
+    ];
+    for (tool, searches, sent) in anthropic {
+        let body = format!(r#"{{"model":"a","max_tokens":9,"tools":[{tool}]}}"#);
+        let call = parse(Protocol::Anthropic, body.as_bytes()).unwrap();
+        assert_eq!(call.searches, searches, "{tool}");
+        let sent = body.replace(tool, if sent.is_empty() { tool } else { sent });
+        assert_eq!(edit(Bytes::from(body), &call, &Edits::default()), sent);
+    }
+    let search = r#""tools":[{"type":"web_search"},{"type":"web_search_preview"}]"#;
+    for (members, sent) in [
+        (search.to_owned(), format!(r#""max_tool_calls":10,"model":"a",{search}"#)),
+        (
+            format!(r#"{search},"max_tool_calls":null"#),
+            format!(r#""model":"a",{search},"max_tool_calls":10"#),
+        ),
+        (
+            r#""tools":[{"type":"mcp"}]"#.to_owned(),
+            r#""model":"a","tools":[{"type":"mcp"}]"#.to_owned(),
+        ),
+    ] {
+        let body = format!(r#"{{"model":"a",{members}}}"#);
+        let call = parse(Protocol::Responses, body.as_bytes()).unwrap();
+        assert_eq!(call.searches, if members.contains("mcp") { 0 } else { 10 });
+        assert_eq!(edit(Bytes::from(body), &call, &Edits::default()), format!("{{{sent}}}"));
     }
 }
 
