@@ -96,9 +96,10 @@ pub(crate) fn too_much_memory() -> Result<(), String> {
     up.apply("hog", hog)?;
     up.apply("modest", "checks: [{name: c, run: 'true'}]")?;
     wait_for(|| up.ask("get loop modest -o json"), &["\"Converged\""])?;
-    let heard = wait_for(|| up.ask("describe loop hog"), &["memory: all of 64 MiB"]);
-    say(&up.ask("describe loop hog"));
-    heard
+    wait_for(|| up.ask("describe loop hog"), &["Evidence:"])?;
+    let told = up.ask("describe loop hog");
+    say(&told);
+    Ended { success: true, said: told }.says(&["over its limit: memory: all of 64 MiB"])
 }
 
 /// The demo: five loops, one worker killed half-way. Compiling is played, see `cargo.sh`.

@@ -167,7 +167,14 @@ impl Run {
     /// What every step of this run can read besides the system.
     fn shown(&self, path: &str) -> Vec<PathBuf> {
         let sandbox = &self.context.config.sandbox;
-        let tools = path.split(':').map(PathBuf::from).filter(|dir| self.is_tool_dir(dir));
+        let places = path.split(':').map(PathBuf::from);
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let with_libraries = |dir: PathBuf| {
+            let libraries = beside(&dir, home.as_deref());
+            std::iter::once(dir).chain(libraries)
+        };
+        let tools = places.flat_map(with_libraries);
+        let tools = tools.filter(|dir| self.is_tool_dir(dir));
         let wanted = self.spec.sandbox.read_only.iter().map(PathBuf::from);
         let mut show: Vec<PathBuf> = sandbox.show.clone();
         show.extend(tools);
@@ -271,6 +278,16 @@ impl Run {
     }
 }
 
+/// What programs in `PREFIX/bin` load from `PREFIX` (compilers, Node.js, Python's environments): its libraries, and
+/// programs that only these programs start. Not its other directories, and nothing beside `~/bin`.
+fn beside(tools: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let prefix = tools.parent().filter(|_| tools.file_name() == Some("bin".as_ref()));
+    let prefix = prefix.filter(|prefix| home != Some(*prefix));
+    let names = ["lib", "lib64", "libexec"];
+    let dirs = prefix.into_iter().flat_map(|prefix| names.map(|name| prefix.join(name)));
+    dirs.filter(|dir| dir.is_dir()).collect()
+}
+
 fn egress_port(index: usize) -> Option<u16> {
     u16::try_from(index).ok()?.checked_add(EGRESS_PORT_FIRST)
 }
@@ -281,4 +298,24 @@ pub(super) fn tool_home(variable: &str, dir: &str) -> Option<PathBuf> {
     let home = std::env::var("HOME").unwrap_or_default();
     let path = std::env::var(variable).unwrap_or_else(|_| format!("{home}/{dir}"));
     Some(PathBuf::from(path)).filter(|path| path.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_chain_is_shown_with_its_libraries_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |name: &str| root.path().join(name);
+        for name in ["node/bin", "node/lib", "node/share", "node/libexec", "lib", "bin"] {
+            fs::create_dir_all(dir(name)).unwrap();
+        }
+        let home = Some(root.path());
+        assert_eq!(beside(&dir("node/bin"), home), [dir("node/lib"), dir("node/libexec")]);
+        // It is somebody's own directory, and tools that are not in a `bin` have no such neighbours.
+        assert_eq!(beside(&dir("bin"), home), [""; 0].map(PathBuf::from));
+        assert_eq!(beside(&dir("node"), home), [""; 0].map(PathBuf::from));
+        assert_eq!(beside(&dir("bin"), None), [dir("lib")]);
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Here<'a> {
     pub(crate) worker: Option<&'a Socket>,
     /// Number of the step.
     pub(crate) step: u64,
+    /// Whether the kernel holds the memory of all its processes together, in a control group.
+    pub(crate) memory_held: bool,
     /// Names and values of secrets, some of which it may find as files.
     pub(crate) secrets: &'a [(String, String)],
 }
@@ -86,7 +88,7 @@ pub(crate) fn enter(plan: &Confinement, here: &Here<'_>) -> Result<(), Unconfine
         // It stays root, but root's rights over its own files are all that this means then.
         sys::give_up_privileges().map_err(Unconfined::of(Layer::User))?;
     }
-    limits::set_limits(&plan.limits).map_err(limit("limits"))?;
+    limits::set_limits(&plan.limits, here.memory_held).map_err(limit("limits"))?;
     if with.has(Layer::Landlock) {
         landlock::restrict(plan, with.has(Layer::Mount), with.has(Layer::Network))
             .map_err(Unconfined::of(Layer::Landlock))?;

@@ -42,15 +42,17 @@ pub(super) fn set_shared_segments(limits: &Limits) {
     let _ = std::fs::write("/proc/sys/kernel/shmall", (bytes / page_bytes()).to_string());
 }
 
-/// Sets the limits; the number of processes counts in the user namespace that this process is in.
-pub(super) fn set_limits(limits: &Limits) -> nix::Result<()> {
+/// Sets the limits; the number of processes counts in the user namespace that this process is in. Where a group holds
+/// the memory (`memory_held`), a process may map what it likes: only what it touches counts.
+pub(super) fn set_limits(limits: &Limits, memory_held: bool) -> nix::Result<()> {
+    let data = limits.memory_bytes.filter(|_| !memory_held);
     let bounds = [
         // A dump could hold what the step was given, and would be written where nobody looks.
         (Resource::RLIMIT_CORE, Some(0)),
         (Resource::RLIMIT_NPROC, limits.processes),
         (Resource::RLIMIT_NOFILE, limits.files),
         (Resource::RLIMIT_FSIZE, limits.disk_bytes),
-        (Resource::RLIMIT_DATA, limits.memory_bytes.map(|bytes| bytes.saturating_mul(DATA_FACTOR))),
+        (Resource::RLIMIT_DATA, data.map(|bytes| bytes.saturating_mul(DATA_FACTOR))),
     ];
     for (resource, bound) in bounds {
         let Some(bound) = bound else { continue };

@@ -53,7 +53,7 @@ fn attempt(plan: &Confinement, with: &Enforcement, maps: &UserMaps) -> Result<()
             Err((layer, format!("namespaces: {errno}")))
         }
         Ok(Forked::Child) => {
-            let here = Here { with, user, worker: None, step: 0, secrets: &[] };
+            let here = Here { with, user, worker: None, step: 0, memory_held: false, secrets: &[] };
             if let Err(wrong) = enter(plan, &here) {
                 let told = (wrong.layer.unwrap_or(any), wrong.why);
                 let text = serde_json::to_vec(&told).unwrap_or_default();

@@ -64,7 +64,9 @@ pub(super) fn start(
     });
     let user = user.transpose().map_err(|errno| cannot(format!("user: {errno}")))?;
     let worker = place.worker;
-    let here = Here { with, user, worker, step: order.id, secrets: &order.secrets };
+    let memory_held = order.group.is_some_and(|held| held.memory);
+    let (step, secrets) = (order.id, order.secrets.as_slice());
+    let here = Here { with, user, worker, step, memory_held, secrets };
     let pipe = pipe2(OFlag::O_CLOEXEC);
     let (reader, writer) = pipe.map_err(|errno| cannot(format!("pipe: {errno}")))?;
     let forked = match place.group {
