@@ -244,6 +244,15 @@ fn loops_are_cancelled_and_deleted() {
     error: there is no loop x
     ");
     assert_eq!(setting.transcript(&["delete", "x", "--ignore-not-found"]), "exit 0\n");
+    // As `get` reads it; only a word alone is a name.
+    let deleted = setting.transcript(&["delete", "loop", "ended"]);
+    assert_eq!(deleted, "exit 0\n--- stdout\nloop/ended will be deleted when it has stopped\n");
+    insta::assert_snapshot!(setting.transcript(&["delete", "node", "n1"]), @r#"
+    exit 2
+    --- stderr
+    error: node cannot be deleted
+    hint: for the loop of that name write loop/node
+    "#);
 }
 
 #[test]

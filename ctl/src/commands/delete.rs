@@ -30,8 +30,8 @@ struct Keys {
 /// Arguments of `delete`.
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
-    /// The loops; or a kind and names: `role x`, `rolebinding x`, `provider x`, `modelroute x`, `agent x`,
-    /// `budget NAMESPACE`.
+    /// The loops, as `x y`, `loop x y` or `loop/x`; or a kind and names: `role x`, `rolebinding x`, `provider x`, `modelroute x`, `agent x`,
+    /// `budget NAMESPACE`. A word alone is the name of a loop.
     #[arg(value_name = "LOOP", required_unless_present = "files")]
     names: Vec<String>,
     /// What this manifest file declares. May be repeated.
@@ -117,8 +117,8 @@ impl Delete {
             return Err(Failure::usage("-A is for role bindings of all namespaces only"));
         }
         if self.files.is_empty() {
-            let names = names_of(Noun::Loops, &self.names)?;
-            let loops = names.into_iter().map(|name| (context.namespace(), name)).collect();
+            let loops =
+                self.loop_names()?.into_iter().map(|name| (context.namespace(), name)).collect();
             return Ok(Keys { loops, ..Keys::default() });
         }
         let documents = documents::read(&self.files, context.global.namespace.as_deref())?;
@@ -128,6 +128,17 @@ impl Delete {
         let access = access.map(|one| (one.kind, one.namespace, one.name)).collect();
         let definitions = documents.definitions.iter().map(|one| one.definition.key()).collect();
         Ok(Keys { loops, access, definitions })
+    }
+
+    /// The names in `x y`, `loop/x` or `loop x`.
+    fn loop_names(&self) -> Result<Vec<String>, Failure> {
+        let is_word = self.names.first().is_some_and(|first| !first.contains('/'));
+        match self.noun().filter(|_| is_word) {
+            None => names_of(Noun::Loops, &self.names),
+            Some(Noun::Loops) => Ok(Target::parse(&self.names)?.names),
+            Some(_) => Err(Failure::usage(format!("{} cannot be deleted", self.names[0]))
+                .hint(format!("for the loop of that name write loop/{}", self.names[0]))),
+        }
     }
 
     /// The names in `provider x` or `budget/x`; `None` where something else is meant.
