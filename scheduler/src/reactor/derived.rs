@@ -30,9 +30,16 @@ pub(super) struct Derived {
     /// Key of the loop with this uid, for those that hold resources.
     pub(super) holders: BTreeMap<LoopUid, LoopKey>,
     held: BTreeMap<LoopKey, Held>,
-    usage: BTreeMap<NodeName, (Resources, u32)>,
+    usage: BTreeMap<NodeName, Usage>,
     queued: BTreeMap<LoopKey, i64>,
     timed: BTreeMap<LoopKey, jiff::Timestamp>,
+}
+
+/// What a node is used for.
+#[derive(Debug, Default)]
+struct Usage {
+    needs: Resources,
+    loops: BTreeSet<LoopKey>,
 }
 
 /// What a loop holds, as it was put into the index.
@@ -79,7 +86,15 @@ pub(super) fn owners_of(entries: &[String]) -> Vec<(Access, String)> {
 impl View {
     /// What a node's live claims need together, and how many there are.
     pub(super) fn usage(&self, node: &NodeName) -> (Resources, u32) {
-        self.derived.usage.get(node).cloned().unwrap_or_default()
+        let Some(usage) = self.derived.usage.get(node) else { return Default::default() };
+        (usage.needs.clone(), u32::try_from(usage.loops.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Marks the loops of a node's live claims for another look. A loop whose claim has changed since the last
+    /// `refresh` is marked already.
+    pub(super) fn touch_loops_of(&mut self, node: &NodeName) {
+        let usage = self.derived.usage.get(node);
+        self.touch_all_of(usage.map(|usage| usage.loops.clone()).unwrap_or_default());
     }
 
     /// Brings everything derived in line with one loop.
@@ -129,18 +144,18 @@ impl Derived {
         if let Some(old) = self.held.remove(key) {
             self.index.remove(&old.uid);
             self.holders.remove(&old.uid);
-            let (used, slots) = self.usage.entry(old.node).or_default();
-            subtract(used, &old.needs);
-            *slots = slots.saturating_sub(1);
+            let usage = self.usage.entry(old.node).or_default();
+            subtract(&mut usage.needs, &old.needs);
+            usage.loops.remove(key);
             freed = true;
         }
         if let Some(holding) = holding {
             let (held, set) = (holding.held(), holding.set());
             self.index.insert(held.uid.clone(), held.token, &set);
             self.holders.insert(held.uid.clone(), key.clone());
-            let (used, slots) = self.usage.entry(held.node.clone()).or_default();
-            add(used, &held.needs);
-            *slots += 1;
+            let usage = self.usage.entry(held.node.clone()).or_default();
+            add(&mut usage.needs, &held.needs);
+            usage.loops.insert(key.clone());
             self.held.insert(key.clone(), held);
         }
         freed

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flyball_core::ids::{LoopKey, NodeName, Token};
+use flyball_core::ids::{NodeName, Token};
 use flyball_core::node::NodeRecord;
 use flyball_store::{Mutation, PutNode};
 use jiff::Timestamp;
@@ -102,17 +102,7 @@ impl Reactor {
         self.adopt(name);
         self.put_node(name);
         // A mark or a session may change what the node's loops are to be told.
-        let on_node = |claim: &flyball_store::ClaimRecord| claim.node == *name;
-        let keys: Vec<LoopKey> = self
-            .view
-            .loops
-            .iter()
-            .filter(|(_, entry)| entry.claim.get().is_some_and(on_node))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in &keys {
-            self.view.touch(key);
-        }
+        self.view.touch_loops_of(name);
         self.wake_all = true;
     }
 

@@ -317,6 +317,11 @@ impl View {
         self.touched.insert(key.clone());
     }
 
+    /// Marks several.
+    pub(super) fn touch_all_of(&mut self, keys: BTreeSet<LoopKey>) {
+        self.touched.extend(keys);
+    }
+
     /// Loops that changed since the last call.
     pub(super) fn take_touched(&mut self) -> BTreeSet<LoopKey> {
         std::mem::take(&mut self.touched)
