@@ -29,10 +29,15 @@ pub(super) struct Derived {
     pub(super) timers: BTreeSet<(jiff::Timestamp, LoopKey)>,
     /// Key of the loop with this uid, for those that hold resources.
     pub(super) holders: BTreeMap<LoopUid, LoopKey>,
-    held: BTreeMap<LoopKey, Held>,
     usage: BTreeMap<NodeName, Usage>,
-    queued: BTreeMap<LoopKey, i64>,
-    timed: BTreeMap<LoopKey, jiff::Timestamp>,
+}
+
+/// What of a loop stands in the indexes. Kept with the loop: finding it costs no search of its own.
+#[derive(Debug, Default)]
+pub(super) struct Indexed {
+    held: Option<Held>,
+    queued: Option<i64>,
+    timed: Option<jiff::Timestamp>,
 }
 
 /// What a node is used for.
@@ -100,19 +105,22 @@ impl View {
     /// Brings everything derived in line with one loop.
     pub(super) fn refresh(&mut self, key: &LoopKey) -> Refreshed {
         let seen = self.revision;
-        let Some(entry) = self.loops.get(key) else { return Refreshed::default() };
+        let Some(stored) = self.loops.get_mut(key) else { return Refreshed::default() };
+        let mut indexed = std::mem::take(&mut stored.indexed);
+        let entry = &*stored;
         let queued = is_queued(entry).then(|| queue_position(entry));
-        let due = due(entry);
         let unsealed = entry.status.get().is_some_and(|status| !status.unsealed.is_empty());
         let forget = is_forgettable(entry, seen);
+        let due = due(entry).filter(|_| !forget);
         self.budgets.note(key, entry.status.get().map(AsRef::as_ref));
         let holding = holding(entry);
         // The watch may show what a commit has done before its answer comes, and only then is the loop
         // queued again: until the answer nobody who came later gets what it held.
         let keep = holding.is_none() && entry.in_flight.is_some();
-        let freed = !keep && self.derived.hold(key, holding);
-        let queued = self.derived.enqueue(key, queued);
-        self.derived.set_timer(key, due);
+        let freed = !keep && self.derived.hold(key, &mut indexed.held, holding);
+        let queued = self.derived.enqueue(key, &mut indexed.queued, queued);
+        self.derived.set_timer(key, &mut indexed.timed, due);
+        stored.indexed = indexed;
         if unsealed {
             self.derived.unsealed.insert(key.clone());
         } else {
@@ -128,9 +136,14 @@ impl View {
 impl Derived {
     /// Puts what the loop holds into the index in place of what it held. True if something was set
     /// free.
-    fn hold(&mut self, key: &LoopKey, holding: Option<Holding<'_>>) -> bool {
+    fn hold(
+        &mut self,
+        key: &LoopKey,
+        held: &mut Option<Held>,
+        holding: Option<Holding<'_>>,
+    ) -> bool {
         // Needs may change with the spec while the claim stays: what was charged stays charged.
-        let same = match (self.held.get(key), &holding) {
+        let same = match (held.as_ref(), &holding) {
             (None, None) => true,
             (Some(held), Some(now)) => {
                 held.uid == *now.uid && held.token == now.token && held.node == *now.node
@@ -141,7 +154,7 @@ impl Derived {
             return false;
         }
         let mut freed = false;
-        if let Some(old) = self.held.remove(key) {
+        if let Some(old) = held.take() {
             self.index.remove(&old.uid);
             self.holders.remove(&old.uid);
             let usage = self.usage.entry(old.node).or_default();
@@ -150,41 +163,39 @@ impl Derived {
             freed = true;
         }
         if let Some(holding) = holding {
-            let (held, set) = (holding.held(), holding.set());
-            self.index.insert(held.uid.clone(), held.token, &set);
-            self.holders.insert(held.uid.clone(), key.clone());
-            let usage = self.usage.entry(held.node.clone()).or_default();
-            add(&mut usage.needs, &held.needs);
+            let (new, set) = (holding.held(), holding.set());
+            self.index.insert(new.uid.clone(), new.token, &set);
+            self.holders.insert(new.uid.clone(), key.clone());
+            let usage = self.usage.entry(new.node.clone()).or_default();
+            add(&mut usage.needs, &new.needs);
             usage.loops.insert(key.clone());
-            self.held.insert(key.clone(), held);
+            *held = Some(new);
         }
         freed
     }
 
-    fn enqueue(&mut self, key: &LoopKey, position: Option<i64>) -> bool {
-        let before = self.queued.get(key).copied();
-        if before == position {
+    fn enqueue(&mut self, key: &LoopKey, queued: &mut Option<i64>, position: Option<i64>) -> bool {
+        if *queued == position {
             return false;
         }
-        if let Some(before) = before {
+        if let Some(before) = std::mem::replace(queued, position) {
             self.queue.remove(&(before, key.clone()));
-            self.queued.remove(key);
         }
-        if let Some(position) = position {
-            self.queue.insert((position, key.clone()));
-            self.queued.insert(key.clone(), position);
-        }
+        self.queue.extend(position.map(|position| (position, key.clone())));
         position.is_some()
     }
 
-    fn set_timer(&mut self, key: &LoopKey, due: Option<jiff::Timestamp>) {
-        if let Some(before) = self.timed.remove(key) {
+    fn set_timer(
+        &mut self,
+        key: &LoopKey,
+        timed: &mut Option<jiff::Timestamp>,
+        due: Option<jiff::Timestamp>,
+    ) {
+        // Also one that stays: it may have rung.
+        if let Some(before) = std::mem::replace(timed, due) {
             self.timers.remove(&(before, key.clone()));
         }
-        if let Some(due) = due {
-            self.timers.insert((due, key.clone()));
-            self.timed.insert(key.clone(), due);
-        }
+        self.timers.extend(due.map(|due| (due, key.clone())));
     }
 }
 

@@ -321,10 +321,13 @@ impl Reactor {
             if touched.is_empty() {
                 break;
             }
+            let acts = self.is_acting();
             for key in touched {
                 self.refresh(&key);
-                self.reconcile(&key, now);
-                self.refresh(&key);
+                if acts {
+                    self.reconcile(&key, now);
+                    self.refresh(&key);
+                }
                 self.changed.insert(key);
             }
             self.reconcile_duties();

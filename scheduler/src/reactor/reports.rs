@@ -85,6 +85,9 @@ impl Reactor {
     /// token are no secret, so knowing them proves nothing.
     pub(super) fn refuse_foreign_reports(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
+        if entry.reports.is_empty() {
+            return;
+        }
         let claim = entry.claim.stored();
         let owner = claim.map(|claim| {
             let (run, token) = (&claim.value, Token(claim.create_revision));

@@ -26,20 +26,19 @@ impl Reactor {
         if stream.incarnation != claim.value.incarnation {
             return;
         }
-        let session = stream.session;
+        let (session, wish) = (stream.session, node.wish());
         let releasing = entry.is_releasing();
         if !is_told(entry, session) {
             // What should stop is not started: the assignment is taken back.
-            let unwanted = node.leaving || stop_reason(entry, node_wish(self, key)).is_some();
+            let unwanted = node.leaving || stop_reason(entry, wish).is_some();
             let start = !unwanted && !releasing;
             if start && entry.uid() == Some(&claim.value.uid) {
                 self.send_assignment(key);
             }
             return;
         }
-        let wish = node_wish(self, key);
-        let Some(entry) = self.view.loops.get_mut(key) else { return };
         let Some(reason) = stop_reason(entry, wish).filter(|_| !releasing) else { return };
+        let Some(entry) = self.view.loops.get_mut(key) else { return };
         let Some(uid) = entry.claim.get().map(|claim| claim.uid.clone()) else { return };
         // One stop per session, and a cancel may follow a milder one.
         let stop = (session, token, reason);
@@ -158,12 +157,12 @@ impl Reactor {
     /// reached. (Its guard does so at the deadline in any case.)
     fn stop_lost(&mut self, key: &LoopKey) {
         let Some(entry) = self.view.loops.get_mut(key) else { return };
-        let Some(Sent { session, uid, token }) = entry.sent.clone() else { return };
+        let told = entry.sent.as_ref().map(|sent| sent.token);
         // While a release is under way the watch may show the claim's end before the commit's answer.
-        if entry.token() == Some(token) || entry.is_releasing() {
+        if entry.token() == told || entry.is_releasing() {
             return;
         }
-        entry.sent = None;
+        let Some(Sent { session, uid, token }) = entry.sent.take() else { return };
         if entry.released == Some(token) {
             return;
         }

@@ -13,7 +13,7 @@ use flyball_store::{Change, ClaimRecord, LeaderRecord, LoopRecord, Mutation, Ses
 use flyball_store::{LoopPart, Snapshot, Stored, Undecodable, loop_part};
 
 use super::budgets::Budgets;
-use super::derived::{Derived, set_of};
+use super::derived::{Derived, Indexed, set_of};
 use super::event::{CommitId, Notice, Report, SessionId, StopReason};
 use super::placement::Waiting;
 use super::slot::Slot;
@@ -53,6 +53,8 @@ pub(super) struct LoopEntry {
     pub(super) waiting: Option<Waiting>,
     /// Later loops that were placed past this one.
     pub(super) passed_over: u32,
+    /// What of it stands in the indexes.
+    pub(super) indexed: Indexed,
     /// The run that ended last, to acknowledge a repeated report of its end.
     pub(super) released: Option<Token>,
 }
@@ -301,6 +303,9 @@ impl View {
 
     /// True if a key of this loop cannot be read: then nothing is decided about it.
     pub(super) fn is_left_alone(&self, key: &LoopKey) -> bool {
+        if self.undecodable.is_empty() {
+            return false;
+        }
         let first = (key.clone(), LoopPart::Spec);
         self.undecodable.range(first..).next().is_some_and(|((other, _), _)| other == key)
     }
