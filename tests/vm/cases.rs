@@ -15,7 +15,6 @@ pub(crate) const ALL: &[Case] = &[
     ("groups_by_the_shipped_unit", groups_by_the_shipped_unit),
     ("user_namespaces_are_refused", crate::refusals::all),
     ("too_much_memory", crate::loops::too_much_memory),
-    ("demo", crate::loops::demo),
     ("bombs_by_the_shipped_unit", bombs_by_the_shipped_unit),
     ("guard_as_root", guard_as_root),
     ("guard_by_the_shipped_unit", guard_by_the_shipped_unit),

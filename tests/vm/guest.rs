@@ -49,7 +49,7 @@ pub(crate) fn suite(filters: &[String]) -> ExitCode {
 fn prepare() -> Result<(), String> {
     let script = format!(
         "set -e; useradd --system --create-home --shell /bin/sh {USER}; chmod 755 {PLACE}; \
-         install {PLACE}/flyball {PLACE}/cargo /usr/local/bin/; cp {PLACE}/flyball-worker.service /etc/systemd/system/; \
+         install {PLACE}/flyball /usr/local/bin/; cp {PLACE}/flyball-worker.service /etc/systemd/system/; \
          fallocate -l 512M /swap; chmod 600 /swap; mkswap -q /swap; swapon /swap; \
          mkdir -p /var/tmp/cases; chmod 1777 /var/tmp/cases; systemctl daemon-reload; systemctl start dbus.service systemd-logind.service"
     );

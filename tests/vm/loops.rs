@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::guest::{Ended, USER, read, say, service, sh};
+use crate::guest::{Ended, USER, read, say, sh};
 
 /// Longest wait for something to be told: emulated, a program starts in a second.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -100,15 +100,4 @@ pub(crate) fn too_much_memory() -> Result<(), String> {
     let told = up.ask("describe loop hog");
     say(&told);
     Ended { success: true, said: told }.says(&["over its limit: memory: all of 64 MiB"])
-}
-
-/// The demo: five loops, one worker killed half-way. Compiling is played, see `cargo.sh`.
-pub(crate) fn demo() -> Result<(), String> {
-    for user in ["root", USER] {
-        let data = format!("--data-dir=/var/tmp/cases/demo-{user}");
-        let ended = service(user, true, &["/usr/local/bin/flyball", "demo", &data])?;
-        say(&ended.said);
-        ended.succeeded()?;
-    }
-    Ok(())
 }

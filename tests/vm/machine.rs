@@ -95,13 +95,10 @@ fn payload(dir: &Path) -> Result<PathBuf, String> {
     for (name, program) in built()? {
         put(&program, &name)?;
     }
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (from, name) in [
-        ("../deploy/systemd/flyball-worker.service", "flyball-worker.service"),
-        ("vm/cargo.sh", "cargo"),
-    ] {
-        std::fs::copy(here.join(from), staged.join(name)).map_err(|error| error.to_string())?;
-    }
+    let unit = "deploy/systemd/flyball-worker.service";
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(unit);
+    let copied = std::fs::copy(unit, staged.join("flyball-worker.service"));
+    copied.map_err(|error| error.to_string())?;
     let tar = dir.join("payload.tar");
     run(Command::new("tar").arg("-C").arg(&staged).arg("-cf").arg(&tar).arg("."))?;
     Ok(tar)
