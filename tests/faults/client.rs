@@ -7,7 +7,8 @@ use std::time::Duration;
 use flyball_core::status::LoopStatus;
 use flyball_proto::transport::{self, Address, Credential};
 use flyball_proto::v1::loops_client::LoopsClient;
-use flyball_proto::v1::{ApplyRequest, GetLoopRequest, LoopObject};
+use flyball_proto::v1::nodes_client::NodesClient;
+use flyball_proto::v1::{ApplyRequest, GetLoopRequest, LoopObject, MarkNodeRequest, NodeMark};
 use flyball_tests::history::{Answer, Call, Event};
 use serde_json::Value;
 use tonic::{Code, Status};
@@ -50,6 +51,16 @@ impl Client {
             loops.get(request).await.map(tonic::Response::into_inner)
         })
         .await
+    }
+
+    /// Whether a node gets new work, told to a scheduler that must take it.
+    pub(crate) async fn mark(&self, address: &str, node: &str, mark: NodeMark) {
+        let address: Address = address.parse().expect("a well-formed address");
+        let connected = transport::connect(&address, self.credential.clone()).await;
+        let mut nodes = NodesClient::new(connected.expect("a scheduler"));
+        let name = node.to_owned();
+        let request = MarkNodeRequest { name, mark: mark.into(), ..MarkNodeRequest::default() };
+        nodes.mark(request).await.expect("the node is marked");
     }
 
     async fn call<F>(

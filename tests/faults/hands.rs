@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flyball_core::status::{LoopStatus, Phase, Reason};
+use flyball_proto::v1::NodeMark;
 use flyball_tests::history::{self, Entry, Event};
 use flyball_tests::poll::until;
 use nix::sys::signal::{Signal, kill};
@@ -71,6 +72,12 @@ impl Fleet {
         self.lost_everything(victim);
         self.start_worker(&victim.node);
         self.reborn(victim);
+    }
+
+    /// Whether a node gets new work.
+    pub(crate) fn mark(&self, node: &str, mark: NodeMark) {
+        let address = &self.addresses[&self.leader()];
+        self.runtime.block_on(self.client("operator").mark(address, node, mark));
     }
 
     /// SIGKILL to a scheduler.
