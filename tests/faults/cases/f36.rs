@@ -5,6 +5,7 @@ use flyball_core::status::LoopStatus;
 use flyball_proto::v1::NodeMark;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
+use crate::recorder::View;
 use crate::runner::{Attempt, Case, Outcome};
 
 pub(crate) const CASE: Case = Case { id: "F36", title: "mixed versions", usual: true, run };
@@ -74,14 +75,18 @@ fn upgrade_schedulers(fleet: &mut Fleet) {
     }
     fleet.bite("the leader is of another version");
     fleet.over();
+    let accepted =
+        |view: &View, key: &String| view.statuses.get(key).map(|it| it.progress.accepted);
+    let so_far: Vec<_> =
+        fleet.record.see(|view| runs.iter().map(|(key, ..)| accepted(view, key)).collect());
     fleet.until("the runs of before go on under the new leader", NOTICE_MAX, |view| {
-        let goes_on = |(key, token, before): &(String, i64, LoopStatus)| {
+        let goes_on = |((key, token, before), so_far): (&(String, i64, LoopStatus), &_)| {
             let now = view.statuses.get(key)?;
             let owned = view.claims.get(key).is_some_and(|claim| claim.token == *token);
-            let moved = owned && now.progress.accepted > before.progress.accepted;
+            let moved = owned && accepted(view, key) > *so_far;
             let ended = now.phase.is_terminal() && now.runs == before.runs;
             (moved || ended).then_some(())
         };
-        runs.iter().map(goes_on).collect::<Option<()>>()
+        runs.iter().zip(&so_far).map(goes_on).collect::<Option<()>>()
     });
 }
