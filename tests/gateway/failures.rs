@@ -191,6 +191,25 @@ fn a_silent_stream_gets_pings_between_events_and_every_byte_of_it_passes() {
 }
 
 #[test]
+#[ignore = "five minutes of real silence, at the settings that are shipped"]
+fn a_stream_that_is_silent_for_five_minutes_reaches_its_client_whole() {
+    std::thread::scope(|scope| {
+        for protocol in PROTOCOLS {
+            scope.spawn(move || {
+                let fault = Some(Fault::Silence(6, Duration::from_secs(300)));
+                let silent = Reply { fault, ..long_text() };
+                let provider = Provider::start(move |_| silent.clone());
+                let mut rig = Rig::new(&provider, protocol, Setup::default());
+                let text = rig.call(protocol, &body(protocol, true)).text();
+                let pings = text.matches("ping").count();
+                assert!(pings >= 15, "{protocol:?}: {pings} pings");
+                assert_eq!(rig.close().usage, provider.totals().1);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_model_that_thinks_long_before_its_first_byte_does_not_lose_its_client() {
     for (reply, expected) in [
         (Reply::text("done").paced(Duration::from_millis(300)), "done"),

@@ -34,8 +34,8 @@ pub(super) struct Searches {
     pub(super) bounds: Vec<(Range<usize>, String)>,
 }
 
-/// Most searches of the web that these tools allow, all together at most `calls` where the request says so. `start` is
-/// where members can be added to the request.
+/// Most searches of the web that these tools allow. Only Responses has `calls` for all together; what a request says
+/// there that its protocol does not know binds nobody. `start` is where members can be added to the request.
 ///
 /// # Errors
 /// [`BadCall::Unpriced`] for a tool that is billed apart, and is no search.
@@ -46,7 +46,8 @@ pub(super) fn searches(
     start: usize,
 ) -> Result<Searches, BadCall> {
     let mut found = Searches::default();
-    let mut unbounded = false;
+    let calls = Some(calls).filter(|_| protocol == Protocol::Responses);
+    let of_all = calls.and_then(|calls| calls.most);
     for tool in tools.items() {
         let kind = tool.get("type").and_then(Value::string).unwrap_or_default();
         if UNPRICED.iter().any(|name| kind.starts_with(name)) || is_hosted_shell(&kind, tool) {
@@ -57,23 +58,22 @@ pub(super) fn searches(
         }
         let most = match protocol {
             Protocol::Anthropic => uses(tool, &mut found.bounds),
-            Protocol::Chat | Protocol::Responses => {
-                unbounded |= calls.most.is_none();
-                calls.most.unwrap_or(SEARCHES)
-            }
+            // OpenAI itself has no such tools there; of others nothing is known that would bound them.
+            Protocol::Chat => SEARCHES,
+            Protocol::Responses => of_all.unwrap_or(SEARCHES),
         };
         found.most = found.most.saturating_add(most);
     }
-    // Chat has no such member, and no such tools at OpenAI itself.
-    if unbounded && protocol == Protocol::Responses {
-        found.most = SEARCHES;
-        found.bounds.push(match &calls.value {
-            Some(value) => (value.clone(), SEARCHES.to_string()),
-            // There is always a member after it: the model.
-            None => (start..start, format!("\"max_tool_calls\":{SEARCHES},")),
-        });
+    if let (Some(calls), true) = (calls, found.most > 0) {
+        found.most = found.most.min(of_all.unwrap_or(SEARCHES));
+        if of_all.is_none() {
+            found.bounds.push(match &calls.value {
+                Some(value) => (value.clone(), SEARCHES.to_string()),
+                // There is always a member after it: the model.
+                None => (start..start, format!("\"max_tool_calls\":{SEARCHES},")),
+            });
+        }
     }
-    found.most = found.most.min(calls.most.unwrap_or(u64::MAX));
     Ok(found)
 }
 

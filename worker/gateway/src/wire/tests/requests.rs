@@ -221,6 +221,11 @@ fn searches_without_a_bound_are_sent_with_one() {
         let sent = body.replace(tool, if sent.is_empty() { tool } else { sent });
         assert_eq!(edit(Bytes::from(body), &call, &Edits::default()), sent);
     }
+    // A member of another protocol bounds nothing.
+    let search =
+        r#"{"model":"a","max_tool_calls":0,"tools":[{"type":"web_search_1","max_uses":7}]}"#;
+    let of = |protocol| parse(protocol, search.as_bytes()).unwrap().searches;
+    assert_eq!((of(Protocol::Anthropic), of(Protocol::Chat), of(Protocol::Responses)), (7, 10, 0));
     let search = r#""tools":[{"type":"web_search"},{"type":"web_search_preview"}]"#;
     for (members, sent) in [
         (search.to_owned(), format!(r#""max_tool_calls":10,"model":"a",{search}"#)),
