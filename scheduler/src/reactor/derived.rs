@@ -95,13 +95,6 @@ impl View {
         (usage.needs.clone(), u32::try_from(usage.loops.len()).unwrap_or(u32::MAX))
     }
 
-    /// Marks the loops of a node's live claims for another look. A loop whose claim has changed since the last
-    /// `refresh` is marked already.
-    pub(super) fn touch_loops_of(&mut self, node: &NodeName) {
-        let usage = self.derived.usage.get(node);
-        self.touch_all_of(usage.map(|usage| usage.loops.clone()).unwrap_or_default());
-    }
-
     /// Brings everything derived in line with one loop.
     pub(super) fn refresh(&mut self, key: &LoopKey) -> Refreshed {
         let seen = self.revision;
@@ -134,6 +127,11 @@ impl View {
 }
 
 impl Derived {
+    /// The loops of a node's live claims, as of the last `refresh` of each.
+    pub(super) fn loops_of(&self, node: &NodeName) -> impl Iterator<Item = &LoopKey> {
+        self.usage.get(node).into_iter().flat_map(|usage| &usage.loops)
+    }
+
     /// Puts what the loop holds into the index in place of what it held. True if something was set
     /// free.
     fn hold(

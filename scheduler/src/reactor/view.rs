@@ -322,9 +322,10 @@ impl View {
         self.touched.insert(key.clone());
     }
 
-    /// Marks several.
-    pub(super) fn touch_all_of(&mut self, keys: BTreeSet<LoopKey>) {
-        self.touched.extend(keys);
+    /// Marks the loops of a node's live claims for another look. A loop whose claim has changed since the last
+    /// `refresh` is marked already.
+    pub(super) fn touch_loops_of(&mut self, node: &NodeName) {
+        self.touched.extend(self.derived.loops_of(node).cloned());
     }
 
     /// Loops that changed since the last call.
