@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flyball_core::model::{
-    BudgetScope, DEFAULT_PRICE, Limits, LoopBudget, Protocol, ProviderQuota, QuotaAmount, Usage,
+    BudgetScope, DEFAULT_PRICE, Limits, LoopBudget, Protocol, ProviderQuota, QuotaAmount,
+    QuotaEnded, Usage,
 };
 use flyball_gateway::{Config, Iteration};
 use flyball_tests::poll;
@@ -182,16 +183,22 @@ fn what_a_call_does_not_use_of_its_quota_goes_back() {
 }
 
 #[test]
-fn quota_that_takes_too_long_is_told() {
+fn quota_that_takes_too_long_stops_the_runs_calls() {
     let provider = Provider::start(|_| Reply::text("done"));
-    let config = Config { wait_max: Duration::from_millis(10), ..Config::default() };
+    let config = Config { quota_wait: Duration::from_millis(10), ..Config::default() };
     let quota = ProviderQuota { requests_per_minute: Some(50), tokens_per_minute: None };
     let mut rig = Rig::new(&provider, Protocol::Chat, Setup { config, quota, ..Setup::default() });
-    let refused = rig.call(Protocol::Chat, &body(Protocol::Chat, false));
-    assert_eq!(refused.status, 429);
-    assert!(refused.header("retry-after").is_some());
+    for _ in 0..3 {
+        let refused = rig.call(Protocol::Chat, &body(Protocol::Chat, false));
+        assert_eq!((refused.status, refused.header("x-should-retry")), (403, Some("false")));
+        assert!(refused.text().contains("the quota of provider one is used up"));
+        assert_eq!(rig.pool.asked.load(Ordering::SeqCst), 1, "the others do not wait again");
+    }
     assert!(provider.served().is_empty());
-    assert_eq!(rig.close().amount.calls, 0, "what was not sent is not spent");
+    let spent = rig.close();
+    assert_eq!(spent.amount.calls, 0, "what was not sent is not spent");
+    let ended = QuotaEnded { provider: "one".to_owned(), left: Duration::from_millis(100) };
+    assert_eq!(spent.quota, Some(ended));
 }
 
 /// Streams of models last for minutes, and one agent may run many others.

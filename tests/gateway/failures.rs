@@ -36,14 +36,16 @@ fn what_passes_by_itself_is_tried_again_here() {
         for stream in [false, true] {
             let provider = first(2, bad.clone(), Reply::text("done"));
             let mut rig = Rig::new(&provider, Protocol::Anthropic, Setup::default());
+            let limited = matches!(bad.fault, Some(Fault::Status { code: 429, .. }));
             let hung = matches!(bad.fault, Some(Fault::HangUp));
             let answer = rig.call(Protocol::Anthropic, &body(Protocol::Anthropic, stream));
             assert_eq!(answer.status, 200, "{bad:?}");
             answer.text();
             let spent = rig.close();
             assert_eq!(
-                spent.amount.calls, 3,
-                "each try is a call: a failing provider ends a budget too"
+                spent.amount.calls,
+                if limited { 1 } else { 3 },
+                "each try is a call: a failing provider ends a budget too, a wait for quota does not"
             );
             assert_eq!((spent.answered, spent.refused), (1, 0));
             assert_eq!(spent.estimated, if hung { 2 } else { 0 });
@@ -90,7 +92,7 @@ fn the_clients_own_fault_goes_back_in_the_providers_words_and_nobody_else_is_ask
 
 #[test]
 fn a_storm_ends_in_the_providers_words_after_few_tries_and_then_nobody_is_asked() {
-    for (code, after) in [(529, None), (429, Some(30))] {
+    for (code, after) in [(529, None), (503, Some(30))] {
         let provider = Provider::start(move |_| Reply::status(code, after));
         let on_error = json!({ "tries": 3, "failures": 3, "coolDown": "60s", "pauseMax": "2s" });
         let rig = Rig::new(&provider, Protocol::Anthropic, Setup { on_error, ..Setup::default() });
@@ -99,7 +101,7 @@ fn a_storm_ends_in_the_providers_words_after_few_tries_and_then_nobody_is_asked(
         assert_eq!(answer.header("retry-after").map(str::to_owned), after.map(|s| s.to_string()));
         answer.text();
         let tried = provider.served().len();
-        // A limit that ends in half a minute is not waited for within the call.
+        // What is over in half a minute is not waited for within the call.
         assert_eq!(tried, if after.is_some() { 1 } else { 3 }, "{code}");
         // The deployment is left alone: forty calls more ask nobody, and say why.
         for _ in 0..40 {
@@ -109,6 +111,43 @@ fn a_storm_ends_in_the_providers_words_after_few_tries_and_then_nobody_is_asked(
             assert!(why.contains("left alone") && why.contains(&code.to_string()), "{why}");
         }
         assert_eq!(provider.served().len(), tried);
+    }
+}
+
+/// More often than a deployment may fail, and for longer than it would be waited for.
+#[test]
+fn an_accounts_limit_is_waited_for_and_its_client_does_not_hear_of_it() {
+    for after in [None, Some(1)] {
+        let limits = if after.is_some() { 2 } else { 4 };
+        let provider = first(limits, Reply::status(429, after), Reply::text("done"));
+        let on_error = json!({ "tries": 1, "failures": 9, "pauseMax": "1ms" });
+        let rig = Rig::new(&provider, Protocol::Chat, Setup { on_error, ..Setup::default() });
+        assert_eq!(rig.call(Protocol::Chat, &body(Protocol::Chat, false)).status, 200);
+        assert_eq!(provider.served().len(), limits + 1);
+    }
+}
+
+/// Whether the provider says so, or answers nothing else for that long.
+#[test]
+fn an_account_at_its_limit_for_too_long_stops_the_runs_calls() {
+    for (after, tries) in [(Some(3600), 1..2), (None, 2..5)] {
+        let provider = Provider::start(move |_| Reply::status(429, after));
+        let config = Config { quota_wait: Duration::from_secs(1), ..Config::default() };
+        let on_error = json!({ "tries": 1, "failures": 9 });
+        let setup = Setup { on_error, config, ..Setup::default() };
+        let mut rig = Rig::new(&provider, Protocol::Anthropic, setup);
+        for _ in 0..20 {
+            let refused = rig.call(Protocol::Anthropic, &body(Protocol::Anthropic, true));
+            assert_eq!((refused.status, refused.header("x-should-retry")), (429, Some("false")));
+            let why = refused.text();
+            assert!(why.contains("the quota of provider one is used up"), "{why}");
+        }
+        let tried = provider.served().len();
+        assert!(tries.contains(&tried), "{tried}");
+        let ended = rig.close().quota.unwrap();
+        assert_eq!(ended.provider, "one");
+        let longest = Duration::from_secs(after.unwrap_or(2));
+        assert!(ended.left <= longest && ended.left >= longest / 8, "{:?}", ended.left);
     }
 }
 

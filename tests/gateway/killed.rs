@@ -123,7 +123,7 @@ fn process_that_is_killed() {
     if let Ok(requests) = std::env::var(SCARCE) {
         pool.requests.store(requests.parse().unwrap(), Ordering::SeqCst);
         setup.quota.requests_per_minute = Some(50);
-        setup.config.wait_max = Duration::from_millis(500);
+        setup.config.quota_wait = Duration::from_millis(500);
         setup.on_error = json!({ "tries": 3, "failures": 1, "coolDown": "50ms" });
     }
     let models = models(&[("one", provider, Protocol::Anthropic)], &setup);

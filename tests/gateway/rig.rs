@@ -278,6 +278,7 @@ pub(crate) fn calls(
         },
         models: Arc::new(models),
         budget: setup.budget,
+        begun: false,
         slices,
         quotas: pool,
         fence,

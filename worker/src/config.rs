@@ -47,13 +47,19 @@ pub struct Config {
 pub struct ModelsConfig {
     /// Prices of models for which their provider's definition has none.
     pub prices: PriceTable,
+    /// Longest time a call waits for room in its provider's account, before its loop is parked.
+    pub quota_wait: Duration,
     /// Where requests and answers are kept, one file a call; absent: nowhere.
     pub capture: Option<PathBuf>,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        Self { prices: PriceTable::built_in().clone(), capture: None }
+        Self {
+            prices: PriceTable::built_in().clone(),
+            quota_wait: flyball_gateway::Config::default().quota_wait,
+            capture: None,
+        }
     }
 }
 

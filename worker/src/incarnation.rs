@@ -117,6 +117,7 @@ impl Life {
             quotas: NodeQuotas::new(schedulers.clone(), &config.node, &id),
             schedulers,
             gateway: Gateway::new(flyball_gateway::Config {
+                quota_wait: config.models.quota_wait,
                 capture: config.models.capture.clone(),
                 ..flyball_gateway::Config::default()
             }),

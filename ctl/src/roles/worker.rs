@@ -66,6 +66,9 @@ pub struct WorkerArgs {
     /// Prices of models, made by `flyball prices import`; providers' own prices win [default: those shipped]
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
+    /// Longest time a model call waits for room in its provider's account, 1 to 86400 s; then its loop is parked
+    #[arg(long, value_name = "SECONDS", default_value_t = worker::ModelsConfig::default().quota_wait.as_secs(), value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    quota_wait: u64,
     /// Keep requests and answers of model calls in this directory, one file a call; they hold whatever agents send
     #[arg(long, value_name = "DIR")]
     capture_model_calls: Option<PathBuf>,
@@ -147,12 +150,13 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
         pass_env,
         sandbox: args.sandbox.config()?,
         ref_prefix: args.ref_prefix,
-        models: models(args.prices, args.capture_model_calls)?,
+        models: models(args.prices, args.quota_wait, args.capture_model_calls)?,
     })
 }
 
 fn models(
     prices: Option<PathBuf>,
+    quota_wait: u64,
     capture: Option<PathBuf>,
 ) -> anyhow::Result<worker::ModelsConfig> {
     let mut config = worker::ModelsConfig::default();
@@ -165,6 +169,7 @@ fn models(
     if let Some(dir) = &capture {
         dirs::private_dir(dir)?;
     }
+    config.quota_wait = Duration::from_secs(quota_wait);
     config.capture = capture;
     Ok(config)
 }

@@ -270,6 +270,7 @@ pub(crate) fn gateway(upstream: &str) {
             run: RunIdentity { name: "bench".to_owned(), token: 1, ..RunIdentity::default() },
             models: Arc::new(Models { routing, providers, prices: PriceTable::built_in().clone() }),
             budget: LoopBudget { total, per_run: total, per_iteration: total },
+            begun: false,
             slices: always.clone(),
             quotas: always.clone(),
             fence: always,

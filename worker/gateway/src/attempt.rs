@@ -53,7 +53,13 @@ impl Attempt {
     /// The provider answered with an error, or was not reached: nothing is billed, but the try counts as a call, or a
     /// failing provider could be asked for ever.
     pub(crate) fn failed(self) -> Used {
-        self.close(Used::default())
+        self.close(Used::default(), 1)
+    }
+
+    /// The provider refused it for its account's limit: no call, for how often that is asked is bounded by time, and a
+    /// wait for quota is not to eat a budget.
+    pub(crate) fn limited(self) -> Used {
+        self.close(Used::default(), 0)
     }
 
     /// The answer has ended, wherever, as it was read.
@@ -67,14 +73,14 @@ impl Attempt {
         });
         let tier = seen.service_tier.as_deref().or(call.service_tier.as_deref());
         let money = Money(self.price.cost(&usage).0.saturating_mul(tier_factor(tier)));
-        self.close(Used { usage, money, estimated: told.is_none() })
+        self.close(Used { usage, money, estimated: told.is_none() }, 1)
     }
 
     /// Cut before the answer began, by whomever: the provider may have done all of it.
     pub(crate) fn cut(self) -> Used {
         let usage = self.worst();
         let money = self.price.cost(&usage);
-        self.close(Used { usage, money, estimated: true })
+        self.close(Used { usage, money, estimated: true }, 1)
     }
 
     fn worst(&self) -> Usage {
@@ -87,10 +93,10 @@ impl Attempt {
         }
     }
 
-    fn close(mut self, used: Used) -> Used {
+    fn close(mut self, used: Used, calls: u64) -> Used {
         let tokens = used.usage.tokens();
         if let Some(held) = self.held.take() {
-            held.settle(Amount { tokens, money: used.money, calls: 1 });
+            held.settle(Amount { tokens, money: used.money, calls });
         }
         if let Some(taken) = self.taken.take() {
             taken.used(tokens);

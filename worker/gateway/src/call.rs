@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flyball_core::model::{Asked, Plan, Refused, Step, Subtask};
+use flyball_core::model::{Asked, Plan, QuotaEnded, Refused, Subtask};
+use flyball_telemetry::QuotaWait;
 use http::{HeaderMap, StatusCode, request};
 
 use crate::gate::{Gate, Now};
@@ -80,8 +81,12 @@ async fn go(mut ask: Ask) -> Outcome {
     let tries_max = plan.on_error.tries.clamp(1, 10);
     let mut round = Round::new(&plan);
     let mut last = None;
-    for number in 0..tries_max {
-        let Some(step) = round.next(&ask, number).await else { break };
+    while round.failures < tries_max {
+        let step = match round.next(&ask).await {
+            Ok(Some(step)) => step,
+            Ok(None) => break,
+            Err(ended) => return ask.refuse(Refusal::QuotaEnded(ended)),
+        };
         match tries::attempt(&mut ask, &plan, &plan.steps[step]).await {
             Try::Answered(begun) => return Outcome::Answer(ask.answer(*begun)),
             Try::Refused(refusal) => return ask.refuse(refusal),
@@ -105,9 +110,11 @@ async fn go(mut ask: Ask) -> Outcome {
     }
 }
 
-/// Which deployments to ask, in which order. Where all are left alone for a moment only, it waits for the first.
+/// Which deployments to ask, in which order. Where all are left alone for a time that a call may wait, it waits for the
+/// first.
 async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
     let mut waited = Duration::ZERO;
+    let mut quota = None;
     loop {
         let (gate, now) = (&ask.gate, Instant::now());
         let asked = Asked {
@@ -123,12 +130,18 @@ async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
                 gate.shared.health().resting(&place, now)
             });
         let refused = match chosen {
-            Ok(plan) => return Ok(plan),
+            Ok(plan) => {
+                quota.map(QuotaWait::found);
+                return Ok(plan);
+            }
             Err(refused) => refused,
         };
-        let pause_max = tries::pause_max(&ask.now.models, &refused);
+        let pause_max = tries::pause_max(ask, &refused);
         match refused.retry_after() {
             Some(left) if waited + left <= pause_max => {
+                if let Refused::Resting { limited: Some(provider), .. } = &refused {
+                    quota.get_or_insert_with(|| QuotaWait::begin(provider, now));
+                }
                 tokio::time::sleep(left).await;
                 waited += left;
             }
@@ -144,6 +157,9 @@ fn refusal(refused: &Refused) -> Refusal {
         why = format!("{why} ({})", reasons.join("; "));
     }
     match refused {
+        Refused::Resting { limited: Some(provider), left, .. } => {
+            Refusal::QuotaEnded(QuotaEnded { provider: provider.clone(), left: *left })
+        }
         Refused::Resting { .. } => Refusal::UpstreamGone(why),
         Refused::OtherProtocol { .. } | Refused::NoRoute { .. } | Refused::NoProvider { .. } => {
             Refusal::NoRoute(why)
@@ -151,58 +167,100 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
+/// The step of a plan that can be asked soonest.
+struct Soonest {
+    pause: Duration,
+    step: usize,
+    /// Whether it is its account's limit that it waits for.
+    limited: bool,
+}
+
 /// Which deployments of a plan were tried.
 struct Round<'a> {
     plan: &'a Plan,
     /// By step: how often it was tried; `None` if it is not to be tried again.
-    tried: Vec<Option<u32>>,
+    tried: Vec<Option<Tried>>,
+    /// Failures that count as tries: an account's limit is waited for as long as a call may wait for quota.
+    failures: u32,
+    /// What it waited for accounts at their limit.
+    waited: Duration,
+}
+
+/// How a step of a plan was tried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    times: u32,
+    /// Whether its account was at its limit the last time.
+    limited: bool,
 }
 
 impl<'a> Round<'a> {
     fn new(plan: &'a Plan) -> Self {
-        Self { plan, tried: vec![Some(0); plan.steps.len()] }
+        let tried = vec![Some(Tried::default()); plan.steps.len()];
+        Self { plan, tried, failures: 0, waited: Duration::ZERO }
     }
 
     fn failed(&mut self, step: usize, failure: &Failure) {
-        self.tried[step] = match self.tried[step] {
-            Some(count) if failure.same_again => Some(count + 1),
-            _ => None,
-        };
+        let limited = failure.limited;
+        self.failures += u32::from(!limited);
+        self.tried[step] = self.tried[step]
+            .filter(|_| failure.same_again)
+            .map(|tried| Tried { times: tried.times + 1, limited });
     }
 
     /// The next to be asked: the first that was not tried and is not left alone; else the one that can be asked
     /// soonest, after that pause, if it is short enough.
-    async fn next(&self, ask: &Ask, number: u32) -> Option<usize> {
-        let rest = |step: &Step| {
-            let place = Place { provider: step.provider.clone(), model: step.model.clone() };
-            ask.gate.shared.health().rest(&place, Instant::now()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// The account that the first of them waits for, if that takes longer than a call may wait for quota.
+    async fn next(&mut self, ask: &Ask) -> Result<Option<usize>, QuotaEnded> {
+        let Some(Soonest { pause, step, limited }) = self.soonest(ask) else {
+            return Ok(None);
         };
-        let steps = self.plan.steps.iter().zip(&self.tried).enumerate();
-        let mut soonest: Option<(Duration, usize)> = None;
-        for (at, (step, tried)) in steps {
-            let Some(tried) = *tried else { continue };
-            let backoff =
-                if tried == 0 { Duration::ZERO } else { backoff(tried, &ask.log.id, number) };
-            let pause = rest(step).max(backoff);
-            if soonest.is_none_or(|(least, _)| pause < least) {
-                soonest = Some((pause, at));
+        if limited {
+            let provider = &self.plan.steps[step].provider;
+            let left = ask.gate.shared.config.quota_wait.saturating_sub(self.waited);
+            if pause > left {
+                return Err(QuotaEnded { provider: provider.clone(), left: pause });
             }
+            let waits = QuotaWait::begin(provider, Instant::now());
+            tokio::time::sleep(pause).await;
+            waits.found();
+            self.waited += pause;
+            return Ok(Some(step));
         }
-        let (pause, at) = soonest?;
         if pause > self.plan.on_error.pause_max.0 {
-            return None;
+            return Ok(None);
         }
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        Some(at)
+        Ok(Some(step))
+    }
+
+    fn soonest(&self, ask: &Ask) -> Option<Soonest> {
+        let now = Instant::now();
+        let steps = self.plan.steps.iter().zip(&self.tried).enumerate();
+        let pauses = steps.filter_map(|(at, (step, tried))| {
+            let tried = (*tried)?;
+            let backoff = backoff(tried.times, &ask.log.id);
+            let place = Place { provider: step.provider.clone(), model: step.model.clone() };
+            let rest = ask.gate.shared.health().resting(&place, now);
+            let limited = rest.as_ref().map_or(tried.limited, |rest| rest.limited);
+            let pause = rest.map_or(backoff, |rest| rest.left.max(backoff));
+            Some(Soonest { pause, step: at, limited })
+        });
+        pauses.min_by_key(|one| one.pause)
     }
 }
 
 /// Doubled each time, and spread by a quarter, so that calls that failed together do not return together.
-fn backoff(tried: u32, id: &str, number: u32) -> Duration {
-    let base = BACKOFF.saturating_mul(1 << (tried - 1).min(6));
-    let seed = id.bytes().fold(number, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+fn backoff(times: u32, id: &str) -> Duration {
+    if times == 0 {
+        return Duration::ZERO;
+    }
+    let base = BACKOFF.saturating_mul(1 << (times - 1).min(6));
+    let seed = id.bytes().fold(times, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     base.mul_f64(0.75 + f64::from(seed % 256) / 512.0)
 }
 
@@ -234,6 +292,9 @@ impl Ask {
 
     /// Ends it with a refusal.
     pub(crate) fn refuse(mut self, refusal: Refusal) -> Outcome {
+        if let Refusal::QuotaEnded(ended) = &refusal {
+            self.gate.quota_ended(ended.clone());
+        }
         self.log.refused(label(&refusal));
         Outcome::Refused(refusal)
     }
@@ -245,7 +306,7 @@ pub(crate) fn label(refusal: &Refusal) -> &'static str {
         Refusal::BudgetEnded(_) => "budget_ended",
         Refusal::Fenced => "fenced",
         Refusal::NoRoute(_) => "no_route",
-        Refusal::QuotaWait(_) => "quota",
+        Refusal::QuotaEnded(_) => "quota",
         Refusal::BadCall(_) => "bad_call",
         Refusal::Unauthorized => "unauthorized",
         Refusal::ProtocolMismatch { .. } => "protocol_mismatch",

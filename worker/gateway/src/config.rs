@@ -34,6 +34,10 @@ pub(crate) const ERROR_MAX: usize = 1024 * 1024;
 /// Longest time for an error's body to arrive.
 pub(crate) const ERROR_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Longest wait for quota unless told otherwise: ten of a provider's minutes. What an agent has in mind is lost with its
+/// iteration, so that it takes more than a crowded minute to end one.
+const QUOTA_WAIT: Duration = Duration::from_secs(600);
+
 /// Settings of a worker's gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -43,8 +47,11 @@ pub struct Config {
     /// A stream whose answer has not begun after this time (it waits for quota, for budget, or for a slow model)
     /// begins with pings.
     pub head_after: Duration,
-    /// Longest time one call waits for quota, or for calls under way to give budget back; then it is refused.
-    pub wait_max: Duration,
+    /// Longest time one call waits for room in its provider's account; then it is refused, and so are the run's
+    /// other calls that need the same.
+    pub quota_wait: Duration,
+    /// Longest time one call waits for calls under way to give budget back; then it is refused.
+    pub budget_wait: Duration,
     /// Longest time to connect to a provider.
     pub connect_max: Duration,
     /// Where requests and answers are kept, one file a call, each named on the call's span. Absent: nowhere, and
@@ -57,7 +64,8 @@ impl Default for Config {
         Self {
             ping_after: Duration::from_secs(15),
             head_after: Duration::from_secs(10),
-            wait_max: Duration::from_secs(600),
+            quota_wait: QUOTA_WAIT,
+            budget_wait: Duration::from_secs(600),
             connect_max: Duration::from_secs(10),
             capture: None,
         }

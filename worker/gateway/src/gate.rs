@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyball_core::model::{
-    Amount, BudgetEnded, Fence, Ledger, Quotas, Reservation, Settlement, Short, Situation,
-    SliceError, Slices,
+    Amount, BudgetEnded, Fence, Ledger, QuotaEnded, Quotas, Reservation, Settlement, Short,
+    Situation, SliceError, Slices,
 };
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
@@ -51,7 +51,7 @@ struct State {
     ledger: Option<Ledger>,
     spent: Spent,
     now: Arc<Now>,
-    /// Whether a call of this run was ever forwarded.
+    /// Whether the loop has an iteration behind it, or a call of this run was ever forwarded.
     begun: bool,
     /// When the last call ended.
     last_call: Option<Instant>,
@@ -68,7 +68,8 @@ pub(crate) struct Now {
 
 impl Gate {
     pub(crate) fn new(shared: Arc<Shared>, calls: RunCalls) -> Self {
-        let RunCalls { key, run, models, budget, slices, quotas, fence, traceparent } = calls;
+        let RunCalls { key, run, models, budget, begun, slices, quotas, fence, traceparent } =
+            calls;
         let situation = Situation {
             namespace: run.namespace.clone(),
             labels: run.labels.clone(),
@@ -76,7 +77,7 @@ impl Gate {
         };
         let now = Arc::new(Now { models, situation, iteration: 0, traceparent });
         let ledger = Some(Ledger::new(&budget));
-        let state = State { ledger, spent: Spent::default(), now, begun: false, last_call: None };
+        let state = State { ledger, spent: Spent::default(), now, begun, last_call: None };
         Self {
             shared,
             run,
@@ -251,6 +252,15 @@ impl Gate {
     /// Whether a call was forwarded before; from now on one was.
     pub(crate) fn begun(&self) -> bool {
         std::mem::replace(&mut self.state().begun, true)
+    }
+
+    pub(crate) fn quota_ended(&self, ended: QuotaEnded) {
+        self.state().spent.quota = Some(ended);
+    }
+
+    /// Whether a call of this run has waited in vain for room in a provider's account: others do not wait again.
+    pub(crate) fn quota_of(&self, provider: &str) -> Option<QuotaEnded> {
+        self.state().spent.quota.clone().filter(|ended| ended.provider == provider)
     }
 
     pub(crate) fn spent(&self) -> Spent {

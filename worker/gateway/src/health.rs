@@ -29,6 +29,19 @@ struct State {
     trial: Option<Instant>,
     /// What the last failure was.
     last: String,
+    /// Whether it was that the account is at its limit.
+    limited: bool,
+}
+
+/// A failure of a deployment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blow<'a> {
+    /// What it was.
+    pub(crate) why: &'a str,
+    /// When the provider wants to be asked again, if it said so.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether it said that its account is at its limit.
+    pub(crate) limited: bool,
 }
 
 /// How all of them fare, for all runs of the worker.
@@ -39,13 +52,13 @@ impl Health {
     /// For how long a deployment is still left alone, and why; `None`: it may be asked.
     pub(crate) fn resting(&self, place: &Place, now: Instant) -> Option<Resting> {
         let left = self.rest(place, now)?;
-        let State { failures, last, .. } = self.0.get(place)?;
+        let State { failures, last, limited, .. } = self.0.get(place)?;
         let row = if *failures > 1 {
             format!("{failures} failures in a row, the last: ")
         } else {
             String::new()
         };
-        Some(Resting { left, why: format!("{row}{last}") })
+        Some(Resting { left, why: format!("{row}{last}"), limited: *limited })
     }
 
     /// For how long a deployment is still left alone.
@@ -76,15 +89,14 @@ impl Health {
         self.0.remove(place);
     }
 
-    /// It failed. `retry_after` is what it said itself; a rate limit that says when it ends is believed at once,
-    /// other failures count until there are enough in a row. True if it is left alone from now on, and was not before.
+    /// It failed. A rate limit that says when it ends is believed at once, other failures count until there are
+    /// enough in a row. True if it is left alone from now on, and was not before.
     pub(crate) fn failed(
         &mut self,
         place: &Place,
         now: Instant,
         on_error: &OnError,
-        retry_after: Option<Duration>,
-        why: &str,
+        failure: &Blow<'_>,
     ) -> bool {
         if self.0.len() >= DEPLOYMENTS_MAX && !self.0.contains_key(place) {
             self.0.clear();
@@ -93,9 +105,10 @@ impl Health {
         let rested = state.until.is_some_and(|until| until > now);
         state.failures = state.failures.saturating_add(1);
         state.trial = None;
-        why.clone_into(&mut state.last);
+        failure.why.clone_into(&mut state.last);
+        state.limited = failure.limited;
         let cool = (state.failures >= on_error.failures).then_some(on_error.cool_down.0);
-        let rest = cool.into_iter().chain(retry_after).max();
+        let rest = cool.into_iter().chain(failure.retry_after).max();
         if let Some(until) = rest.and_then(|rest| now.checked_add(rest)) {
             state.until = state.until.max(Some(until));
         }
@@ -111,6 +124,10 @@ mod tests {
         Place { provider: provider.to_owned(), model: "m".to_owned() }
     }
 
+    fn blow(retry_after: Option<Duration>) -> Blow<'static> {
+        Blow { why: "529", retry_after, limited: false }
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -118,14 +135,14 @@ mod tests {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
         for _ in 0..on_error.failures - 1 {
-            health.failed(&here, now, &on_error, None, "529");
+            health.failed(&here, now, &on_error, &blow(None));
             assert_eq!(health.rest(&here, now), None);
         }
         health.served(&here);
-        health.failed(&here, now, &on_error, None, "529");
+        health.failed(&here, now, &on_error, &blow(None));
         assert_eq!(health.rest(&here, now), None, "a success begins the count anew");
         let begins: Vec<bool> =
-            (0..3).map(|_| health.failed(&here, now, &on_error, None, "529")).collect();
+            (0..3).map(|_| health.failed(&here, now, &on_error, &blow(None))).collect();
         assert_eq!((on_error.failures, begins), (3, vec![false, true, false]), "told once");
         assert_eq!(health.rest(&here, now), Some(on_error.cool_down.0));
         assert_eq!(health.rest(&place("there"), now), None);
@@ -136,13 +153,13 @@ mod tests {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
         for _ in 0..on_error.failures {
-            health.failed(&here, now, &on_error, None, "529");
+            health.failed(&here, now, &on_error, &blow(None));
         }
         let later = now + on_error.cool_down.0;
         assert_eq!(health.rest(&here, later), None);
         health.begins(&here, later);
         assert_eq!(health.rest(&here, later), Some(TRIAL));
-        health.failed(&here, later, &on_error, None, "529");
+        health.failed(&here, later, &on_error, &blow(None));
         assert_eq!(health.rest(&here, later), Some(on_error.cool_down.0));
         health.begins(&here, later);
         health.served(&here);
@@ -153,11 +170,11 @@ mod tests {
     fn a_retry_after_is_believed_at_once_and_the_longer_wins() {
         let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
         let here = place("here");
-        health.failed(&here, now, &on_error, Some(7 * SECOND), "529");
+        health.failed(&here, now, &on_error, &blow(Some(7 * SECOND)));
         assert_eq!(health.rest(&here, now), Some(7 * SECOND));
-        health.failed(&here, now, &on_error, Some(SECOND), "529");
+        health.failed(&here, now, &on_error, &blow(Some(SECOND)));
         assert_eq!(health.rest(&here, now), Some(7 * SECOND));
-        health.failed(&here, now, &on_error, Some(300 * SECOND), "529");
+        health.failed(&here, now, &on_error, &blow(Some(300 * SECOND)));
         assert_eq!(health.rest(&here, now), Some(300 * SECOND));
     }
 }

@@ -19,6 +19,15 @@ const WAIT_MIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Desk(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
+/// Why there is no room for a call.
+#[derive(Debug)]
+pub(crate) enum NoRoom {
+    /// Not before this time has passed, or not within the time that a call waits.
+    Before(Duration),
+    /// No scheduler answered; the reason.
+    Unanswered(String),
+}
+
 /// Room for one try of a call. Dropped before the try was sent, all of it goes back; dropped later without
 /// [`Taken::used`], all of it counts as used.
 pub(crate) struct Taken(Option<Room>);
@@ -74,7 +83,7 @@ impl Desk {
     /// goes before new ones.
     ///
     /// # Errors
-    /// The time after which there may be room, when that is too long to wait.
+    /// [`NoRoom`], when that is too long to wait.
     pub(crate) async fn take(
         &self,
         quotas: &Arc<dyn Quotas>,
@@ -83,7 +92,7 @@ impl Desk {
         tokens: u64,
         begun: bool,
         wait_max: Duration,
-    ) -> Result<Taken, Duration> {
+    ) -> Result<Taken, NoRoom> {
         if bounds.is_none() {
             return Ok(Taken(None));
         }
@@ -96,10 +105,10 @@ impl Desk {
         let Some(_turn) =
             turn(&line, last, || waits = Some(QuotaWait::begin(provider, since))).await
         else {
-            return Err(WAIT_MIN);
+            return Err(NoRoom::Before(WAIT_MIN));
         };
         loop {
-            let pause = match quotas.take(provider.to_owned(), need, begun).await {
+            let (pause, none) = match quotas.take(provider.to_owned(), need, begun).await {
                 // It may be less than the need, where that is more than the pool has now: then it is all of it.
                 QuotaAnswer::Granted { grant, .. } => {
                     if let Some(waits) = waits {
@@ -108,12 +117,15 @@ impl Desk {
                     let (quotas, provider) = (Arc::clone(quotas), provider.to_owned());
                     return Ok(Taken(Some(Room { quotas, provider, grant, sent: false })));
                 }
-                QuotaAnswer::Wait(after) => after.max(WAIT_MIN),
-                QuotaAnswer::Unavailable(_) => UNAVAILABLE_PAUSE,
+                QuotaAnswer::Wait(after) => {
+                    let after = after.max(WAIT_MIN);
+                    (after, NoRoom::Before(after))
+                }
+                QuotaAnswer::Unavailable(why) => (UNAVAILABLE_PAUSE, NoRoom::Unanswered(why)),
             };
             waits.get_or_insert_with(|| QuotaWait::begin(provider, since));
             if Instant::now() + pause > last {
-                return Err(pause);
+                return Err(none);
             }
             tokio::time::sleep(pause).await;
         }

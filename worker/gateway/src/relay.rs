@@ -13,7 +13,7 @@ use crate::attempt::{Attempt, Read};
 use crate::body::Cut;
 use crate::config::ANSWER_MAX;
 use crate::gate::Gate;
-use crate::health::Place;
+use crate::health::{Blow, Place};
 use crate::link::Upstream;
 use crate::log::CallLog;
 use crate::upstream::reasons;
@@ -204,7 +204,8 @@ impl Relay {
     fn lost(&mut self, why: &str) {
         self.finish(Some(format!("upstream_gone: {why}")));
         let now = std::time::Instant::now();
-        if self.gate.shared.health().failed(&self.place, now, &self.on_error, None, why) {
+        let blow = Blow { why, retry_after: None, limited: false };
+        if self.gate.shared.health().failed(&self.place, now, &self.on_error, &blow) {
             self.log.rests();
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flyball_core::model::{
-    Amount, BudgetEnded, Fence, LoopBudget, ModelPrice, PriceTable, ProviderSpec, Quotas, Routing,
-    Slices, Usage,
+    Amount, BudgetEnded, Fence, LoopBudget, ModelPrice, PriceTable, ProviderSpec, QuotaEnded,
+    Quotas, Routing, Slices, Usage,
 };
 use flyball_core::quantity::Distance;
 use flyball_core::secret::SecretValue;
@@ -20,6 +20,8 @@ pub struct RunCalls {
     pub models: Arc<Models>,
     /// Bounds of the loop; those of iteration and run are kept here, the others by `slices`.
     pub budget: LoopBudget,
+    /// Whether the loop has work behind it: then it goes before new ones where it waits for quota.
+    pub begun: bool,
     /// Where slices of the loop's and the namespace's budget come from.
     pub slices: Arc<dyn Slices>,
     /// Where room in providers' accounts comes from.
@@ -105,7 +107,8 @@ pub struct Iteration {
 /// What calls used, or were refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// What was settled: tokens, money, and calls, of which each try at a provider is one.
+    /// What was settled: tokens, money, and calls, of which each try at a provider is one unless its account was at its
+    /// limit.
     pub amount: Amount,
     /// Tokens of the calls that were answered, by kind.
     pub usage: Usage,
@@ -119,6 +122,8 @@ pub struct Spent {
     pub escalated: u64,
     /// The last call that a budget had no room for.
     pub need: Option<Need>,
+    /// The provider's account that the last call that had to wait too long found no room in.
+    pub quota: Option<QuotaEnded>,
 }
 
 impl Spent {
@@ -142,6 +147,7 @@ impl Spent {
             estimated: self.estimated.saturating_sub(before.estimated),
             escalated: self.escalated.saturating_sub(before.escalated),
             need: self.need.clone().filter(|need| before.need.as_ref() != Some(need)),
+            quota: self.quota.clone().filter(|ended| before.quota.as_ref() != Some(ended)),
         }
     }
 }

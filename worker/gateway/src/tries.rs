@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use flyball_core::model::{OnError, Plan, Protocol, Refused, Step};
+use flyball_core::model::{OnError, Plan, Protocol, QuotaEnded, Refused, Step};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -13,12 +13,13 @@ use http_body_util::Full;
 use crate::admit;
 use crate::attempt::{Attempt, Used};
 use crate::call::{Ask, UpstreamError};
-use crate::config::{ERROR_MAX, ERROR_TIME_MAX};
+use crate::config::{Config, ERROR_MAX, ERROR_TIME_MAX};
 use crate::headers;
-use crate::health::Place;
+use crate::health::{Blow, Place};
 use crate::link::Upstream;
+use crate::quota::NoRoom;
 use crate::relay::Reading;
-use crate::run::{Models, OpenProvider};
+use crate::run::OpenProvider;
 use crate::upstream::{self, SendError, reasons};
 use crate::wire::{self, Edits, Most, Refusal, Tap};
 
@@ -56,7 +57,7 @@ pub(crate) struct Failure {
     pub(crate) terminal: bool,
     /// When the provider wants to be asked again, and whether it said that its account is at its limit.
     retry_after: Option<Duration>,
-    limited: bool,
+    pub(crate) limited: bool,
 }
 
 /// What an answer's status means for the call.
@@ -85,9 +86,12 @@ fn verdict(status: StatusCode) -> Verdict {
 }
 
 /// How long a call may wait for a route's deployments to be asked again.
-pub(crate) fn pause_max(models: &Models, refused: &Refused) -> Duration {
-    let Refused::Resting { route, .. } = refused else { return Duration::ZERO };
-    let found = models.routing.routes().find(|(name, _)| name == route);
+pub(crate) fn pause_max(ask: &Ask, refused: &Refused) -> Duration {
+    let Refused::Resting { route, limited, .. } = refused else { return Duration::ZERO };
+    if limited.is_some() {
+        return ask.gate.shared.config.quota_wait;
+    }
+    let found = ask.now.models.routing.routes().find(|(name, _)| name == route);
     found.map_or(Duration::ZERO, |(_, spec)| spec.on_error.pause_max.0)
 }
 
@@ -137,17 +141,20 @@ async fn admit(
     provider: &OpenProvider,
 ) -> Result<Attempt, Refusal> {
     let (gate, call) = (&ask.gate, &ask.call);
-    let wait_max = gate.shared.config.wait_max;
+    if let Some(ended) = gate.quota_of(&step.provider) {
+        return Err(Refusal::QuotaEnded(ended));
+    }
+    let Config { budget_wait, quota_wait, .. } = gate.shared.config;
     let price = ask.now.models.price_of(provider, &step.model);
     let input = wire::input_bound(&ask.body, call);
     let output = call.max_output.unwrap_or(plan.max_output_tokens).saturating_mul(call.choices);
     let worst = price.worst_case(input, output, call.searches);
-    let held = admit::reserve(gate, worst, wait_max).await?;
+    let held = admit::reserve(gate, worst, budget_wait).await?;
     let (quotas, desk, quota) = (&gate.quotas, &gate.shared.desk, &provider.spec.quota);
     let taken = desk
-        .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), wait_max)
+        .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), quota_wait)
         .await
-        .map_err(Refusal::QuotaWait)?;
+        .map_err(|none| no_room(&step.provider, none))?;
     let most = Most {
         input,
         output,
@@ -156,6 +163,17 @@ async fn admit(
         unread: provider.spec.bills_cut_streams,
     };
     Ok(Attempt::new(held, taken, price, most))
+}
+
+fn no_room(provider: &str, none: NoRoom) -> Refusal {
+    match none {
+        NoRoom::Before(left) => {
+            Refusal::QuotaEnded(QuotaEnded { provider: provider.to_owned(), left })
+        }
+        NoRoom::Unanswered(why) => {
+            Refusal::UpstreamGone(format!("no scheduler answered for quota: {why}"))
+        }
+    }
 }
 
 /// The request for a provider: the client's own bytes, with the model's name there, and a limit where the client set
@@ -230,7 +248,8 @@ async fn begin(
     let status = response.status();
     if verdict(status) != Verdict::Answer {
         let failure = refused(response).await;
-        failed(ask, Attempt::failed, &failure.why);
+        let settle = if failure.limited { Attempt::limited } else { Attempt::failed };
+        failed(ask, settle, &failure.why);
         return Err(failure);
     }
     let (head, mut body) = response.into_parts();
@@ -350,7 +369,8 @@ fn note(ask: &mut Ask, on_error: &OnError, place: &Place, failure: &Failure) {
         return shared.health().served(place);
     }
     let Failure { retry_after, limited, why, .. } = failure;
-    if shared.health().failed(place, Instant::now(), on_error, *retry_after, why) {
+    let blow = Blow { why, retry_after: *retry_after, limited: *limited };
+    if shared.health().failed(place, Instant::now(), on_error, &blow) {
         ask.log.rests();
     }
     if *limited {

@@ -63,7 +63,15 @@ impl Work {
         let base_tree = self.tree_of_checkpoint(run).await?;
         let change = self.snapshot(run, &base_tree).await?;
         let after = self.verify(run, &change, &base_tree, &before, number).await?;
+        let governor = run.governor.clone();
         let judged = judge(run, &base_tree, &change, &before, &after, &acted);
+        if matches!(judged.decision, Decision::Unchanged | Decision::Reverted)
+            && let Some(parked) = run.quota_ended()
+        {
+            // Its agent was stopped in the middle: like an iteration that a lost node leaves, it is done again.
+            run.governor = governor;
+            return Ok(Next::Stop(parked));
+        }
         let record = IterationRecord {
             number,
             agent: agent.name().unwrap_or_default(),
@@ -87,8 +95,8 @@ impl Work {
             ..IterationRecord::default()
         };
         self.record(run, record, &change.tree, after).await?;
-        // What was reached counts also when the money has ended.
-        match (judged.next, run.budget_ended()) {
+        // What was reached counts also when money or quota has ended.
+        match (judged.next, run.budget_ended().or_else(|| run.quota_ended())) {
             (Next::Act { .. }, Some(parked)) => Ok(Next::Stop(parked)),
             (next, _) => Ok(next),
         }

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flyball_core::isolation::{Layer, is_off};
-use flyball_core::model::{BudgetScope, PriceTable};
-use flyball_core::quantity::Distance;
+use flyball_core::model::{BudgetScope, PriceTable, QUOTA_WINDOW, QuotaEnded};
+use flyball_core::quantity::{Distance, Span};
 use flyball_core::spec::AgentSpec;
 use flyball_core::status::{Outcome, Phase, Reason};
 use flyball_gateway::{
@@ -119,6 +120,7 @@ impl Run {
             },
             models: models.clone(),
             budget: self.spec.budget,
+            begun: self.progress.iterations > 0,
             slices: Arc::new(slices),
             quotas: Arc::new(context.quotas.of_run(&self.id.key)),
             fence: Arc::new(RunFence {
@@ -206,6 +208,14 @@ impl Run {
         (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
     }
 
+    /// The outcome of a run that a call of this iteration found no room in its provider's account for.
+    pub(super) fn quota_ended(&self) -> Option<Outcome> {
+        let ended = self.metered()?.quota?;
+        let pause = quota_pause(&ended, self.context.config.models.quota_wait);
+        let spread = pause.mul_f64(rand::random_range(0.0..0.5));
+        Some(waits_for_quota(&ended, pause + spread))
+    }
+
     /// Ends what is left of the model calls and gives back what was not spent, before the end of the run is told.
     pub(super) async fn close_models(&mut self) {
         let Some(open) = self.gateway.take() else { return };
@@ -222,6 +232,22 @@ fn parked(need: &Need) -> Outcome {
         ended.used, ended.limits, need.amount
     );
     Outcome { need: Some(need.amount), ..super::outcome(Phase::Parked, Reason::Budget, message) }
+}
+
+/// As long as the account said; not shorter than the call waited in vain, or than a provider's minute where it waited
+/// longer: each new try begins an agent anew.
+fn quota_pause(ended: &QuotaEnded, waited: Duration) -> Duration {
+    ended.left.max(waited.min(QUOTA_WINDOW))
+}
+
+fn waits_for_quota(ended: &QuotaEnded, pause: Duration) -> Outcome {
+    let retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    let provider = &ended.provider;
+    let message = format!(
+        "the account of provider {provider} has no room for its calls; it goes on from its checkpoint in {}",
+        Span::from_secs(retry_after_ms.div_ceil(1000))
+    );
+    Outcome { retry_after_ms, ..super::outcome(Phase::Parked, Reason::Quota, message) }
 }
 
 fn models_of(setup: ModelSetup, prices: PriceTable) -> Models {

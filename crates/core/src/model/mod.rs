@@ -45,7 +45,8 @@ pub use self::pool::{
     TakeQuota, TakenQuota, Waiting,
 };
 pub use self::ports::{
-    BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, Quotas, SliceError, Slices,
+    BudgetEnded, BudgetScope, Fence, Later, QuotaAmount, QuotaAnswer, QuotaEnded, Quotas,
+    SliceError, Slices,
 };
 pub use self::price::{
     BadPriceTable, DEFAULT_PRICE, DEFAULT_WEB_SEARCH, Imported, NotAPriceList, PRICE_TABLE_VERSION,

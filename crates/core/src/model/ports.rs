@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::{Amount, Limits};
+use crate::quantity::Span;
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,6 +48,16 @@ pub struct BudgetEnded {
     pub limits: Limits,
     /// What is spent or promised of it.
     pub used: Amount,
+}
+
+/// A provider's account that has no room for longer than a call waits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the quota of provider {provider} is used up; there may be room in {}", Span(*left))]
+pub struct QuotaEnded {
+    /// Whose account.
+    pub provider: String,
+    /// After this time there may be room.
+    pub left: Duration,
 }
 
 /// No slice was granted, or a settlement was not taken.

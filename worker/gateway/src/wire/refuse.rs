@@ -1,17 +1,15 @@
 //! "No" in the words that each client understands: whether to stop, to wait, or to ask otherwise.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use flyball_core::model::{BudgetEnded, Limits, Protocol};
+use flyball_core::model::{BudgetEnded, Limits, Protocol, QuotaEnded};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::bad::BadCall;
 use super::endpoint::Client;
 use super::json::{self, Kind, Value, quoted};
 
-/// When a client that insists may ask about an ended budget again: long enough that it does no harm.
-const LATER: Duration = Duration::from_secs(3600);
+/// When a client that insists may ask about an ended budget or quota again: long enough that it does no harm.
+const LATER_SECONDS: u64 = 3600;
 /// Most characters of a provider's error that is not in the protocol's form.
 const FOREIGN_MAX: usize = 500;
 
@@ -24,8 +22,8 @@ pub enum Refusal {
     Fenced,
     /// No route takes it, or none of its deployments can be asked; the reason.
     NoRoute(String),
-    /// The provider's quota is used up for now.
-    QuotaWait(Duration),
+    /// The provider's account has no room for longer than a call waits: the run is going to end, and its loop waits.
+    QuotaEnded(QuotaEnded),
     /// The request cannot be taken.
     BadCall(BadCall),
     /// No key, or not this gateway's.
@@ -60,7 +58,8 @@ struct Words {
     message: String,
     /// Whether clients should come again.
     again: bool,
-    after: Option<Duration>,
+    /// Whether those that come all the same are to do so much later.
+    later: bool,
 }
 
 /// The refusal as an answer in the client's own dialect.
@@ -87,8 +86,8 @@ pub fn refuse(
         // The vendors' SDKs retry some of these otherwise.
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
-    if let Some(after) = words.after {
-        headers.insert("retry-after", HeaderValue::from(whole_seconds(after)));
+    if words.later {
+        headers.insert("retry-after", HeaderValue::from(LATER_SECONDS));
     }
     response
 }
@@ -166,8 +165,13 @@ fn openai(words: &Words) -> String {
 
 fn words(protocol: Protocol, client: Client, refusal: &Refusal) -> Words {
     match refusal {
-        Refusal::BudgetEnded(ended) => budget(protocol, client, ended),
-        Refusal::QuotaWait(after) => quota(client, *after),
+        Refusal::BudgetEnded(ended) => {
+            let message = format!("spend limit reached ({ended}: {})", used(ended));
+            stop(protocol, client, message)
+        }
+        Refusal::QuotaEnded(ended) => {
+            stop(protocol, client, format!("{ended}; the loop waits for it"))
+        }
         Refusal::Fenced => Words::of(
             StatusCode::FORBIDDEN,
             "permission_error",
@@ -238,14 +242,13 @@ impl Words {
         openai: (&'static str, &'static str),
         message: String,
     ) -> Self {
-        Self { status, anthropic, openai, message, again: false, after: None }
+        Self { status, anthropic, openai, message, again: false, later: false }
     }
 }
 
 /// "Stop, and do not come again". Clients of the OpenAI kind retry any 429 in layers that know no header (LiteLLM's,
 /// tenacity's), and none retries a 403.
-fn budget(protocol: Protocol, client: Client, ended: &BudgetEnded) -> Words {
-    let message = format!("spend limit reached ({ended}: {})", used(ended));
+fn stop(protocol: Protocol, client: Client, message: String) -> Words {
     let (status, openai) = match (protocol, client) {
         (Protocol::Anthropic, _) => (StatusCode::TOO_MANY_REQUESTS, ("", "")),
         (Protocol::Responses, Client::Codex) => {
@@ -253,24 +256,7 @@ fn budget(protocol: Protocol, client: Client, ended: &BudgetEnded) -> Words {
         }
         _ => (StatusCode::FORBIDDEN, ("insufficient_quota", "insufficient_quota")),
     };
-    Words { after: Some(LATER), ..Words::of(status, "billing_error", openai, message) }
-}
-
-/// "Wait". Codex takes a 429 for final, but comes again after a 503.
-fn quota(client: Client, after: Duration) -> Words {
-    let status = match client {
-        Client::Codex => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::TOO_MANY_REQUESTS,
-    };
-    let message = format!(
-        "the provider's quota is used up; there is room again in about {} s",
-        whole_seconds(after)
-    );
-    Words {
-        again: true,
-        after: Some(after),
-        ..Words::of(status, "rate_limit_error", ("requests", "rate_limit_exceeded"), message)
-    }
+    Words { later: true, ..Words::of(status, "billing_error", openai, message) }
 }
 
 fn mismatch(protocol: Protocol, provider: &str, speaks: &[Protocol]) -> String {
@@ -304,9 +290,4 @@ fn used(ended: &BudgetEnded) -> String {
         parts.push(format!("{} of {most} calls", ended.used.calls));
     }
     if parts.is_empty() { "nothing is left".to_owned() } else { parts.join(", ") }
-}
-
-/// Rounded up, so that nobody comes too early.
-fn whole_seconds(after: Duration) -> u64 {
-    after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1)
 }

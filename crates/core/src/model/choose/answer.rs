@@ -114,6 +114,9 @@ pub enum Refused {
         /// Until the first can be asked again.
         #[serde(serialize_with = "as_span")]
         left: Duration,
+        /// The provider of the first, if its account is at its limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limited: Option<String>,
         /// Each deployment.
         left_out: Vec<LeftOut>,
     },
@@ -182,7 +185,7 @@ impl fmt::Display for Refused {
                      not translated"
                 )
             }
-            Self::Resting { route, left, left_out } => write!(
+            Self::Resting { route, left, left_out, .. } => write!(
                 f,
                 "route {route} takes the call, but its {} deployments cannot be asked now; the first can be in {}",
                 left_out.len(),

@@ -89,6 +89,16 @@ pub struct Resting {
     pub left: Duration,
     /// Why, e.g. `3 failures in a row, the last: 529`.
     pub why: String,
+    /// Whether its provider said that the account is at its limit.
+    pub limited: bool,
+}
+
+/// Of those left alone the one that can be asked soonest.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    left: Duration,
+    /// The provider, if its account is at its limit.
+    limited: Option<&'a str>,
 }
 
 /// Tells of a provider's model whether it is left alone.
@@ -133,7 +143,7 @@ struct Walk<'a> {
     steps: Vec<Step>,
     left_out: Vec<LeftOut>,
     /// How long until the first that rests can be asked again.
-    left: Option<Duration>,
+    first: Option<First<'a>>,
     /// What the providers speak that do not speak what was asked.
     others: BTreeMap<&'a str, &'a [Protocol]>,
 }
@@ -147,7 +157,7 @@ impl<'a> Walk<'a> {
         health: &'a Health<'a>,
     ) -> Self {
         let (steps, left_out, others) = Default::default();
-        Self { routing, route, spec, asked, health, steps, left_out, left: None, others }
+        Self { routing, route, spec, asked, health, steps, left_out, first: None, others }
     }
 
     fn plan(mut self, route_why: String) -> Result<Plan, Refused> {
@@ -211,7 +221,10 @@ impl<'a> Walk<'a> {
             return Some(format!("provider {name} speaks {}, not {wanted}", words(spoken)));
         }
         let resting = (self.health)(name, model)?;
-        self.left = Some(self.left.map_or(resting.left, |left| left.min(resting.left)));
+        if self.first.is_none_or(|first| resting.left < first.left) {
+            self.first =
+                Some(First { left: resting.left, limited: resting.limited.then_some(name) });
+        }
         Some(format!("left alone for {} yet: {}", Span(resting.left), resting.why))
     }
 
@@ -234,8 +247,11 @@ impl<'a> Walk<'a> {
 
     fn refused(self) -> Refused {
         let (route, left_out) = (self.route.to_owned(), self.left_out);
-        match (self.left, self.others.is_empty()) {
-            (Some(left), _) => Refused::Resting { route, left, left_out },
+        match (self.first, self.others.is_empty()) {
+            (Some(First { left, limited }), _) => {
+                let limited = limited.map(str::to_owned);
+                Refused::Resting { route, left, limited, left_out }
+            }
             (None, false) => {
                 let protocol = self.asked.protocol;
                 let spoken = self.others.values().flat_map(|spoken| spoken.iter().copied());

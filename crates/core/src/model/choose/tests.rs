@@ -178,7 +178,11 @@ fn who_rests_is_passed_over_and_the_rest_keep_their_order() {
     let rest = |seconds| {
         move |provider: &str, _: &str| {
             let left = Duration::from_secs(if provider == "beta" { seconds } else { seconds + 5 });
-            let resting = Resting { left, why: "3 failures in a row, the last: 529".to_owned() };
+            let resting = Resting {
+                left,
+                why: "3 failures in a row, the last: 529".to_owned(),
+                limited: false,
+            };
             (provider != "acme" || seconds > 20).then_some(resting)
         }
     };
@@ -282,7 +286,7 @@ proptest! {
             provider[1..].parse::<u32>().is_ok_and(|at| down >> at & 1 == 1)
         };
         let health = |provider: &str, _: &str| {
-            let resting = Resting { left: Duration::from_secs(9), why: "x".to_owned() };
+            let resting = Resting { left: Duration::from_secs(9), why: "x".to_owned(), limited: false };
             rests(provider).then_some(resting)
         };
         let subtask = classify(None, "m", Features::default());
