@@ -5,7 +5,7 @@ use flyball_tests::provider::Reply;
 use serde_json::{Value, json};
 
 use crate::install::Installed;
-use crate::scene::{Setting, converges, parks_and_goes_on};
+use crate::scene::{Setting, converges, parks_and_goes_on, waits_and_goes_on};
 
 /// One test.
 pub(crate) struct Case {
@@ -26,10 +26,13 @@ pub(crate) fn all() -> Vec<Case> {
         own("builtin_whose_budget_ends", builtin_budget),
         real("claude_code", "claude-code", claude_code),
         real("claude_code_whose_budget_ends", "claude-code", claude_code_budget),
+        real("claude_code_whose_quota_ends", "claude-code", claude_code_quota),
         real("codex", "codex", codex),
         real("codex_whose_budget_ends", "codex", codex_budget),
+        real("codex_whose_quota_ends", "codex", codex_quota),
         real("mini_swe_agent", "mini-swe-agent", mini_swe_agent),
         real("mini_swe_agent_whose_budget_ends", "mini-swe-agent", mini_swe_agent_budget),
+        real("mini_swe_agent_whose_quota_ends", "mini-swe-agent", mini_swe_agent_quota),
     ]
 }
 
@@ -133,34 +136,53 @@ fn mini_swe_agent(installed: Option<&Installed>) {
 }
 
 /// Two looks, for which there is budget, and then the work.
-fn budget(
-    agent: &str,
-    protocol: Protocol,
-    installed: Option<&Installed>,
-    tool: &dyn Fn(&str) -> Reply,
-    last: Reply,
-) {
-    let turns = turns(vec![tool(LOOK), tool(LOOK), tool(MEND), last]);
-    parks_and_goes_on(Setting { agent, protocol, installed, turns });
+fn looks_and_work(tool: &dyn Fn(&str) -> Reply, last: Reply) -> Vec<Reply> {
+    turns(vec![tool(LOOK), tool(LOOK), tool(MEND), last])
+}
+
+fn claude_code_setting(installed: Option<&Installed>) -> Setting<'_> {
+    let turns = looks_and_work(&shell("Bash", "command"), Reply::text("Done."));
+    Setting { agent: "claude-code", protocol: Protocol::Anthropic, installed, turns }
+}
+
+fn codex_setting(installed: Option<&Installed>) -> Setting<'_> {
+    let turns = looks_and_work(&shell("exec_command", "cmd"), Reply::text("Done."));
+    Setting { agent: "codex", protocol: Protocol::Responses, installed, turns }
+}
+
+fn mini_swe_agent_setting(installed: Option<&Installed>) -> Setting<'_> {
+    let bash = shell("bash", "command");
+    let turns = looks_and_work(&bash, bash("echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"));
+    Setting { agent: "mini-swe-agent", protocol: Protocol::Chat, installed, turns }
 }
 
 fn builtin_budget(_: Option<&Installed>) {
     let report = Reply::tool("report", json!({"note": "swapped the operator"}));
-    budget("builtin", Protocol::Chat, None, &shell("shell", "command"), report);
+    let turns = looks_and_work(&shell("shell", "command"), report);
+    let (agent, protocol, installed) = ("builtin", Protocol::Chat, None);
+    parks_and_goes_on(Setting { agent, protocol, installed, turns });
 }
 
 fn claude_code_budget(installed: Option<&Installed>) {
-    let bash = shell("Bash", "command");
-    budget("claude-code", Protocol::Anthropic, installed, &bash, Reply::text("Done."));
+    parks_and_goes_on(claude_code_setting(installed));
+}
+
+fn claude_code_quota(installed: Option<&Installed>) {
+    waits_and_goes_on(claude_code_setting(installed));
 }
 
 fn codex_budget(installed: Option<&Installed>) {
-    let exec = shell("exec_command", "cmd");
-    budget("codex", Protocol::Responses, installed, &exec, Reply::text("Done."));
+    parks_and_goes_on(codex_setting(installed));
+}
+
+fn codex_quota(installed: Option<&Installed>) {
+    waits_and_goes_on(codex_setting(installed));
 }
 
 fn mini_swe_agent_budget(installed: Option<&Installed>) {
-    let bash = shell("bash", "command");
-    let submit = bash("echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT");
-    budget("mini-swe-agent", Protocol::Chat, installed, &bash, submit);
+    parks_and_goes_on(mini_swe_agent_setting(installed));
+}
+
+fn mini_swe_agent_quota(installed: Option<&Installed>) {
+    waits_and_goes_on(mini_swe_agent_setting(installed));
 }

@@ -2,6 +2,7 @@
 //! known of all of them when the loop has ended.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flyball_core::model::{AgentAccount, Amount, ModelPrice, Money, Protocol};
 use flyball_core::record::{IterationRecord, JournalEntry, JournalRecord};
@@ -92,6 +93,35 @@ pub(crate) fn parks_and_goes_on(setting: Setting<'_>) {
     assert_eq!((spent.calls, spent.tokens), (calls, usage.tokens()), "{}", told());
 }
 
+/// Runs a loop whose provider's account is at its limit in the middle of the agent's work, for longer than a call waits:
+/// the agent ends at once, the loop is parked, and goes on to its end by itself.
+pub(crate) fn waits_and_goes_on(setting: Setting<'_>) {
+    let turns = setting.turns.clone();
+    let limits = AtomicUsize::new(0);
+    let provider = Provider::start(move |asked| {
+        let works = asked.turn() == 1 && !asked.tools().is_empty();
+        match works && limits.fetch_add(1, Ordering::SeqCst) == 0 {
+            true => Reply::status(429, Some(3)),
+            false => Provider::turn_of(&turns, asked),
+        }
+    });
+    let Scene { provider, repo, cluster } = Scene::with(provider, &setting, 100);
+    let parked = |status: &LoopStatus| status.reason == Reason::Quota;
+    cluster.wait("mend", "parked for quota", WAIT_MAX, parked);
+    let over = |status: &LoopStatus| status.phase.is_terminal();
+    let status = cluster.wait("mend", "over", WAIT_MAX, over);
+    assert_eq!(status.phase, Phase::Converged, "{status:#?}\n{}", told(&cluster, &provider));
+    assert_eq!(status.progress.iterations, 1, "{}", told(&cluster, &provider));
+    assert!(repo.file("flyball/mend", "add.sh").contains("$1 + $2"));
+    let served = provider.served();
+    let limited = served.iter().filter(|one| one.status == 429).count();
+    assert_eq!(limited, 1, "nobody asks again: {}", told(&cluster, &provider));
+    let (calls, usage) = provider.totals();
+    let spent = spent_by_budget(&cluster);
+    let told = || told(&cluster, &provider);
+    assert_eq!((spent.calls, spent.tokens), (calls, usage.tokens()), "{}", told());
+}
+
 struct Scene {
     provider: Provider,
     repo: Repo,
@@ -101,7 +131,10 @@ struct Scene {
 impl Scene {
     /// All of it, with the loop applied.
     fn new(setting: &Setting<'_>, calls: u64) -> Self {
-        let provider = Provider::turns(setting.turns.clone());
+        Self::with(Provider::turns(setting.turns.clone()), setting, calls)
+    }
+
+    fn with(provider: Provider, setting: &Setting<'_>, calls: u64) -> Self {
         let test =
             ". ./add.sh\ntest \"$(add 2 3)\" = 5 && echo ok add || { echo FAILED add; exit 1; }\n";
         let repo = Repo::with(&[("add.sh", "add() { echo $(($1 - $2)); }\n"), ("test.sh", test)]);
@@ -115,6 +148,9 @@ impl Scene {
 /// Longest wait for a loop; Node and Python start slowly on a busy machine.
 pub(crate) const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(180);
 
+/// Calls do not wait for quota for long.
+const QUOTA_WAIT: &str = "--quota-wait=1";
+
 fn options(installed: Option<&Installed>) -> Options {
     let Some(installed) = installed else { return Options::default() };
     let text = |path: &Path| path.to_str().unwrap().to_owned();
@@ -122,7 +158,7 @@ fn options(installed: Option<&Installed>) -> Options {
     let own = std::env::var("PATH").unwrap_or_default();
     let path: Vec<String> = installed.path.iter().map(|dir| text(dir)).chain([own]).collect();
     Options {
-        worker_args: show.collect(),
+        worker_args: show.chain([QUOTA_WAIT.to_owned()]).collect(),
         env: vec![("PATH".to_owned(), path.join(":"))],
         ..Options::default()
     }

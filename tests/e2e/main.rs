@@ -23,6 +23,7 @@ mod misuse;
 mod moving_base;
 mod operations;
 mod overlap;
+mod quota_ended;
 mod quotas;
 mod reporter;
 mod rogue;

@@ -92,13 +92,16 @@ impl Provider {
     /// One that answers an agent's conversation turn by turn ([`Asked::turn`]), the last turn for ever. Requests
     /// without tools (titles, summaries) are answered with a short text and do not count.
     pub fn turns(turns: Vec<Reply>) -> Self {
-        Self::start(move |asked| {
-            let last = turns.last().cloned().unwrap_or_else(|| Reply::text("done"));
-            match asked.tools().is_empty() {
-                true => Reply::text("A short title"),
-                false => turns.get(asked.turn()).cloned().unwrap_or(last),
-            }
-        })
+        Self::start(move |asked| Self::turn_of(&turns, asked))
+    }
+
+    /// What [`Provider::turns`] answers.
+    pub fn turn_of(turns: &[Reply], asked: &Asked) -> Reply {
+        if asked.tools().is_empty() {
+            return Reply::text("A short title");
+        }
+        let reply = turns.get(asked.turn()).or(turns.last());
+        reply.cloned().unwrap_or_else(|| Reply::text("done"))
     }
 
     /// Its base URL as Anthropic's clients take it; OpenAI's want `/v1` behind it ([`Provider::base`]).

@@ -1,0 +1,102 @@
+//! Accounts that have no room for longer than a call waits: the loop leaves its node to others, and goes on by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flyball_core::status::{LoopStatus, Phase, Reason};
+use flyball_tests::cluster::{Cluster, Options, items};
+use flyball_tests::provider::{Asked, Provider, Reply};
+use serde_json::json;
+
+use crate::support::{FINISH_ONE, builtin, finish_list, list, models, parked};
+
+/// Longest wait for anything here.
+const BOUND: Duration = Duration::from_secs(90);
+/// Longest wait of a call for quota, in seconds.
+const QUOTA_WAIT: u64 = 2;
+/// What the provider says of its limit, in seconds.
+const RETRY_AFTER: u64 = 4;
+
+/// One worker that runs one loop at a time, and whose calls do not wait long.
+fn cluster() -> Cluster {
+    Cluster::start(Options {
+        slots: 1,
+        worker_args: vec![format!("--quota-wait={QUOTA_WAIT}")],
+        // All of it is back when the account says so: here the slices are short.
+        scheduler_args: vec!["--quota-window=10".to_owned()],
+        ..Options::default()
+    })
+}
+
+/// The agent's conversation: something that is no progress, then the work.
+fn work(asked: &Asked) -> Reply {
+    match asked.turn() {
+        0 => Reply::tool("shell", json!({ "command": "echo more open >> list.txt" })),
+        1 => Reply::tool("shell", json!({ "command": "sed -i 's/ open$/ done/' list.txt" })),
+        _ => Reply::tool("report", json!({ "note": "finished the list", "claim": "done" })),
+    }
+}
+
+fn goal(name: &str) -> String {
+    format!("The work of {name}.")
+}
+
+/// It has converged as if it had never waited.
+fn converged(cluster: &Cluster, name: &str) -> LoopStatus {
+    let status = cluster.wait(name, "over", BOUND, |status| status.phase.is_terminal());
+    assert_eq!(status.phase, Phase::Converged, "{name}: {status:#?}\n{}", cluster.logs());
+    assert_eq!(status.progress.iterations, 1, "what quota ended was no iteration: {status:#?}");
+    status
+}
+
+#[test]
+fn a_providers_limit_parks_the_loop_and_its_node_goes_to_others() {
+    let full = Arc::new(AtomicBool::new(true));
+    let provider = Provider::start({
+        let full = full.clone();
+        move |asked| match asked.turn() {
+            1 if full.load(Ordering::SeqCst) => Reply::status(429, Some(RETRY_AFTER)),
+            _ => work(asked),
+        }
+    });
+    let cluster = cluster();
+    cluster.apply(&models(&provider, json!({})));
+    let (repo, other) = (list(&["a"]), list(&["b"]));
+    cluster.apply(&builtin("x", &repo, &goal("x"), "  budget: {calls: 4}\n"));
+    let status = parked(&cluster, "x", Reason::Quota, "the account of provider shared has no room");
+    let (until, since) = (status.parked_until.unwrap(), status.since.unwrap());
+    let pause = until.duration_since(since).as_millis();
+    let least = i128::from(RETRY_AFTER) * 1000;
+    // The provider said it a little earlier.
+    assert!(pause > least - 1000 && pause <= least * 3 / 2 + 100, "{pause} ms");
+    let claims = cluster.json(&["get", "claims", "-o", "json"]);
+    assert_eq!(items(&claims).count(), 0, "{claims}");
+    let told = cluster.cli(&["explain", "x"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("flyball quota list"), "{told}");
+
+    full.store(false, Ordering::SeqCst);
+    cluster.apply(&finish_list("y", &other, FINISH_ONE, ""));
+    cluster.wait_for_end("y", Phase::Converged);
+    let status = converged(&cluster, "x");
+    assert_eq!((status.runs, status.runs_lost), (2, 0), "{status:#?}");
+    // Its budget of four calls was enough: a refusal for a limit is none of them.
+    assert_eq!(provider.totals().0, 4);
+    assert_eq!(repo.file("main", "list.txt"), "a done\nmore done\n");
+}
+
+#[test]
+fn a_pool_without_room_parks_the_loop_until_there_is() {
+    let provider = Provider::start(work);
+    let cluster = cluster();
+    cluster.apply(&models(&provider, json!({ "quota": { "requestsPerMinute": 3 } })));
+    let repos = [list(&["a"]), list(&["b"])];
+    cluster.apply(&builtin("x", &repos[0], &goal("x"), ""));
+    converged(&cluster, "x");
+    cluster.apply(&builtin("y", &repos[1], &goal("y"), ""));
+    parked(&cluster, "y", Reason::Quota, "the account of provider shared has no room");
+    assert_eq!(provider.totals().0, 3, "nobody was asked in vain");
+    converged(&cluster, "y");
+    assert_eq!(provider.totals().0, 6);
+}
