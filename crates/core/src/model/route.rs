@@ -171,10 +171,11 @@ fn default_weight() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OnError {
-    /// Most tries of one call in all, each at another deployment or after a pause. 1 to 10.
+    /// Most tries of one call in all, each at another deployment or after a pause; refusals for a rate (429) do not
+    /// count. 1 to 10.
     pub tries: u32,
     /// Longest pause before a try that a provider may ask for with `retry-after`; for more the next deployment is
-    /// asked, or the client is told.
+    /// asked, or the client is told. For a rate (429) it is the worker's `--quota-wait`.
     pub pause_max: Span,
     /// Failures in a row after which a deployment is left alone.
     pub failures: u32,
