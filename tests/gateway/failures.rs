@@ -1,10 +1,11 @@
 //! Providers that fail, in every way and at every moment; clients that go away; deadlines that pass.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flyball_core::model::Protocol;
-use flyball_gateway::Config;
+use flyball_gateway::{Config, Iteration};
 use flyball_tests::poll;
 use flyball_tests::provider::{Fault, Provider, Reply};
 use serde_json::json;
@@ -125,6 +126,33 @@ fn an_accounts_limit_is_waited_for_and_its_client_does_not_hear_of_it() {
         assert_eq!(rig.call(Protocol::Chat, &body(Protocol::Chat, false)).status, 200);
         assert_eq!(provider.served().len(), limits + 1);
     }
+}
+
+/// What the last call got decides: an agent that got its answer in the end was not hindered.
+#[test]
+fn whether_models_answered_is_told_of_each_iteration() {
+    let code = Arc::new(AtomicU16::new(529));
+    let provider = Provider::start({
+        let code = code.clone();
+        move |_| match code.load(Ordering::SeqCst) {
+            200 => Reply::text("done"),
+            code => Reply::status(code, None),
+        }
+    });
+    let on_error = json!({ "tries": 1, "failures": 99 });
+    let chat = Protocol::Chat;
+    let mut rig = Rig::new(&provider, chat, Setup { on_error, ..Setup::default() });
+    let after = |status: u16| {
+        code.store(status, Ordering::SeqCst);
+        assert_eq!(rig.call(chat, &body(chat, false)).status, status);
+        rig.gate().spent().gone
+    };
+    assert_eq!(after(529).as_deref(), Some("one one-model: 529"));
+    assert_eq!(after(200), None);
+    assert_eq!(after(400), None, "the client's own fault");
+    assert_eq!(after(401).as_deref(), Some("one one-model: 401"));
+    rig.gate().begin_iteration(Iteration::default());
+    assert_eq!(rig.close().gone, None);
 }
 
 /// Whether the provider says so, or answers nothing else for that long.

@@ -100,7 +100,7 @@ impl Provider {
         if asked.tools().is_empty() {
             return Reply::text("A short title");
         }
-        let reply = turns.get(asked.turn()).or(turns.last());
+        let reply = turns.get(asked.turn()).or_else(|| turns.last());
         reply.cloned().unwrap_or_else(|| Reply::text("done"))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flyball_core::model::{Asked, Plan, QuotaEnded, Refused, Subtask};
+use flyball_core::model::{Asked, Plan, QuotaEnded, Refused, Step, Subtask};
 use flyball_telemetry::QuotaWait;
 use http::{HeaderMap, StatusCode, request};
 
@@ -93,20 +93,27 @@ async fn go(mut ask: Ask) -> Outcome {
             Try::Failed(failure) => {
                 round.failed(step, &failure);
                 let terminal = failure.terminal;
-                last = Some((failure.error, failure.why));
+                last = Some((step, failure));
                 if terminal {
                     break;
                 }
             }
         }
     }
-    match last {
-        Some((Some(error), why)) => {
+    let Some((step, failure)) = last else {
+        return ask.refuse(Refusal::UpstreamGone("every deployment is left alone".to_owned()));
+    };
+    let Step { provider, model, .. } = &plan.steps[step];
+    let Failure { error, why, terminal, .. } = failure;
+    match error {
+        Some(error) => {
+            if !terminal {
+                ask.log.gone(&format!("{provider} {model}: {why}"));
+            }
             ask.log.refused(&why);
             Outcome::Error(error)
         }
-        Some((None, why)) => ask.refuse(Refusal::UpstreamGone(why)),
-        None => ask.refuse(Refusal::UpstreamGone("every deployment is left alone".to_owned())),
+        None => ask.refuse(Refusal::UpstreamGone(format!("{provider} {model}: {why}"))),
     }
 }
 
@@ -114,7 +121,7 @@ async fn go(mut ask: Ask) -> Outcome {
 /// first.
 async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
     let mut waited = Duration::ZERO;
-    let mut quota = None;
+    let mut quota: Option<QuotaWait> = None;
     loop {
         let (gate, now) = (&ask.gate, Instant::now());
         let asked = Asked {
@@ -131,7 +138,9 @@ async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
             });
         let refused = match chosen {
             Ok(plan) => {
-                quota.map(QuotaWait::found);
+                if let Some(waits) = quota {
+                    waits.found();
+                }
                 return Ok(plan);
             }
             Err(refused) => refused,
@@ -292,8 +301,10 @@ impl Ask {
 
     /// Ends it with a refusal.
     pub(crate) fn refuse(mut self, refusal: Refusal) -> Outcome {
-        if let Refusal::QuotaEnded(ended) = &refusal {
-            self.gate.quota_ended(ended.clone());
+        match &refusal {
+            Refusal::QuotaEnded(ended) => self.gate.quota_ended(ended.clone()),
+            Refusal::UpstreamGone(why) => self.log.gone(why),
+            _ => {}
         }
         self.log.refused(label(&refusal));
         Outcome::Refused(refusal)

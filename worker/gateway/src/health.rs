@@ -18,6 +18,12 @@ pub(crate) struct Place {
     pub(crate) model: String,
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.provider, self.model)
+    }
+}
+
 /// How one deployment fares.
 #[derive(Debug, Clone, Default)]
 struct State {

@@ -182,6 +182,11 @@ impl CallLog {
         self.end = Some(error.map_or(Ok(()), Err));
     }
 
+    /// No provider answered it, or the one that did went away in the middle.
+    pub(crate) fn gone(&self, why: &str) {
+        self.gate.count(|spent| spent.gone = Some(why.to_owned()));
+    }
+
     /// It was refused, or every provider failed.
     pub(crate) fn refused(&mut self, why: &str) {
         self.end = Some(Err(why.to_owned()));
@@ -211,6 +216,9 @@ impl Drop for CallLog {
         self.gate.count(|spent| {
             spent.usage.add(&usage);
             spent.answered += u64::from(answered);
+            if answered {
+                spent.gone = None;
+            }
             spent.escalated += u64::from(answered && escalated);
         });
         let Some(call) = self.call.take() else { return };

@@ -202,6 +202,7 @@ impl Relay {
 
     /// The provider died in the middle.
     fn lost(&mut self, why: &str) {
+        self.log.gone(&format!("{}: {why}", self.place));
         self.finish(Some(format!("upstream_gone: {why}")));
         let now = std::time::Instant::now();
         let blow = Blow { why, retry_after: None, limited: false };

@@ -124,6 +124,8 @@ pub struct Spent {
     pub need: Option<Need>,
     /// The provider's account that the last call that had to wait too long found no room in.
     pub quota: Option<QuotaEnded>,
+    /// Why the last call of the iteration got no answer of a model, if it got none and the call is not to blame.
+    pub gone: Option<String>,
 }
 
 impl Spent {
@@ -147,6 +149,7 @@ impl Spent {
             estimated: self.estimated.saturating_sub(before.estimated),
             escalated: self.escalated.saturating_sub(before.escalated),
             need: self.need.clone().filter(|need| before.need.as_ref() != Some(need)),
+            gone: self.gone.clone(),
             quota: self.quota.clone().filter(|ended| before.quota.as_ref() != Some(ended)),
         }
     }

@@ -9,6 +9,7 @@ use super::agent::Acted;
 use super::checks::Measured;
 use super::confine::Area;
 use super::halt::Halt;
+use super::models::Hindrance;
 use super::progress;
 use super::repository::Work;
 use crate::git::{
@@ -65,13 +66,15 @@ impl Work {
         let after = self.verify(run, &change, &base_tree, &before, number).await?;
         let governor = run.governor.clone();
         let judged = judge(run, &base_tree, &change, &before, &after, &acted);
-        if matches!(judged.decision, Decision::Unchanged | Decision::Reverted)
-            && let Some(parked) = run.quota_ended()
+        let hindrance = run.hindrance();
+        if let Some(hindrance) = &hindrance
+            && matches!(judged.decision, Decision::Unchanged | Decision::Reverted)
         {
             // Its agent was stopped in the middle: like an iteration that a lost node leaves, it is done again.
             run.governor = governor;
-            return Ok(Next::Stop(parked));
+            return Ok(Next::Stop(run.waits_for(hindrance)));
         }
+        run.governor.on_models_reached();
         let record = IterationRecord {
             number,
             agent: agent.name().unwrap_or_default(),
@@ -96,9 +99,12 @@ impl Work {
         };
         self.record(run, record, &change.tree, after).await?;
         // What was reached counts also when money or quota has ended.
-        match (judged.next, run.budget_ended().or_else(|| run.quota_ended())) {
-            (Next::Act { .. }, Some(parked)) => Ok(Next::Stop(parked)),
-            (next, _) => Ok(next),
+        match (judged.next, run.budget_ended(), hindrance) {
+            (Next::Act { .. }, Some(parked), _) => Ok(Next::Stop(parked)),
+            (Next::Act { .. }, None, Some(quota @ Hindrance::Quota(_))) => {
+                Ok(Next::Stop(run.waits_for(&quota)))
+            }
+            (next, ..) => Ok(next),
         }
     }
 

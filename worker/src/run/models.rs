@@ -40,6 +40,14 @@ pub(super) struct RunModels {
     before: Spent,
 }
 
+/// Something outside the loop that keeps its agent from its work.
+pub(super) enum Hindrance {
+    /// A provider's account has no room for its calls.
+    Quota(QuotaEnded),
+    /// No model answers them; why.
+    Gone(String),
+}
+
 impl Run {
     /// Opens the gateway for an agent that is about to act, or tells it of the iteration. A plain command gets one
     /// where a route takes its calls, and may do without.
@@ -208,12 +216,24 @@ impl Run {
         (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
     }
 
-    /// The outcome of a run that a call of this iteration found no room in its provider's account for.
-    pub(super) fn quota_ended(&self) -> Option<Outcome> {
-        let ended = self.metered()?.quota?;
-        let pause = quota_pause(&ended, self.context.config.models.quota_wait);
-        let spread = pause.mul_f64(rand::random_range(0.0..0.5));
-        Some(waits_for_quota(&ended, pause + spread))
+    /// What kept the agent from its work in this iteration, if something outside the loop did.
+    pub(super) fn hindrance(&self) -> Option<Hindrance> {
+        let Spent { quota, gone, .. } = self.metered()?;
+        quota.map(Hindrance::Quota).or_else(|| gone.map(Hindrance::Gone))
+    }
+
+    /// The outcome of a run that something outside keeps from going on.
+    pub(super) fn waits_for(&mut self, hindrance: &Hindrance) -> Outcome {
+        match hindrance {
+            Hindrance::Quota(ended) => {
+                let pause = quota_pause(ended, self.context.config.models.quota_wait);
+                let spread = pause.mul_f64(rand::random_range(0.0..0.5));
+                waits_for_quota(ended, pause + spread)
+            }
+            Hindrance::Gone(why) => {
+                self.governor.on_models_unreachable(why, rand::random_range(0.0..1.0))
+            }
+        }
     }
 
     /// Ends what is left of the model calls and gives back what was not spent, before the end of the run is told.

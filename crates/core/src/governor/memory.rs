@@ -47,6 +47,8 @@ pub(super) struct Memory {
     pub(super) unproven: Option<Unproven>,
     /// Times in a row that the repository could not be reached.
     pub(super) repository_failures: u32,
+    /// Iterations in a row that ended because nobody answered the agent's model calls.
+    pub(super) model_failures: u32,
     /// Trees seen, oldest first.
     pub(super) visits: Vec<Visit>,
     /// What was tried, oldest first.
@@ -108,6 +110,7 @@ impl Default for Memory {
             declared_why: String::new(),
             unproven: None,
             repository_failures: 0,
+            model_failures: 0,
             visits: Vec::new(),
             tried: Vec::new(),
             advice: Vec::new(),

@@ -533,6 +533,23 @@ fn pauses_double_are_capped_and_spread() {
 }
 
 #[test]
+fn models_that_do_not_answer_are_tried_again_with_the_same_pauses_and_without_end() {
+    let mut governor = Governor::restore(&spec(), &Value::Null);
+    for times in 1..=2 * REPOSITORY_TRIES_MAX {
+        let outcome = governor.on_models_unreachable("529", 1.0);
+        assert_eq!((outcome.phase, outcome.reason), (Phase::Parked, Reason::Backoff));
+        let pause = 2_u64.pow((times - 1).min(10)).min(600);
+        assert_eq!(outcome.retry_after_ms, 1000 * pause, "{times}");
+        assert_eq!(outcome.message, format!("no model answered its agent (try {times}): 529"));
+        // It is remembered beyond the run.
+        governor = Governor::restore(&spec(), &governor.memory());
+    }
+    governor.on_models_reached();
+    assert_eq!(governor.on_models_unreachable("529", 1.0).retry_after_ms, 1000);
+    assert_eq!(governor.stalled(), 0);
+}
+
+#[test]
 fn cases_are_compared_only_as_far_as_both_lists_reach() {
     let check = |cases: &str, failed: u64| CheckResult {
         name: "t".to_owned(),

@@ -16,8 +16,8 @@ pub const PROOFS_MAX: u32 = 2;
 /// doubling to 10 minutes that is about eight hours: a server may be down for a night.
 pub const REPOSITORY_TRIES_MAX: u32 = 70;
 
-/// Pauses between these tries: first and longest.
-const REPOSITORY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// Pauses between tries at a repository, or at models that do not answer: first and longest.
+const OUTAGE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 /// Iterations in a row in which the agent must say "unreachable", without improving anything, to be
 /// believed: once can be a bad sample.
@@ -218,15 +218,11 @@ impl Governor {
         let memory = &mut self.memory;
         memory.repository_failures = memory.repository_failures.saturating_add(1);
         let times = memory.repository_failures;
-        let (first, longest) = REPOSITORY_PAUSES;
-        let factor = 1_u32.checked_shl(times - 1).unwrap_or(u32::MAX);
-        let pause = spread(first.saturating_mul(factor).min(longest), jitter);
         let what = clip_line(what);
         let (phase, reason, pause_ms) = if times >= REPOSITORY_TRIES_MAX {
             (Phase::Failed, Reason::RepositoryUnreachable, 0)
         } else {
-            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            (Phase::Parked, Reason::Backoff, pause_ms)
+            (Phase::Parked, Reason::Backoff, outage_pause_ms(times, jitter))
         };
         let message = format!(
             "the repository cannot be reached (try {times} of {REPOSITORY_TRIES_MAX}): {what}"
@@ -245,6 +241,35 @@ impl Governor {
     pub fn on_repository_reached(&mut self) {
         self.memory.repository_failures = 0;
     }
+
+    /// Nobody answered the agent's model calls, which says nothing about its work: how the run ends. `Parked` with a
+    /// growing pause, however often: what is wrong is outside the loop, and it costs nothing meanwhile.
+    pub fn on_models_unreachable(&mut self, what: &str, jitter: f64) -> Outcome {
+        let memory = &mut self.memory;
+        memory.model_failures = memory.model_failures.saturating_add(1);
+        let times = memory.model_failures;
+        Outcome {
+            phase: Phase::Parked,
+            reason: Reason::Backoff,
+            message: format!("no model answered its agent (try {times}): {}", clip_line(what)),
+            evidence: Vec::new(),
+            retry_after_ms: outage_pause_ms(times, jitter),
+            need: None,
+        }
+    }
+
+    /// An iteration of which models were no hindrance: failures are counted anew.
+    pub fn on_models_reached(&mut self) {
+        self.memory.model_failures = 0;
+    }
+}
+
+/// The pause after so many failures in a row, at least one.
+fn outage_pause_ms(times: u32, jitter: f64) -> u64 {
+    let (first, longest) = OUTAGE_PAUSES;
+    let factor = 1_u32.checked_shl(times.saturating_sub(1)).unwrap_or(u32::MAX);
+    let pause = spread(first.saturating_mul(factor).min(longest), jitter);
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Between half of a pause and all of it, as `jitter` (0 to 1) says.

@@ -1,4 +1,5 @@
-//! Accounts that have no room for longer than a call waits: the loop leaves its node to others, and goes on by itself.
+//! Accounts that have no room for longer than a call waits, and providers that do not answer: the loop leaves its node to
+//! others, and goes on by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,4 +100,31 @@ fn a_pool_without_room_parks_the_loop_until_there_is() {
     assert_eq!(provider.totals().0, 3, "nobody was asked in vain");
     converged(&cluster, "y");
     assert_eq!(provider.totals().0, 6);
+}
+
+/// For longer than a loop without progress goes on.
+#[test]
+fn a_provider_that_does_not_answer_parks_the_loop_and_is_no_lack_of_progress() {
+    let away = Arc::new(AtomicBool::new(true));
+    let provider = Provider::start({
+        let away = away.clone();
+        move |asked| match asked.turn() {
+            // Its key is not taken any more.
+            1 if away.load(Ordering::SeqCst) => Reply::status(401, None),
+            _ => work(asked),
+        }
+    });
+    let cluster = cluster();
+    cluster.apply(&models(&provider, json!({})));
+    let repo = list(&["a"]);
+    cluster.apply(&builtin("x", &repo, &goal("x"), "  governor: {patience: 1}\n"));
+    let thrice = "no model answered its agent (try 3): shared m: 401";
+    let status = cluster.wait("x", "parked for the third time", BOUND, |status| {
+        status.phase.is_terminal() || status.message.contains(thrice)
+    });
+    assert_eq!((status.phase, status.reason), (Phase::Parked, Reason::Backoff), "{status:#?}");
+    away.store(false, Ordering::SeqCst);
+    let status = converged(&cluster, "x");
+    assert!(status.runs >= 4 && status.runs_lost == 0, "{status:#?}");
+    assert_eq!(repo.file("main", "list.txt"), "a done\nmore done\n");
 }
