@@ -10,6 +10,8 @@
 mod agent;
 #[path = "recovery/leader.rs"]
 mod leader;
+#[path = "recovery/reader.rs"]
+mod reader;
 #[path = "recovery/restart.rs"]
 mod restart;
 #[path = "recovery/simulated.rs"]
@@ -53,6 +55,9 @@ fn show(what: &str, samples: &Samples, unit: &str) {
 }
 
 fn main() {
+    if reader::is_asked() {
+        return reader::act();
+    }
     if agent::is_asked() {
         return agent::act();
     }

@@ -1,6 +1,7 @@
 //! Everything that keeps state is killed and started again over many live loops, whose workers go on
 //! meanwhile. Measured until the scheduler accepts submissions, and until every worker is back and a
-//! new loop is assigned; beside it one paged read of the same keys from the same store.
+//! new loop is assigned; beside it one paged read of the same keys from the same store, by a process as new as the
+//! scheduler is and by one that has read before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +11,13 @@ use std::time::{Duration, Instant};
 use flyball_proto::transport::{self, Address, Connection, Credential};
 use flyball_proto::v1::loops_client::LoopsClient;
 use flyball_proto::v1::{ApplyRequest, ListClaimsRequest};
-use flyball_store::Store;
 use flyball_tests::cluster::{Cluster, Options};
 use flyball_tests::etcd::{self, Etcd};
 use flyball_tests::measure::{Samples, at_most};
 use serde_json::json;
 
-use crate::show;
 use crate::simulated::{Node, Seen, Tokens};
+use crate::{reader, show};
 
 const NODES: usize = 50;
 /// Lease time to live of the nodes, seconds: far longer than any restart here.
@@ -41,7 +41,7 @@ pub(crate) fn measure(loops: usize) {
 async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
     println!("restart of everything with {loops} live loops on {NODES} nodes, {name}");
     let endpoint = etcd.as_ref().map(Etcd::endpoint);
-    let options = Options { workers: 0, ttl: TTL, etcd: endpoint, ..Options::default() };
+    let options = Options { workers: 0, ttl: TTL, etcd: endpoint.clone(), ..Options::default() };
     let mut cluster = tokio::task::block_in_place(|| Cluster::start(options));
     let address: Address = cluster.address(1).parse().unwrap();
     let (seen, tokens) = (Arc::new(Seen::default()), Tokens::default());
@@ -54,14 +54,15 @@ async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
     submit(&address, loops).await;
     reach("every loop runs", &seen.running, loops).await;
     let before = tokens.lock().unwrap().clone();
-    let (mut accepting, mut whole, mut read) =
-        (Samples::default(), Samples::default(), Samples::default());
+    let [mut accepting, mut whole, mut fresh, mut warm] = [const { Samples::empty() }; 4];
+    let place = endpoint.unwrap_or_else(|| cluster.dir().join("s1/store").display().to_string());
     for round in 0..ROUNDS {
         cluster.schedulers.get_mut(&1).unwrap().kill();
         if let Some(etcd) = &mut etcd {
             etcd.crash_and_restart().await;
         }
-        read.add(paged_read(&cluster, etcd.as_ref()).await);
+        fresh.add(tokio::task::block_in_place(|| reader::fresh(&place)));
+        warm.add(reader::read(&place).await);
         reach_down(&seen.attached).await;
         let begun = Instant::now();
         cluster.start_scheduler(1);
@@ -72,10 +73,12 @@ async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
         reach("a new loop runs", &seen.running, loops + round + 1).await;
         whole.add(begun.elapsed().as_secs_f64() * 1e3);
     }
-    show("one paged read of the keyspace (embedded: after opening it)", &read, "ms");
+    show("one paged read of the keyspace (embedded: after opening it), new process", &fresh, "ms");
+    show("the same by a process that has read before", &warm, "ms");
     show("process started -> submission accepted", &accepting, "ms");
-    let ratio = accepting.over(&read);
-    println!("  as a multiple of the read: {ratio} ({})", at_most(&ratio, 1.5));
+    let ratio = accepting.over(&fresh);
+    println!("  as a multiple of the new process's read: {ratio} ({})", at_most(&ratio, 1.5));
+    println!("  as a multiple of the other: {}", accepting.over(&warm));
     show("process started -> every node back, next loop at work", &whole, "ms");
     let disturbed = disturbed(&address, &before).await;
     println!(
@@ -83,29 +86,6 @@ async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
         seen.stopped.load(Ordering::Relaxed),
         seen.repeated.load(Ordering::Relaxed)
     );
-}
-
-/// Milliseconds of one paged read of everything; the scheduler is down.
-async fn paged_read(cluster: &Cluster, etcd: Option<&Etcd>) -> f64 {
-    let begun = Instant::now();
-    match etcd {
-        Some(etcd) => {
-            let store = Store::from_channel(etcd.channel()).await.unwrap();
-            store.snapshot(0).await.unwrap();
-            begun.elapsed().as_secs_f64() * 1e3
-        }
-        None => {
-            let dir = cluster.dir().join("s1/store");
-            let open = || flyball_embedded::Server::open(flyball_embedded::Options::at(&dir));
-            let server = tokio::task::block_in_place(open).unwrap();
-            let store = Store::from_channel(server.channel()).await.unwrap();
-            store.snapshot(0).await.unwrap();
-            let took = begun.elapsed().as_secs_f64() * 1e3;
-            drop(store);
-            tokio::task::block_in_place(|| drop(server));
-            took
-        }
-    }
 }
 
 async fn connected(address: &Address) -> LoopsClient<Connection> {
