@@ -201,6 +201,22 @@ fn quota_that_takes_too_long_stops_the_runs_calls() {
     assert_eq!(spent.quota, Some(ended));
 }
 
+/// Or its agent was ended: that no model answered is not for its lack of progress.
+#[test]
+fn a_client_that_goes_away_while_it_waits_for_quota_was_not_answered() {
+    let provider = Provider::start(|_| Reply::text("done"));
+    let quota = ProviderQuota { requests_per_minute: Some(50), tokens_per_minute: None };
+    let rig = Rig::new(&provider, Protocol::Chat, Setup { quota, ..Setup::default() });
+    let client = rig.begin(Protocol::Chat);
+    poll::until("it waits", BOUND, || (rig.pool.asked.load(Ordering::SeqCst) > 1).then_some(()));
+    assert_eq!(rig.gate().spent().gone, None);
+    drop(client);
+    let gone = || rig.gate().spent().gone;
+    let gone = poll::until("it is seen to be gone", BOUND, gone);
+    assert_eq!(gone, "a call waited for the quota of provider one");
+    assert_eq!(rig.gate().spent().quota, None, "others may wait");
+}
+
 /// Streams of models last for minutes, and one agent may run many others.
 #[test]
 fn two_hundred_calls_are_under_way_at_once() {

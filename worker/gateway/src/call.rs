@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flyball_core::model::{Asked, Plan, QuotaEnded, Refused, Step, Subtask};
-use flyball_telemetry::QuotaWait;
 use http::{HeaderMap, StatusCode, request};
 
 use crate::gate::{Gate, Now};
 use crate::health::Place;
 use crate::log::CallLog;
+use crate::quota::Waiting;
 use crate::relay::Relay;
 use crate::request::Room;
 use crate::tries::{self, Begun, Failure, Try};
@@ -121,7 +121,7 @@ async fn go(mut ask: Ask) -> Outcome {
 /// first.
 async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
     let mut waited = Duration::ZERO;
-    let mut quota: Option<QuotaWait> = None;
+    let mut quota: Option<Waiting> = None;
     loop {
         let (gate, now) = (&ask.gate, Instant::now());
         let asked = Asked {
@@ -138,9 +138,7 @@ async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
             });
         let refused = match chosen {
             Ok(plan) => {
-                if let Some(waits) = quota {
-                    waits.found();
-                }
+                quota.into_iter().for_each(Waiting::found);
                 return Ok(plan);
             }
             Err(refused) => refused,
@@ -149,12 +147,15 @@ async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
         match refused.retry_after() {
             Some(left) if waited + left <= pause_max => {
                 if let Refused::Resting { limited: Some(provider), .. } = &refused {
-                    quota.get_or_insert_with(|| QuotaWait::begin(provider, now));
+                    quota.get_or_insert_with(|| Waiting::begin_told(gate, provider));
                 }
                 tokio::time::sleep(left).await;
                 waited += left;
             }
-            _ => return Err(refusal(&refused)),
+            _ => {
+                quota.into_iter().for_each(Waiting::refused);
+                return Err(refusal(&refused));
+            }
         }
     }
 }
@@ -232,7 +233,7 @@ impl<'a> Round<'a> {
             if pause > left {
                 return Err(QuotaEnded { provider: provider.clone(), left: pause });
             }
-            let waits = QuotaWait::begin(provider, Instant::now());
+            let waits = Waiting::begin_told(&ask.gate, provider);
             tokio::time::sleep(pause).await;
             waits.found();
             self.waited += pause;

@@ -125,7 +125,7 @@ impl Gate {
         if let Some(ledger) = &mut state.ledger {
             ledger.begin_iteration();
         }
-        state.spent.gone = None;
+        (state.spent.gone, state.spent.quota) = (None, None);
         let Iteration { number, distance, stall, models, traceparent } = iteration;
         let situation = Situation { distance, stall, ..state.now.situation.clone() };
         state.now = Arc::new(Now {

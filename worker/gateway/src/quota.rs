@@ -9,11 +9,59 @@ use std::time::{Duration, Instant};
 use flyball_core::model::{ProviderQuota, QuotaAmount, QuotaAnswer, Quotas};
 use flyball_telemetry::QuotaWait;
 
+use crate::gate::Gate;
+
 /// Pause before asking again when no scheduler answered.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// No wait is shorter, so that a pool that says "now" and has nothing is not asked in a circle.
 const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// A call's wait for a provider's account. Dropped before it is over (its client went away, or was ended while it
+/// waited), the run has heard no model since.
+pub(crate) struct Waiting {
+    gate: Arc<Gate>,
+    provider: String,
+    told: Option<QuotaWait>,
+    over: bool,
+}
+
+impl Waiting {
+    /// Begins one that the metrics are told of elsewhere.
+    pub(crate) fn begin(gate: &Arc<Gate>, provider: &str) -> Self {
+        let (gate, provider) = (Arc::clone(gate), provider.to_owned());
+        Self { gate, provider, told: None, over: false }
+    }
+
+    /// Begins one, and tells the metrics.
+    pub(crate) fn begin_told(gate: &Arc<Gate>, provider: &str) -> Self {
+        let mut begun = Self::begin(gate, provider);
+        begun.told = Some(QuotaWait::begin(provider, Instant::now()));
+        begun
+    }
+
+    /// There is room.
+    pub(crate) fn found(mut self) {
+        if let Some(told) = self.told.take() {
+            told.found();
+        }
+        self.over = true;
+    }
+
+    /// There is none, and whoever called is told so.
+    pub(crate) fn refused(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.over {
+            let why = format!("a call waited for the quota of provider {}", self.provider);
+            self.gate.count(|spent| spent.gone = Some(why));
+        }
+    }
+}
 
 /// The lines before all accounts.
 #[derive(Debug, Default)]

@@ -122,7 +122,7 @@ pub struct Spent {
     pub escalated: u64,
     /// The last call that a budget had no room for.
     pub need: Option<Need>,
-    /// The provider's account that the last call that had to wait too long found no room in.
+    /// The provider's account that the last call of the iteration that had to wait too long found no room in.
     pub quota: Option<QuotaEnded>,
     /// Why the last call of the iteration got no answer of a model, if it got none and the call is not to blame.
     pub gone: Option<String>,
@@ -150,7 +150,7 @@ impl Spent {
             escalated: self.escalated.saturating_sub(before.escalated),
             need: self.need.clone().filter(|need| before.need.as_ref() != Some(need)),
             gone: self.gone.clone(),
-            quota: self.quota.clone().filter(|ended| before.quota.as_ref() != Some(ended)),
+            quota: self.quota.clone(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::config::{Config, ERROR_MAX, ERROR_TIME_MAX};
 use crate::headers;
 use crate::health::{Blow, Place};
 use crate::link::Upstream;
-use crate::quota::NoRoom;
+use crate::quota::{NoRoom, Waiting};
 use crate::relay::Reading;
 use crate::run::OpenProvider;
 use crate::upstream::{self, SendError, reasons};
@@ -151,10 +151,13 @@ async fn admit(
     let worst = price.worst_case(input, output, call.searches);
     let held = admit::reserve(gate, worst, budget_wait).await?;
     let (quotas, desk, quota) = (&gate.quotas, &gate.shared.desk, &provider.spec.quota);
+    let waiting = Waiting::begin(gate, &step.provider);
     let taken = desk
         .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), quota_wait)
         .await
-        .map_err(|none| no_room(&step.provider, none))?;
+        .map_err(|none| no_room(&step.provider, none));
+    waiting.refused();
+    let taken = taken?;
     let most = Most {
         input,
         output,

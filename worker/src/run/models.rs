@@ -30,6 +30,9 @@ pub(super) const GATEWAY_PORT: u16 = 8117;
 /// Where the vendors serve their own models; what stands elsewhere may lack what they add.
 const VENDORS: [&str; 2] = ["https://api.anthropic.com", "https://api.openai.com"];
 
+/// Longest pause before a loop looks whether an account has room: somebody may have raised its limit.
+const QUOTA_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
 /// A run's open gateway.
 pub(super) struct RunModels {
     gate: Arc<RunGate>,
@@ -216,9 +219,10 @@ impl Run {
         (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
     }
 
-    /// What kept the agent from its work in this iteration, if something outside the loop did.
+    /// What kept the agent from its work in this iteration, if something outside the loop did. A budget that ended
+    /// comes first: it is the loop's own.
     pub(super) fn hindrance(&self) -> Option<Hindrance> {
-        let Spent { quota, gone, .. } = self.metered()?;
+        let Spent { quota, gone, need: None, .. } = self.metered()? else { return None };
         quota.map(Hindrance::Quota).or_else(|| gone.map(Hindrance::Gone))
     }
 
@@ -254,10 +258,10 @@ fn parked(need: &Need) -> Outcome {
     Outcome { need: Some(need.amount), ..super::outcome(Phase::Parked, Reason::Budget, message) }
 }
 
-/// As long as the account said; not shorter than the call waited in vain, or than a provider's minute where it waited
-/// longer: each new try begins an agent anew.
+/// As long as the account said, up to a bound; not shorter than the call waited in vain, or than a provider's minute
+/// where it waited longer: each new try begins an agent anew.
 fn quota_pause(ended: &QuotaEnded, waited: Duration) -> Duration {
-    ended.left.max(waited.min(QUOTA_WINDOW))
+    ended.left.max(waited.min(QUOTA_WINDOW)).min(QUOTA_PAUSE_MAX)
 }
 
 fn waits_for_quota(ended: &QuotaEnded, pause: Duration) -> Outcome {
