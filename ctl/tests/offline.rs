@@ -243,7 +243,7 @@ fn fields_are_explained() {
     maxFiles     whole number            50               Most files that one iteration may change.
     maxLines     whole number            2000             Most lines that one iteration may add and remove together.
     patience     whole number            4                Iterations in a row without improvement until `Unreachable`. 1 to 1000.
-    wallTime     duration such as 10m    1h               Most time in runs in all; then `Exhausted`.
+    wallTime     duration such as 10m    1h               Most time in runs in all, without that in which model calls waited for a provider's quota; then `Exhausted`.
     ");
     insta::assert_snapshot!(transcript(&["schema", "loop.spec.owns.access"], ""), @"
     exit 0

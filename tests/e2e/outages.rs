@@ -2,7 +2,7 @@
 //! others, and goes on by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flyball_core::status::{LoopStatus, Phase, Reason};
@@ -127,4 +127,30 @@ fn a_provider_that_does_not_answer_parks_the_loop_and_is_no_lack_of_progress() {
     let status = converged(&cluster, "x");
     assert!(status.runs >= 4 && status.runs_lost == 0, "{status:#?}");
     assert_eq!(repo.file("main", "list.txt"), "a done\nmore done\n");
+}
+
+/// What its calls wait in all is longer than it may run.
+#[test]
+fn waiting_for_quota_does_not_use_up_a_loops_time() {
+    /// A call asks thrice in the time that it waits, and is then refused: five runs wait ten seconds.
+    const LIMITS: usize = 15;
+    const WALL_TIME: u64 = 6;
+    let limits = Arc::new(AtomicUsize::new(0));
+    let provider = Provider::start({
+        let limits = limits.clone();
+        move |asked| match asked.turn() {
+            1 if limits.fetch_add(1, Ordering::SeqCst) < LIMITS => Reply::status(429, Some(1)),
+            _ => work(asked),
+        }
+    });
+    let cluster = cluster();
+    let rests_briefly = r#""spec":{"onError":{"coolDown":"100ms"},"tiers"#;
+    cluster.apply(&models(&provider, json!({})).replace(r#""spec":{"tiers"#, rests_briefly));
+    let repo = list(&["a"]);
+    let wall_time = format!("  governor: {{wallTime: {WALL_TIME}s}}\n");
+    cluster.apply(&builtin("x", &repo, &goal("x"), &wall_time));
+    let status = converged(&cluster, "x");
+    let in_runs = Duration::from_millis(status.progress.run_ms);
+    assert!(in_runs < Duration::from_secs(WALL_TIME), "{status:#?}");
+    assert!(limits.load(Ordering::SeqCst) >= LIMITS && status.runs >= 3, "{status:#?}");
 }

@@ -341,7 +341,7 @@ impl AgentSpec {
 pub struct GovernorSpec {
     /// Most iterations in all runs; then `Exhausted`. 1 to 10000.
     pub iterations: u32,
-    /// Most time in runs in all; then `Exhausted`.
+    /// Most time in runs in all, without that in which model calls waited for a provider's quota; then `Exhausted`.
     pub wall_time: Span,
     /// Iterations in a row without improvement until `Unreachable`. 1 to 1000.
     pub patience: u32,

@@ -157,7 +157,7 @@ pub struct Progress {
     pub iterations: u32,
     /// Iterations kept.
     pub accepted: u32,
-    /// Milliseconds spent in runs.
+    /// Milliseconds spent in runs, without those in which model calls waited for a provider's quota.
     pub run_ms: u64,
     /// Distance at the first observation.
     pub initial_distance: Option<Distance>,

@@ -51,10 +51,14 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
-/// A moment with how long ago it was.
+/// A moment with how long ago it was, or when it will be.
 pub(super) fn moment(at: Option<Timestamp>, now: Timestamp) -> String {
     match at {
-        Some(at) => format!("{} ({} ago)", at.strftime("%Y-%m-%d %H:%M:%SZ"), age(Some(at), now)),
+        Some(at) => {
+            let from_now =
+                if at > now { until(Some(at), now) } else { format!("{} ago", age(Some(at), now)) };
+            format!("{} ({from_now})", at.strftime("%Y-%m-%d %H:%M:%SZ"))
+        }
         None => "-".to_owned(),
     }
 }
@@ -171,6 +175,11 @@ mod tests {
         let at = |second| Timestamp::from_second(second).ok();
         let texts = [at(160), at(700), at(100), None].map(|at| until(at, now));
         assert_eq!(texts, ["in 60s", "in 10m", "passed", "-"]);
+        let texts = [at(700), at(100), at(70), None].map(|at| moment(at, now));
+        let [later, present, past] =
+            ["00:11:40Z (in 10m)", "00:01:40Z (0s ago)", "00:01:10Z (30s ago)"];
+        let texts = texts.each_ref().map(|text| text.trim_start_matches("1970-01-01 "));
+        assert_eq!(texts, [later, present, past, "-"]);
     }
 
     #[test]

@@ -55,6 +55,10 @@ struct State {
     begun: bool,
     /// When the last call ended.
     last_call: Option<Instant>,
+    /// Calls that wait for a provider's account, since when one did, and for how long some did before.
+    waiting: u32,
+    waiting_since: Option<Instant>,
+    waited: Duration,
 }
 
 /// Where the loop is, for the calls that begin now.
@@ -77,7 +81,16 @@ impl Gate {
         };
         let now = Arc::new(Now { models, situation, iteration: 0, traceparent });
         let ledger = Some(Ledger::new(&budget));
-        let state = State { ledger, spent: Spent::default(), now, begun, last_call: None };
+        let state = State {
+            ledger,
+            spent: Spent::default(),
+            now,
+            begun,
+            last_call: None,
+            waiting: 0,
+            waiting_since: None,
+            waited: Duration::ZERO,
+        };
         Self {
             shared,
             run,
@@ -262,6 +275,30 @@ impl Gate {
     /// Whether a call of this run has waited in vain for room in a provider's account: others do not wait again.
     pub(crate) fn quota_of(&self, provider: &str) -> Option<QuotaEnded> {
         self.state().spent.quota.clone().filter(|ended| ended.provider == provider)
+    }
+
+    /// A call begins to wait for a provider's account.
+    pub(crate) fn wait_begins(&self) {
+        let mut state = self.state();
+        state.waiting += 1;
+        state.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// A call's wait has ended.
+    pub(crate) fn wait_ends(&self) {
+        let mut state = self.state();
+        state.waiting = state.waiting.saturating_sub(1);
+        if state.waiting == 0
+            && let Some(since) = state.waiting_since.take()
+        {
+            state.waited += since.elapsed();
+        }
+    }
+
+    /// For how long calls have waited for providers' accounts.
+    pub(crate) fn waited(&self) -> Duration {
+        let state = self.state();
+        state.waited + state.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(crate) fn spent(&self) -> Spent {

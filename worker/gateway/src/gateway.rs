@@ -109,6 +109,12 @@ impl RunGate {
         move || gate.last_call()
     }
 
+    /// For how long calls of the run have waited for room in providers' accounts: time in which the run could do nothing
+    /// about its loop.
+    pub fn waited(&self) -> Duration {
+        self.gate.waited()
+    }
+
     /// Ends all calls, settles them by estimate, and gives back what was not used.
     pub async fn close(&self) -> Spent {
         let mut serving =

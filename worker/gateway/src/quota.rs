@@ -29,6 +29,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Begins one that the metrics are told of elsewhere.
     pub(crate) fn begin(gate: &Arc<Gate>, provider: &str) -> Self {
+        gate.wait_begins();
         let (gate, provider) = (Arc::clone(gate), provider.to_owned());
         Self { gate, provider, told: None, over: false }
     }
@@ -56,6 +57,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.gate.wait_ends();
         if !self.over {
             let why = format!("a call waited for the quota of provider {}", self.provider);
             self.gate.count(|spent| spent.gone = Some(why));

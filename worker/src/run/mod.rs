@@ -79,6 +79,8 @@ struct Run {
     began: BootInstant,
     /// Time in earlier runs, milliseconds.
     earlier_ms: u64,
+    /// What the calls of a gateway that is closed have waited for quota.
+    waited: Duration,
     traceparent: String,
     /// About the pushes to the loop's own repository.
     doubt: Doubt,
@@ -152,6 +154,7 @@ impl Run {
             dir: context.config.data_dir.join("runs").join(format!("{}-{}", id.uid, id.token)),
             began: boottime(),
             earlier_ms: progress.run_ms,
+            waited: Duration::ZERO,
             context,
             id,
             generation,
@@ -190,9 +193,10 @@ impl Run {
         made.map_err(|error| Halt::node_fault(&format!("cannot make {dir}: {error}")))
     }
 
-    /// Milliseconds in runs, this one included.
+    /// Milliseconds in runs, this one included, without the time in which calls waited for providers' accounts: a
+    /// loop does not come to its end because others used them.
     fn run_ms(&self) -> u64 {
-        let here = self.began.until(boottime()).as_millis();
+        let here = self.began.until(boottime()).saturating_sub(self.waited_for_quota()).as_millis();
         self.earlier_ms.saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flyball_core::isolation::{Layer, is_off};
 use flyball_core::model::{BudgetScope, PriceTable, QUOTA_WINDOW, QuotaEnded};
-use flyball_core::quantity::{Distance, Span};
+use flyball_core::quantity::Distance;
 use flyball_core::spec::AgentSpec;
 use flyball_core::status::{Outcome, Phase, Reason};
 use flyball_gateway::{
@@ -212,6 +212,12 @@ impl Run {
         }
     }
 
+    /// How long the run's calls have waited for providers' accounts.
+    pub(super) fn waited_for_quota(&self) -> Duration {
+        let open = self.gateway.as_ref();
+        self.waited + open.map_or(Duration::ZERO, |open| open.gate.waited())
+    }
+
     /// The outcome of a run whose budget had no room for a call of this iteration. An iteration's own bound ends
     /// only that.
     pub(super) fn budget_ended(&self) -> Option<Outcome> {
@@ -243,6 +249,7 @@ impl Run {
     /// Ends what is left of the model calls and gives back what was not spent, before the end of the run is told.
     pub(super) async fn close_models(&mut self) {
         let Some(open) = self.gateway.take() else { return };
+        self.waited += open.gate.waited();
         drop(open.outside);
         let spent = open.gate.close().await;
         tracing::debug!(run = %self.id.key, ?spent, "its model calls are over");
@@ -268,8 +275,7 @@ fn waits_for_quota(ended: &QuotaEnded, pause: Duration) -> Outcome {
     let retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
     let provider = &ended.provider;
     let message = format!(
-        "the account of provider {provider} has no room for its calls; it goes on from its checkpoint in {}",
-        Span::from_secs(retry_after_ms.div_ceil(1000))
+        "the account of provider {provider} has no room for its calls; it goes on from its checkpoint by itself"
     );
     Outcome { retry_after_ms, ..super::outcome(Phase::Parked, Reason::Quota, message) }
 }

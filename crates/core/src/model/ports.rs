@@ -52,12 +52,20 @@ pub struct BudgetEnded {
 
 /// A provider's account that has no room for longer than a call waits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the quota of provider {provider} is used up; there may be room in {}", Span(*left))]
+#[error(
+    "the quota of provider {provider} is used up; there may be room in {}",
+    in_seconds(*left)
+)]
 pub struct QuotaEnded {
     /// Whose account.
     pub provider: String,
     /// After this time there may be room.
     pub left: Duration,
+}
+
+/// Rounded up, as nobody is to come too early.
+fn in_seconds(left: Duration) -> Span {
+    Span::from_secs(u64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u64::MAX))
 }
 
 /// No slice was granted, or a settlement was not taken.

@@ -36,7 +36,7 @@ fn an_ended_budget_stops_each_client() {
 
 #[test]
 fn an_ended_quota_stops_each_client() {
-    let quota = QuotaEnded { provider: "acme".to_owned(), left: Duration::from_secs(90) };
+    let quota = QuotaEnded { provider: "acme".to_owned(), left: Duration::from_millis(89_001) };
     let message =
         "the quota of provider acme is used up; there may be room in 1m 30s; the loop waits for it";
     stops(&Refusal::QuotaEnded(quota), message);
