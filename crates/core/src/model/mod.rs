@@ -16,6 +16,8 @@ mod price;
 mod provider;
 mod report;
 mod route;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use self::account::{

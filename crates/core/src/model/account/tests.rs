@@ -40,6 +40,7 @@ fn a_slice_is_debited_and_its_rest_comes_back_once() {
     let total = most(100);
     let (granted, accounts) = drawn(empty(None), &total, &wish(7, "a", 10, 60));
     assert_eq!((granted, accounts.of_loop.used().tokens), (60, 60));
+    assert_eq!(accounts.of_loop.held().tokens, 60);
     // The same request again: the same answer, and nothing to write.
     let again = accounts.clone().draw(&total, &wish(7, "a", 10, 60)).unwrap();
     assert_eq!((again.granted.tokens, again.accounts), (60, None));
@@ -93,6 +94,8 @@ fn a_namespace_is_debited_with_its_loop_and_bounds_it() {
     let whole = budget(100);
     let (granted, accounts) = drawn(empty(Some(&whole)), &most(1000), &wish(1, "a", 4, 90));
     assert_eq!(granted, 12, "an eighth of what is left");
+    let all = Amount { tokens: 80, money: Money(800), calls: 24 };
+    assert_eq!(share(all), Amount { tokens: 10, money: Money(100), calls: 3 });
     let (account, _) = accounts.namespace.clone().unwrap();
     assert_eq!((account.held.tokens, account.used().tokens), (12, 12));
     let ended = accounts.clone().draw(&most(1000), &wish(1, "b", 89, 90)).unwrap_err();

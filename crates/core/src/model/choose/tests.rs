@@ -266,6 +266,49 @@ fn any_tiers() -> impl Strategy<Value = Vec<Tier>> {
     })
 }
 
+#[test]
+fn an_account_at_its_limit_is_named_where_it_is_the_first_that_can_be_asked() {
+    let subtask = classify(None, "m", Features::default());
+    let (situation, protocol) = (stalled(0), Protocol::Anthropic);
+    let asked =
+        Asked { model: "m", protocol, subtask: &subtask, situation: &situation, sticky: "s" };
+    for (acme, beta, first) in [
+        ((30, true), (5, false), (5, None)),
+        ((30, false), (5, true), (5, Some("beta"))),
+        ((4, true), (5, false), (4, Some("acme"))),
+    ] {
+        let health = |provider: &str, _: &str| {
+            let (seconds, limited) = if provider == "acme" { acme } else { beta };
+            let (left, why) = (Duration::from_secs(seconds), "429".to_owned());
+            Some(Resting { left, why, limited })
+        };
+        let Err(Refused::Resting { left, limited, .. }) = choose(&routing(), &asked, &health)
+        else {
+            panic!("{acme:?} {beta:?}")
+        };
+        assert_eq!((left.as_secs(), limited.as_deref()), first);
+    }
+    // Who comes after one that is left alone has the next share.
+    let rests = |provider: &str, _: &str| {
+        let (left, why, limited) = (Duration::from_secs(9), "529".to_owned(), false);
+        (provider == "acme").then_some(Resting { left, why, limited })
+    };
+    let plan = choose(&routing(), &asked, &rests).unwrap();
+    assert_eq!(plan.steps[0].provider, "beta");
+    assert!(plan.steps[0].why.starts_with("this session's next share"), "{}", plan.steps[0].why);
+}
+
+#[test]
+fn providers_are_named_once_and_a_route_of_tiers_has_one_for_every_stall() {
+    let routing = routing();
+    let named: Vec<_> = routing.named_providers().into_iter().collect();
+    assert_eq!(named, ["acme", "beta", "local", "nobody"]);
+    let tiers = [tier("late", 2, &[]), tier("later", 4, &[])];
+    let of = |stall| tier_for(&tiers, stall);
+    assert_eq!([0, 2, 3, 4, 9].map(of), [Some(0), Some(0), Some(0), Some(1), Some(1)]);
+    assert_eq!(tier_for(&[], 0), None);
+}
+
 proptest! {
     #[test]
     fn a_plan_keeps_its_promises(

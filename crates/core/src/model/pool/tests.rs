@@ -207,6 +207,101 @@ fn what_is_larger_than_the_pool_gets_all_of_it_and_a_large_wish_what_is_to_spare
     assert_eq!(world.take(&all), granted(10));
 }
 
+#[test]
+fn what_ages_has_a_name_of_its_own() {
+    let mut world = World::new(a_minute(10));
+    assert_eq!(world.take(&ask("a", "1", 6)), granted(6));
+    assert_eq!(world.take(&ask("b", "1", 4)), granted(4));
+    assert!(waits(world.take(&holding(&["1"], ask("b", "2", 1)))));
+    assert!(waits(world.take(&ask("a", "2", 7))), "its first slice has ended");
+    let facts = world.pool.facts(|node, life| node.0 == "a" && life.as_str() == "a-life");
+    let waiting = ["waits b-life/default/b/0", "waits a-life/default/a/0"];
+    let all: Vec<_> = ["a-life/1", "gone b-life"].into_iter().chain(waiting).collect();
+    assert_eq!(facts[..4], all);
+    assert_eq!(facts[4..], ["refusal 0"]);
+}
+
+#[test]
+fn each_loop_waits_by_itself_until_it_has_room() {
+    let mut world = World::new(a_minute(10));
+    assert_eq!(world.take(&ask("a", "1", 10)), granted(10));
+    let of = |of: &str, id: &str, begun| TakeQuota {
+        of: of.to_owned(),
+        begun,
+        ..holding(&["1"], ask("b", id, 1))
+    };
+    for of in [of("x", "2", true), of("y", "3", false)] {
+        assert_eq!(world.take(&of), TakenQuota::Wait(Duration::from_secs(1)), "nothing cools yet");
+    }
+    // Who has begun once has begun.
+    assert!(waits(world.take(&of("x", "4", false))) && waits(world.take(&of("y", "5", true))));
+    let waiting = |world: &World| -> Vec<_> {
+        world.pool.waiting.iter().map(|one| (one.of.clone(), one.begun, one.said)).collect()
+    };
+    assert_eq!(waiting(&world), [("x".to_owned(), true, 0), ("y".to_owned(), true, 0)]);
+    // They say again that they wait when it is long ago.
+    world.pass(20);
+    assert!(waits(world.take(&of("x", "6", true))));
+    assert_eq!(waiting(&world)[0].2, 0);
+    world.pass(1);
+    assert!(waits(world.take(&of("x", "7", true))));
+    assert_eq!((waiting(&world)[0].2, waiting(&world)[1].2), (1, 0));
+    let used = EndedSlice { id: "1".to_owned(), used: requests(9) };
+    assert!(waits(world.take(&TakeQuota { ended: vec![used], ..ask("a", "2", 2) })));
+    assert_eq!(world.take(&of("x", "8", true)), granted(1));
+    let left: Vec<_> = waiting(&world).into_iter().map(|one| one.0).collect();
+    assert_eq!(left, ["y", "default/a"]);
+}
+
+#[test]
+fn a_slice_that_has_ended_is_not_granted_again_and_says_when_it_has_cooled() {
+    let mut world = World::new(a_minute(10));
+    assert_eq!(world.take(&ask("a", "1", 2)), granted(2));
+    assert_eq!(world.take(&ask("a", "2", 2)), granted(2));
+    assert_eq!(world.pool.slices.iter().filter(|one| one.ended).count(), 1);
+    world.pass(57);
+    let late = world.take(&holding(&["2"], ask("a", "1", 2)));
+    assert_eq!(late, TakenQuota::Wait(Duration::from_secs(3)), "there would be room");
+}
+
+#[test]
+fn a_pool_and_its_line_are_bounded() {
+    let most = SLICES_OF_POOL_MAX;
+    let mut world = World::new(a_minute(10 * most as u64));
+    for n in 0..most {
+        assert_eq!(world.take(&ask(&format!("n{n}"), "1", 1)), granted(1));
+    }
+    for n in 0..most + 1 {
+        assert!(waits(world.take(&ask(&format!("w{n}"), "1", 1))), "{n}");
+    }
+    assert_eq!((world.pool.slices.len(), world.pool.waiting.len()), (most, most));
+}
+
+#[test]
+fn refusals_are_one_while_the_first_holds() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let mut world = World::new(a_minute(100));
+    assert!(world.refused(seconds(10)));
+    world.pass(5);
+    assert!(!world.refused(seconds(7)), "it would end later, but asks for less");
+    assert!(!world.refused(seconds(10)), "the same again");
+    assert_eq!((world.pool.retry_after_ms, world.pool.share), (10_000, 500));
+    assert!(world.refused(seconds(11)));
+    assert_eq!((world.pool.retry_after_ms, world.pool.share), (16_000, 500));
+    world.pass(11);
+    assert!(world.refused(None), "the first is over: another one");
+    assert_eq!((world.pool.retry_after_ms, world.pool.share), (1000, 250));
+}
+
+#[test]
+fn a_wish_leaves_half_of_the_tokens_too() {
+    let limits = ProviderQuota { requests_per_minute: None, tokens_per_minute: Some(1000) };
+    let mut world = World::new(limits);
+    let tokens = |tokens| QuotaAmount { requests: 0, tokens };
+    let wish = TakeQuota { needs: tokens(10), want: tokens(900), ..ask("a", "1", 0) };
+    assert_eq!(world.take(&wish), TakenQuota::Granted(tokens(500)));
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Take { node: usize, needs: u64, want: u64 },
