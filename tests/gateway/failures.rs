@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flyball_core::model::Protocol;
-use flyball_gateway::{Config, Iteration};
+use flyball_gateway::{Config, Gone, Iteration};
 use flyball_tests::poll;
 use flyball_tests::provider::{Fault, Provider, Reply};
 use serde_json::json;
@@ -147,10 +147,12 @@ fn whether_models_answered_is_told_of_each_iteration() {
         assert_eq!(rig.call(chat, &body(chat, false)).status, status);
         rig.gate().spent().gone
     };
-    assert_eq!(after(529).as_deref(), Some("one one-model: 529"));
+    let silent = |why: &str| Some(Gone::Silent(format!("one one-model: {why}")));
+    assert_eq!(after(529), silent("529"));
     assert_eq!(after(200), None);
+    assert_eq!(after(402), silent("402"));
     assert_eq!(after(400), None, "the client's own fault");
-    assert_eq!(after(401).as_deref(), Some("one one-model: 401"));
+    assert_eq!(after(401), silent("401"));
     rig.gate().begin_iteration(Iteration::default());
     assert_eq!(rig.close().gone, None);
 }

@@ -188,7 +188,7 @@ fn verdict(document: &LoopDocument) -> Option<Exit> {
         (Phase::Converged, _) => Some(Exit::Ok),
         (phase, _) if phase.is_terminal() => Some(Exit::Unsuccessful),
         (Phase::Pending, Reason::NeverFits) => Some(Exit::NotPlaced),
-        (Phase::Parked, Reason::Budget | Reason::Quota) => Some(Exit::Budget),
+        (Phase::Parked, Reason::Budget) => Some(Exit::Budget),
         _ => None,
     }
 }

@@ -73,7 +73,8 @@ impl Waiting {
             return Poll::Ready(Err(match outcome {
                 Outcome::Answer(answer) if answer.relay.is_stream() => Body::Relay(answer.relay),
                 // A plain answer cannot be put into a stream; dropped, it is settled.
-                Outcome::Answer(_) => {
+                Outcome::Answer(answer) => {
+                    answer.relay.not_streamed();
                     let why =
                         Refusal::UpstreamGone("the provider did not stream its answer".to_owned());
                     Body::Whole(wire::refusal_event(self.protocol, &why, &self.id))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flyball_core::model::{Asked, Plan, QuotaEnded, Refused, Step, Subtask};
+use flyball_core::model::{Asked, Limited, Plan, QuotaEnded, Refused, Step, Subtask};
 use http::{HeaderMap, StatusCode, request};
 
 use crate::gate::{Gate, Now};
@@ -31,6 +31,8 @@ pub(crate) struct Ask {
     pub(crate) client: Client,
     pub(crate) subtask: Subtask,
     pub(crate) sticky: String,
+    /// How long it has waited for providers' accounts.
+    pub(crate) quota_waited: Duration,
     pub(crate) log: CallLog,
 }
 
@@ -73,7 +75,7 @@ pub(crate) async fn run(ask: Ask) -> Outcome {
 }
 
 async fn go(mut ask: Ask) -> Outcome {
-    let plan = match decide(&ask).await {
+    let plan = match decide(&mut ask).await {
         Ok(plan) => plan,
         Err(refusal) => return ask.refuse(refusal),
     };
@@ -82,7 +84,7 @@ async fn go(mut ask: Ask) -> Outcome {
     let mut round = Round::new(&plan);
     let mut last = None;
     while round.failures < tries_max {
-        let step = match round.next(&ask).await {
+        let step = match round.next(&mut ask).await {
             Ok(Some(step)) => step,
             Ok(None) => break,
             Err(ended) => return ask.refuse(Refusal::QuotaEnded(ended)),
@@ -107,8 +109,9 @@ async fn go(mut ask: Ask) -> Outcome {
     let Failure { error, why, terminal, .. } = failure;
     match error {
         Some(error) => {
-            if !terminal {
-                ask.log.gone(&format!("{provider} {model}: {why}"));
+            match terminal {
+                true => ask.log.to_blame(),
+                false => ask.log.gone(&format!("{provider} {model}: {why}")),
             }
             ask.log.refused(&why);
             Outcome::Error(error)
@@ -119,7 +122,7 @@ async fn go(mut ask: Ask) -> Outcome {
 
 /// Which deployments to ask, in which order. Where all are left alone for a time that a call may wait, it waits for the
 /// first.
-async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
+async fn decide(ask: &mut Ask) -> Result<Plan, Refusal> {
     let mut waited = Duration::ZERO;
     let mut quota: Option<Waiting> = None;
     loop {
@@ -143,19 +146,20 @@ async fn decide(ask: &Ask) -> Result<Plan, Refusal> {
             }
             Err(refused) => refused,
         };
-        let pause_max = tries::pause_max(ask, &refused);
-        match refused.retry_after() {
-            Some(left) if waited + left <= pause_max => {
-                if let Refused::Resting { limited: Some(provider), .. } = &refused {
-                    quota.get_or_insert_with(|| Waiting::begin_told(gate, provider));
-                }
-                tokio::time::sleep(left).await;
-                waited += left;
-            }
-            _ => {
-                quota.into_iter().for_each(Waiting::refused);
-                return Err(refusal(&refused));
-            }
+        let Refused::Resting { route, left, limited, .. } = &refused else {
+            quota.into_iter().for_each(Waiting::refused);
+            return Err(refusal(&refused));
+        };
+        if waited + *left <= tries::pause_max(ask, route) {
+            tokio::time::sleep(*left).await;
+            waited += *left;
+        } else if let Some(limited) = limited.as_ref().filter(|one| one.left <= ask.quota_left()) {
+            quota.get_or_insert_with(|| Waiting::begin_told(&ask.gate, &limited.provider));
+            tokio::time::sleep(limited.left).await;
+            ask.quota_waited += limited.left;
+        } else {
+            quota.into_iter().for_each(Waiting::refused);
+            return Err(refusal(&refused));
         }
     }
 }
@@ -167,7 +171,7 @@ fn refusal(refused: &Refused) -> Refusal {
         why = format!("{why} ({})", reasons.join("; "));
     }
     match refused {
-        Refused::Resting { limited: Some(provider), left, .. } => {
+        Refused::Resting { limited: Some(Limited { provider, left }), .. } => {
             Refusal::QuotaEnded(QuotaEnded { provider: provider.clone(), left: *left })
         }
         Refused::Resting { .. } => Refusal::UpstreamGone(why),
@@ -177,8 +181,8 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
-/// The step of a plan that can be asked soonest.
-struct Soonest {
+/// When a step of a plan can be asked.
+struct Pause {
     pause: Duration,
     step: usize,
     /// Whether it is its account's limit that it waits for.
@@ -192,8 +196,6 @@ struct Round<'a> {
     tried: Vec<Option<Tried>>,
     /// Failures that count as tries: an account's limit is waited for as long as a call may wait for quota.
     failures: u32,
-    /// What it waited for accounts at their limit.
-    waited: Duration,
 }
 
 /// How a step of a plan was tried.
@@ -207,7 +209,7 @@ struct Tried {
 impl<'a> Round<'a> {
     fn new(plan: &'a Plan) -> Self {
         let tried = vec![Some(Tried::default()); plan.steps.len()];
-        Self { plan, tried, failures: 0, waited: Duration::ZERO }
+        Self { plan, tried, failures: 0 }
     }
 
     fn failed(&mut self, step: usize, failure: &Failure) {
@@ -219,48 +221,53 @@ impl<'a> Round<'a> {
     }
 
     /// The next to be asked: the first that was not tried and is not left alone; else the one that can be asked
-    /// soonest, after that pause, if it is short enough.
+    /// soonest, after that pause, of those whose pause is short enough.
     ///
     /// # Errors
-    /// The account that the first of them waits for, if that takes longer than a call may wait for quota.
-    async fn next(&mut self, ask: &Ask) -> Result<Option<usize>, QuotaEnded> {
-        let Some(Soonest { pause, step, limited }) = self.soonest(ask) else {
-            return Ok(None);
+    /// An account that one of them waits for, if there is none and that takes longer than a call may wait for quota.
+    async fn next(&mut self, ask: &mut Ask) -> Result<Option<usize>, QuotaEnded> {
+        let pauses = self.pauses(ask);
+        let (quota_left, pause_max) = (ask.quota_left(), self.plan.on_error.pause_max.0);
+        let in_time = |one: &&Pause| one.pause <= if one.limited { quota_left } else { pause_max };
+        let Some(&Pause { pause, step, limited }) =
+            pauses.iter().filter(in_time).min_by_key(|one| one.pause)
+        else {
+            let limited = pauses.iter().filter(|one| one.limited).min_by_key(|one| one.pause);
+            let ended = limited.map(|one| QuotaEnded {
+                provider: self.plan.steps[one.step].provider.clone(),
+                left: one.pause,
+            });
+            let earlier = || self.plan.steps.iter().find_map(|s| ask.gate.quota_of(&s.provider));
+            return ended.or_else(earlier).map_or(Ok(None), Err);
         };
         if limited {
-            let provider = &self.plan.steps[step].provider;
-            let left = ask.gate.shared.config.quota_wait.saturating_sub(self.waited);
-            if pause > left {
-                return Err(QuotaEnded { provider: provider.clone(), left: pause });
-            }
-            let waits = Waiting::begin_told(&ask.gate, provider);
+            let waits = Waiting::begin_told(&ask.gate, &self.plan.steps[step].provider);
             tokio::time::sleep(pause).await;
             waits.found();
-            self.waited += pause;
-            return Ok(Some(step));
-        }
-        if pause > self.plan.on_error.pause_max.0 {
-            return Ok(None);
-        }
-        if !pause.is_zero() {
+            ask.quota_waited += pause;
+        } else if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
         Ok(Some(step))
     }
 
-    fn soonest(&self, ask: &Ask) -> Option<Soonest> {
+    /// When each step can be asked that is not given up, and whose account was not waited for in vain.
+    fn pauses(&self, ask: &Ask) -> Vec<Pause> {
         let now = Instant::now();
         let steps = self.plan.steps.iter().zip(&self.tried).enumerate();
         let pauses = steps.filter_map(|(at, (step, tried))| {
             let tried = (*tried)?;
+            if ask.gate.quota_of(&step.provider).is_some() {
+                return None;
+            }
             let backoff = backoff(tried.times, &ask.log.id);
             let place = Place { provider: step.provider.clone(), model: step.model.clone() };
             let rest = ask.gate.shared.health().resting(&place, now);
             let limited = rest.as_ref().map_or(tried.limited, |rest| rest.limited);
             let pause = rest.map_or(backoff, |rest| rest.left.max(backoff));
-            Some(Soonest { pause, step: at, limited })
+            Some(Pause { pause, step: at, limited })
         });
-        pauses.min_by_key(|one| one.pause)
+        pauses.collect()
     }
 }
 
@@ -275,6 +282,11 @@ fn backoff(times: u32, id: &str) -> Duration {
 }
 
 impl Ask {
+    /// How long it may wait for providers' accounts yet.
+    pub(crate) fn quota_left(&self) -> Duration {
+        self.gate.shared.config.quota_wait.saturating_sub(self.quota_waited)
+    }
+
     /// The answer has begun: from here on it passes by itself.
     fn answer(mut self, begun: Begun) -> Answer {
         self.log.first_byte();
@@ -305,7 +317,8 @@ impl Ask {
         match &refusal {
             Refusal::QuotaEnded(ended) => self.gate.quota_ended(ended.clone()),
             Refusal::UpstreamGone(why) => self.log.gone(why),
-            _ => {}
+            Refusal::BudgetEnded(_) | Refusal::Fenced => {}
+            _ => self.log.to_blame(),
         }
         self.log.refused(label(&refusal));
         Outcome::Refused(refusal)

@@ -1,5 +1,6 @@
 //! One run's side of the gateway: its budgets, what it spent, where its loop is.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ struct State {
     begun: bool,
     /// When the last call ended.
     last_call: Option<Instant>,
+    /// Accounts that calls of this iteration have waited for in vain, by provider.
+    ended: BTreeMap<String, QuotaEnded>,
     /// Calls that wait for a provider's account, since when one did, and for how long some did before.
     waiting: u32,
     waiting_since: Option<Instant>,
@@ -87,6 +90,7 @@ impl Gate {
             now,
             begun,
             last_call: None,
+            ended: BTreeMap::new(),
             waiting: 0,
             waiting_since: None,
             waited: Duration::ZERO,
@@ -139,6 +143,7 @@ impl Gate {
             ledger.begin_iteration();
         }
         (state.spent.gone, state.spent.quota) = (None, None);
+        state.ended.clear();
         let Iteration { number, distance, stall, models, traceparent } = iteration;
         let situation = Situation { distance, stall, ..state.now.situation.clone() };
         state.now = Arc::new(Now {
@@ -269,12 +274,14 @@ impl Gate {
     }
 
     pub(crate) fn quota_ended(&self, ended: QuotaEnded) {
-        self.state().spent.quota = Some(ended);
+        let mut state = self.state();
+        state.ended.insert(ended.provider.clone(), ended.clone());
+        state.spent.quota = Some(ended);
     }
 
     /// Whether a call of this run has waited in vain for room in a provider's account: others do not wait again.
     pub(crate) fn quota_of(&self, provider: &str) -> Option<QuotaEnded> {
-        self.state().spent.quota.clone().filter(|ended| ended.provider == provider)
+        self.state().ended.get(provider).cloned()
     }
 
     /// A call begins to wait for a provider's account.

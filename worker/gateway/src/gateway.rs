@@ -93,6 +93,8 @@ impl RunGate {
 
     /// Gives back to loop and namespace what calls under way do not need, and tells what was spent so far.
     pub async fn end_iteration(&self) -> Spent {
+        // Calls whose client has ended are dropped in a moment, and then told of.
+        self.gate.idle(CLOSE_MAX).await;
         self.gate.settle_slices().await;
         self.gate.spent()
     }
@@ -109,8 +111,7 @@ impl RunGate {
         move || gate.last_call()
     }
 
-    /// For how long calls of the run have waited for room in providers' accounts: time in which the run could do nothing
-    /// about its loop.
+    /// For how long some call of the run has waited for room in a provider's account.
     pub fn waited(&self) -> Duration {
         self.gate.waited()
     }

@@ -35,7 +35,7 @@ struct State {
     trial: Option<Instant>,
     /// What the last failure was.
     last: String,
-    /// Whether it was that the account is at its limit.
+    /// Whether it is left alone because the account is at its limit.
     limited: bool,
 }
 
@@ -112,10 +112,12 @@ impl Health {
         state.failures = state.failures.saturating_add(1);
         state.trial = None;
         failure.why.clone_into(&mut state.last);
-        state.limited = failure.limited;
         let cool = (state.failures >= on_error.failures).then_some(on_error.cool_down.0);
         let rest = cool.into_iter().chain(failure.retry_after).max();
         if let Some(until) = rest.and_then(|rest| now.checked_add(rest)) {
+            if !rested || state.until <= Some(until) {
+                state.limited = failure.limited;
+            }
             state.until = state.until.max(Some(until));
         }
         !rested && state.until.is_some_and(|until| until > now)
@@ -152,6 +154,18 @@ mod tests {
         assert_eq!((on_error.failures, begins), (3, vec![false, true, false]), "told once");
         assert_eq!(health.rest(&here, now), Some(on_error.cool_down.0));
         assert_eq!(health.rest(&place("there"), now), None);
+    }
+
+    #[test]
+    fn why_it_rests_is_what_makes_it_rest() {
+        let (mut health, now, on_error) = (Health::default(), Instant::now(), OnError::default());
+        let here = place("here");
+        let limit = Blow { limited: true, ..blow(Some(300 * SECOND)) };
+        health.failed(&here, now, &on_error, &limit);
+        health.failed(&here, now, &on_error, &blow(None));
+        assert!(health.resting(&here, now).unwrap().limited, "the shorter one changes nothing");
+        health.failed(&here, now, &on_error, &blow(Some(301 * SECOND)));
+        assert!(!health.resting(&here, now).unwrap().limited);
     }
 
     #[test]

@@ -31,4 +31,4 @@ pub mod wire;
 
 pub use self::config::Config;
 pub use self::gateway::{Gateway, RunGate, Serving};
-pub use self::run::{Iteration, Models, Need, OpenProvider, RunCalls, RunIdentity, Spent};
+pub use self::run::{Gone, Iteration, Models, Need, OpenProvider, RunCalls, RunIdentity, Spent};

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::attempt::{Attempt, Used};
 use crate::capture::Capture;
 use crate::gate::{Gate, Now};
+use crate::run::Gone;
 use crate::wire::{Call, Seen};
 
 /// A call under way. Dropped, it has ended, if nobody said how: because its client went away.
@@ -184,7 +185,12 @@ impl CallLog {
 
     /// No provider answered it, or the one that did went away in the middle.
     pub(crate) fn gone(&self, why: &str) {
-        self.gate.count(|spent| spent.gone = Some(why.to_owned()));
+        self.gate.count(|spent| spent.gone = Some(Gone::Silent(why.to_owned())));
+    }
+
+    /// What it got was the client's own fault: an earlier silence does not count any more.
+    pub(crate) fn to_blame(&self) {
+        self.gate.count(|spent| spent.gone = None);
     }
 
     /// It was refused, or every provider failed.

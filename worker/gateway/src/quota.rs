@@ -10,6 +10,7 @@ use flyball_core::model::{ProviderQuota, QuotaAmount, QuotaAnswer, Quotas};
 use flyball_telemetry::QuotaWait;
 
 use crate::gate::Gate;
+use crate::run::Gone;
 
 /// Pause before asking again when no scheduler answered.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
@@ -59,8 +60,8 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.gate.wait_ends();
         if !self.over {
-            let why = format!("a call waited for the quota of provider {}", self.provider);
-            self.gate.count(|spent| spent.gone = Some(why));
+            let waited = Gone::Waited(std::mem::take(&mut self.provider));
+            self.gate.count(|spent| spent.gone = Some(waited));
         }
     }
 }

@@ -88,7 +88,23 @@ pub(crate) struct Relay {
     pub(crate) flushed: bool,
 }
 
+/// How an answer ended.
+#[derive(Debug, Clone, Copy)]
+enum End<'a> {
+    /// The provider ended it.
+    Whole,
+    /// The provider broke it off.
+    Lost(&'a str),
+    /// Somebody else did, in a word for metrics.
+    Cut(&'static str),
+}
+
 impl Relay {
+    /// It is no stream, where the client waits for one: it gets nothing of it.
+    pub(crate) fn not_streamed(&self) {
+        self.log.gone(&format!("{}: it did not stream its answer", self.place));
+    }
+
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.reading, Some(Reading::Stream(_)))
     }
@@ -133,7 +149,7 @@ impl Relay {
                     return self.cut_off(cx, Cut::Upstream(why));
                 }
                 Poll::Ready(None) => {
-                    let rest = self.finish(None);
+                    let rest = self.finish(End::Whole);
                     return if rest.is_empty() { Poll::Ready(None) } else { self.pass(rest) };
                 }
                 Poll::Pending => {
@@ -154,7 +170,7 @@ impl Relay {
     /// The run's time is over: a stream's client is told, so that it does not ask again, and then cut off.
     fn deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let streams = self.is_stream();
-        self.finish(Some("deadline".to_owned()));
+        self.finish(End::Cut("deadline"));
         if !streams {
             return self.cut_off(cx, Cut::Deadline);
         }
@@ -167,7 +183,7 @@ impl Relay {
         self.quiet_since = Instant::now();
         if self.upstream.is_end_stream() && matches!(self.reading, Some(Reading::Plain(..))) {
             // The last piece: of a body whose length is known nobody asks for more.
-            self.finish(None);
+            self.finish(End::Whole);
         }
         if let Some(capture) = &mut self.log.capture {
             capture.passes(&piece);
@@ -202,8 +218,7 @@ impl Relay {
 
     /// The provider died in the middle.
     fn lost(&mut self, why: &str) {
-        self.log.gone(&format!("{}: {why}", self.place));
-        self.finish(Some(format!("upstream_gone: {why}")));
+        self.finish(End::Lost(why));
         let now = std::time::Instant::now();
         let blow = Blow { why, retry_after: None, limited: false };
         if self.gate.shared.health().failed(&self.place, now, &self.on_error, &blow) {
@@ -212,7 +227,7 @@ impl Relay {
     }
 
     /// Settles; returns bytes that are still to be passed on.
-    fn finish(&mut self, error: Option<String>) -> Bytes {
+    fn finish(&mut self, end: End<'_>) -> Bytes {
         let Some(reading) = self.reading.take() else { return Bytes::new() };
         let read = match &reading {
             Reading::Stream(_) if self.upstream.behind() > BEHIND_MAX => Read::Behind,
@@ -224,6 +239,20 @@ impl Relay {
             let used = attempt.answered(&self.call, &seen, read);
             let streamed = read != Read::AtItsEnd;
             let unfinished = (streamed && !seen.finished).then(|| "unfinished".to_owned());
+            // What the provider did to a stream that has not ended: the client got no answer.
+            let gone = match end {
+                End::Whole => seen.error.clone().or_else(|| unfinished.clone()),
+                End::Lost(why) => (!seen.finished).then(|| why.to_owned()),
+                End::Cut(_) => None,
+            };
+            if let Some(why) = gone {
+                self.log.gone(&format!("{}: {why}", self.place));
+            }
+            let error = match end {
+                End::Whole => None,
+                End::Lost(why) => Some(format!("upstream_gone: {why}")),
+                End::Cut(why) => Some(why.to_owned()),
+            };
             self.log.answered(used, seen, error.or(unfinished));
         }
         rest
@@ -248,6 +277,6 @@ impl Drop for Relay {
             Some(Reading::Stream(tap)) => tap.seen().finished,
             Some(Reading::Plain(..)) | None => false,
         };
-        self.finish((!whole).then(|| "client_gone".to_owned()));
+        self.finish(if whole { End::Whole } else { End::Cut("client_gone") });
     }
 }

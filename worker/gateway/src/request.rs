@@ -175,6 +175,7 @@ impl Asking {
             client: self.client,
             subtask,
             sticky,
+            quota_waited: std::time::Duration::ZERO,
             log,
         }
     }

@@ -125,7 +125,7 @@ pub struct Spent {
     /// The provider's account that the last call of the iteration that had to wait too long found no room in.
     pub quota: Option<QuotaEnded>,
     /// Why the last call of the iteration got no answer of a model, if it got none and the call is not to blame.
-    pub gone: Option<String>,
+    pub gone: Option<Gone>,
 }
 
 impl Spent {
@@ -153,6 +153,15 @@ impl Spent {
             quota: self.quota.clone(),
         }
     }
+}
+
+/// Why a call got no answer of a model, though it was not to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gone {
+    /// No provider gave one; the last one's word.
+    Silent(String),
+    /// It was ended while it waited for this provider's account.
+    Waited(String),
 }
 
 /// A call for which a budget had no room.

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use flyball_core::model::{OnError, Plan, Protocol, QuotaEnded, Refused, Step};
+use flyball_core::model::{OnError, Plan, Protocol, QuotaEnded, Step};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -80,18 +80,15 @@ fn verdict(status: StatusCode) -> Verdict {
         200..=299 => Verdict::Answer,
         429 => Verdict::Limited,
         408 | 500.. => Verdict::Transient,
-        100..=399 | 401 | 403 | 404 => Verdict::Elsewhere,
+        // 402: its account has no money.
+        100..=399 | 401..=404 => Verdict::Elsewhere,
         _ => Verdict::Terminal,
     }
 }
 
-/// How long a call may wait for a route's deployments to be asked again.
-pub(crate) fn pause_max(ask: &Ask, refused: &Refused) -> Duration {
-    let Refused::Resting { route, limited, .. } = refused else { return Duration::ZERO };
-    if limited.is_some() {
-        return ask.gate.shared.config.quota_wait;
-    }
-    let found = ask.now.models.routing.routes().find(|(name, _)| name == route);
+/// How long a call may wait for a route's deployments to be asked again, where no account is at its limit.
+pub(crate) fn pause_max(ask: &Ask, route: &str) -> Duration {
+    let found = ask.now.models.routing.routes().find(|(name, _)| *name == route);
     found.map_or(Duration::ZERO, |(_, spec)| spec.on_error.pause_max.0)
 }
 
@@ -135,7 +132,7 @@ pub(crate) async fn attempt(ask: &mut Ask, plan: &Plan, step: &Step) -> Try {
 
 /// Room in the budgets, and then in the provider's account: who has no money need not wait for quota.
 async fn admit(
-    ask: &Ask,
+    ask: &mut Ask,
     plan: &Plan,
     step: &Step,
     provider: &OpenProvider,
@@ -144,19 +141,24 @@ async fn admit(
     if let Some(ended) = gate.quota_of(&step.provider) {
         return Err(Refusal::QuotaEnded(ended));
     }
-    let Config { budget_wait, quota_wait, .. } = gate.shared.config;
+    let Config { budget_wait, .. } = gate.shared.config;
     let price = ask.now.models.price_of(provider, &step.model);
     let input = wire::input_bound(&ask.body, call);
     let output = call.max_output.unwrap_or(plan.max_output_tokens).saturating_mul(call.choices);
     let worst = price.worst_case(input, output, call.searches);
     let held = admit::reserve(gate, worst, budget_wait).await?;
+    if let Some(ended) = gate.quota_of(&step.provider) {
+        // Meanwhile another call has waited for it in vain.
+        return Err(Refusal::QuotaEnded(ended));
+    }
     let (quotas, desk, quota) = (&gate.quotas, &gate.shared.desk, &provider.spec.quota);
-    let waiting = Waiting::begin(gate, &step.provider);
+    let (waiting, since) = (Waiting::begin(gate, &step.provider), Instant::now());
     let taken = desk
-        .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), quota_wait)
+        .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), ask.quota_left())
         .await
         .map_err(|none| no_room(&step.provider, none));
     waiting.refused();
+    ask.quota_waited += since.elapsed();
     let taken = taken?;
     let most = Most {
         input,
@@ -401,10 +403,10 @@ mod tests {
         for code in [500, 502, 503, 529, 408] {
             assert_eq!(of(code), Verdict::Transient, "{code}");
         }
-        for code in [301, 302, 307, 308, 401, 403, 404] {
+        for code in [301, 302, 307, 308, 401, 402, 403, 404] {
             assert_eq!(of(code), Verdict::Elsewhere, "{code}");
         }
-        for code in [400, 402, 405, 409, 413, 422] {
+        for code in [400, 405, 409, 413, 422] {
             assert_eq!(of(code), Verdict::Terminal, "{code}");
         }
         assert_eq!(of(429), Verdict::Limited);

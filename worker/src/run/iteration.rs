@@ -1,6 +1,6 @@
 //! One iteration: act, snapshot, check the bounds, verify, keep or revert, record.
 
-use flyball_core::governor::{Judgement, Next, Trial};
+use flyball_core::governor::{Governor, Judgement, Next, Trial};
 use flyball_core::record::{Decision, DiffStat, IterationRecord, JournalEntry};
 use tracing::Instrument;
 
@@ -64,17 +64,16 @@ impl Work {
         let base_tree = self.tree_of_checkpoint(run).await?;
         let change = self.snapshot(run, &base_tree).await?;
         let after = self.verify(run, &change, &base_tree, &before, number).await?;
-        let governor = run.governor.clone();
+        let hindrance = run.hindrance(&acted);
+        let before_it = run.governor.clone();
         let judged = judge(run, &base_tree, &change, &before, &after, &acted);
-        let hindrance = run.hindrance();
-        if let Some(hindrance) = &hindrance
-            && matches!(judged.decision, Decision::Unchanged | Decision::Reverted)
+        if let Some(hindrance) = hindrance.as_ref().filter(|_| judged.decision != Decision::Kept)
+            && take_back(run, before_it)
         {
-            // Its agent was stopped in the middle: like an iteration that a lost node leaves, it is done again.
-            run.governor = governor;
             return Ok(Next::Stop(run.waits_for(hindrance)));
         }
-        run.governor.on_models_reached();
+        run.governor.on_counted(hindrance.is_some());
+        let kept = judged.decision == Decision::Kept;
         let record = IterationRecord {
             number,
             agent: agent.name().unwrap_or_default(),
@@ -100,9 +99,12 @@ impl Work {
         self.record(run, record, &change.tree, after).await?;
         // What was reached counts also when money or quota has ended.
         match (judged.next, run.budget_ended(), hindrance) {
-            (Next::Act { .. }, Some(parked), _) => Ok(Next::Stop(parked)),
-            (Next::Act { .. }, None, Some(quota @ Hindrance::Quota(_))) => {
+            (Next::Act { .. }, _, Some(quota @ Hindrance::Quota(_))) => {
                 Ok(Next::Stop(run.waits_for(&quota)))
+            }
+            (Next::Act { .. }, Some(parked), _) => Ok(Next::Stop(parked)),
+            (Next::Act { .. }, None, Some(silent)) if !kept => {
+                Ok(Next::Stop(run.waits_for(&silent)))
             }
             (next, ..) => Ok(next),
         }
@@ -200,6 +202,18 @@ impl Work {
         }
         run.report(event).await
     }
+}
+
+/// Takes an iteration back whose agent was stopped in the middle: like one that a lost node leaves, it is done again,
+/// with what the governor knew before it. Not always: [`Governor::take_back`].
+fn take_back(run: &mut Run, before: Governor) -> bool {
+    let judged = std::mem::replace(&mut run.governor, before);
+    let cost = run.has_cost();
+    let taken_back = run.governor.take_back(cost);
+    if !taken_back {
+        run.governor = judged;
+    }
+    taken_back
 }
 
 fn judge(

@@ -6,17 +6,19 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyball_core::governor::Hint;
 use flyball_core::isolation::{Layer, is_off};
-use flyball_core::model::{BudgetScope, PriceTable, QUOTA_WINDOW, QuotaEnded};
+use flyball_core::model::{AgentEnding, BudgetScope, PriceTable, QUOTA_WINDOW, QuotaEnded};
 use flyball_core::quantity::Distance;
 use flyball_core::spec::AgentSpec;
 use flyball_core::status::{Outcome, Phase, Reason};
 use flyball_gateway::{
-    Iteration, Models, Need, OpenProvider, RunCalls, RunGate, RunIdentity, Serving, Spent,
+    Gone, Iteration, Models, Need, OpenProvider, RunCalls, RunGate, RunIdentity, Serving, Spent,
 };
 use flyball_sandbox::Who;
 
 use super::Run;
+use super::agent::Acted;
 use super::attempt::ModelAccess;
 use super::fence::RunFence;
 use super::halt::Halt;
@@ -48,7 +50,7 @@ pub(super) enum Hindrance {
     /// A provider's account has no room for its calls.
     Quota(QuotaEnded),
     /// No model answers them; why.
-    Gone(String),
+    Silent(String),
 }
 
 impl Run {
@@ -225,11 +227,29 @@ impl Run {
         (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
     }
 
-    /// What kept the agent from its work in this iteration, if something outside the loop did. A budget that ended
-    /// comes first: it is the loop's own.
-    pub(super) fn hindrance(&self) -> Option<Hindrance> {
-        let Spent { quota, gone, need: None, .. } = self.metered()? else { return None };
-        quota.map(Hindrance::Quota).or_else(|| gone.map(Hindrance::Gone))
+    /// What kept the agent from its work in this iteration, if something outside the loop did. One that came to an
+    /// end of its own, or has something to say, was not kept from it. A budget that has ended comes before models
+    /// that do not answer, and after quota: calls that wait for quota hold room in budgets.
+    pub(super) fn hindrance(&self, acted: &Acted) -> Option<Hindrance> {
+        let at_its_end = matches!(acted.account.ending, AgentEnding::Finished | AgentEnding::Hung);
+        if at_its_end || acted.hint != Hint::None {
+            return None;
+        }
+        let Spent { quota, gone, .. } = self.metered()?;
+        match (quota, gone) {
+            (Some(ended), _) => Some(Hindrance::Quota(ended)),
+            (None, _) if self.budget_ended().is_some() => None,
+            (None, Some(Gone::Waited(provider))) => {
+                Some(Hindrance::Quota(QuotaEnded { provider, left: Duration::ZERO }))
+            }
+            (None, Some(Gone::Silent(why))) => Some(Hindrance::Silent(why)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether this iteration's calls cost anything.
+    pub(super) fn has_cost(&self) -> bool {
+        self.metered().is_some_and(|spent| spent.amount.tokens > 0)
     }
 
     /// The outcome of a run that something outside keeps from going on.
@@ -240,7 +260,7 @@ impl Run {
                 let spread = pause.mul_f64(rand::random_range(0.0..0.5));
                 waits_for_quota(ended, pause + spread)
             }
-            Hindrance::Gone(why) => {
+            Hindrance::Silent(why) => {
                 self.governor.on_models_unreachable(why, rand::random_range(0.0..1.0))
             }
         }

@@ -49,6 +49,8 @@ pub(super) struct Memory {
     pub(super) repository_failures: u32,
     /// Iterations in a row that ended because nobody answered the agent's model calls.
     pub(super) model_failures: u32,
+    /// Iterations in a row that cost something and were taken back.
+    pub(super) taken_back: u32,
     /// Trees seen, oldest first.
     pub(super) visits: Vec<Visit>,
     /// What was tried, oldest first.
@@ -111,6 +113,7 @@ impl Default for Memory {
             unproven: None,
             repository_failures: 0,
             model_failures: 0,
+            taken_back: 0,
             visits: Vec::new(),
             tried: Vec::new(),
             advice: Vec::new(),

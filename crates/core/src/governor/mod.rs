@@ -57,7 +57,7 @@ use crate::status::Outcome;
 
 pub use changes::{Changes, changes};
 pub use memory::{MEMORY_BYTES_MAX, TRIED_LINES_MAX};
-pub use verdict::{PROOFS_MAX, REPOSITORY_TRIES_MAX, flaps_max};
+pub use verdict::{PROOFS_MAX, REPOSITORY_TRIES_MAX, TAKEN_BACK_MAX, flaps_max};
 pub use words::{ADVICE_LINES_MAX, LINE_BYTES_MAX, failing_lines};
 
 use memory::Memory;

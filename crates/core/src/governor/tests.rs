@@ -544,9 +544,26 @@ fn models_that_do_not_answer_are_tried_again_with_the_same_pauses_and_without_en
         // It is remembered beyond the run.
         governor = Governor::restore(&spec(), &governor.memory());
     }
-    governor.on_models_reached();
+    governor.on_counted(true);
+    assert!(governor.on_models_unreachable("529", 1.0).retry_after_ms > 1000);
+    governor.on_counted(false);
     assert_eq!(governor.on_models_unreachable("529", 1.0).retry_after_ms, 1000);
     assert_eq!(governor.stalled(), 0);
+}
+
+#[test]
+fn iterations_that_cost_something_are_not_taken_back_for_ever() {
+    let mut governor = Governor::restore(&spec(), &Value::Null);
+    for round in 0..3 {
+        for times in 0..TAKEN_BACK_MAX {
+            assert!(governor.take_back(false) && governor.take_back(true), "{round} {times}");
+        }
+        let mut governor_later = Governor::restore(&spec(), &governor.memory());
+        assert!(governor_later.take_back(false), "what costs nothing may be done again");
+        assert!(!governor_later.take_back(true) && !governor_later.take_back(true));
+        governor_later.on_counted(true);
+        governor = governor_later;
+    }
 }
 
 #[test]

@@ -16,6 +16,10 @@ pub const PROOFS_MAX: u32 = 2;
 /// doubling to 10 minutes that is about eight hours: a server may be down for a night.
 pub const REPOSITORY_TRIES_MAX: u32 = 70;
 
+/// Iterations in a row that cost something and may be taken back: what is outside may end each of them, but their money
+/// is spent.
+pub const TAKEN_BACK_MAX: u32 = 10;
+
 /// Pauses between tries at a repository, or at models that do not answer: first and longest.
 const OUTAGE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
@@ -258,9 +262,21 @@ impl Governor {
         }
     }
 
-    /// An iteration of which models were no hindrance: failures are counted anew.
-    pub fn on_models_reached(&mut self) {
-        self.memory.model_failures = 0;
+    /// Whether an iteration that something outside has ended is taken back, as if it had not been. One that cost
+    /// something is only [`TAKEN_BACK_MAX`] times in a row: then it counts, so that bounds of the loop hold.
+    pub fn take_back(&mut self, cost: bool) -> bool {
+        let most = TAKEN_BACK_MAX;
+        let taken_back = self.memory.taken_back < most || !cost;
+        self.memory.taken_back = self.memory.taken_back.saturating_add(cost.into()).min(most);
+        taken_back
+    }
+
+    /// An iteration counts. `hindered`: something outside ended it; else failures of models are counted anew.
+    pub fn on_counted(&mut self, hindered: bool) {
+        self.memory.taken_back = 0;
+        if !hindered {
+            self.memory.model_failures = 0;
+        }
     }
 }
 

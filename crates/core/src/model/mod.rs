@@ -33,8 +33,8 @@ pub use self::agent::{
 pub use self::amount::{Amount, Limits};
 pub use self::budget::{AMOUNT_MAX, LoopBudget};
 pub use self::choose::{
-    Asked, Features, Health, LeftOut, Plan, Refused, Resting, RouteMissed, Routing, Situation,
-    Step, Subtask, all_well, choose, classify,
+    Asked, Features, Health, LeftOut, Limited, Plan, Refused, Resting, RouteMissed, Routing,
+    Situation, Step, Subtask, all_well, choose, classify,
 };
 pub use self::definition::{
     DEFINITIONS_MAX, Definition, DefinitionKey, DefinitionKind, UnknownDefinitionKind,

@@ -114,9 +114,9 @@ pub enum Refused {
         /// Until the first can be asked again.
         #[serde(serialize_with = "as_span")]
         left: Duration,
-        /// The provider of the first, if its account is at its limit.
+        /// Of those whose account is at its limit the first, if there are any.
         #[serde(skip_serializing_if = "Option::is_none")]
-        limited: Option<String>,
+        limited: Option<Limited>,
         /// Each deployment.
         left_out: Vec<LeftOut>,
     },
@@ -127,6 +127,16 @@ pub enum Refused {
         /// Each deployment.
         left_out: Vec<LeftOut>,
     },
+}
+
+/// Of those whose account is at its limit the one that can be asked soonest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limited {
+    /// The provider.
+    pub provider: String,
+    /// For how long it is left alone yet.
+    #[serde(serialize_with = "as_span")]
+    pub left: Duration,
 }
 
 fn as_span<S: serde::Serializer>(left: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub use self::answer::{LeftOut, Plan, Refused, RouteMissed, Step};
+pub use self::answer::{LeftOut, Limited, Plan, Refused, RouteMissed, Step};
 pub use self::classify::{Features, Subtask, classify};
 use super::provider::Protocol;
 use super::route::{Deployment, ModelRouteSpec, Tier};
@@ -93,14 +93,6 @@ pub struct Resting {
     pub limited: bool,
 }
 
-/// Of those left alone the one that can be asked soonest.
-#[derive(Clone, Copy)]
-struct First<'a> {
-    left: Duration,
-    /// The provider, if its account is at its limit.
-    limited: Option<&'a str>,
-}
-
 /// Tells of a provider's model whether it is left alone.
 pub type Health<'a> = dyn Fn(&str, &str) -> Option<Resting> + 'a;
 
@@ -143,7 +135,8 @@ struct Walk<'a> {
     steps: Vec<Step>,
     left_out: Vec<LeftOut>,
     /// How long until the first that rests can be asked again.
-    first: Option<First<'a>>,
+    left: Option<Duration>,
+    limited: Option<Limited>,
     /// What the providers speak that do not speak what was asked.
     others: BTreeMap<&'a str, &'a [Protocol]>,
 }
@@ -157,7 +150,18 @@ impl<'a> Walk<'a> {
         health: &'a Health<'a>,
     ) -> Self {
         let (steps, left_out, others) = Default::default();
-        Self { routing, route, spec, asked, health, steps, left_out, first: None, others }
+        Self {
+            routing,
+            route,
+            spec,
+            asked,
+            health,
+            steps,
+            left_out,
+            left: None,
+            limited: None,
+            others,
+        }
     }
 
     fn plan(mut self, route_why: String) -> Result<Plan, Refused> {
@@ -221,9 +225,9 @@ impl<'a> Walk<'a> {
             return Some(format!("provider {name} speaks {}, not {wanted}", words(spoken)));
         }
         let resting = (self.health)(name, model)?;
-        if self.first.is_none_or(|first| resting.left < first.left) {
-            self.first =
-                Some(First { left: resting.left, limited: resting.limited.then_some(name) });
+        self.left = Some(self.left.map_or(resting.left, |left| left.min(resting.left)));
+        if resting.limited && self.limited.as_ref().is_none_or(|one| resting.left < one.left) {
+            self.limited = Some(Limited { provider: name.to_owned(), left: resting.left });
         }
         Some(format!("left alone for {} yet: {}", Span(resting.left), resting.why))
     }
@@ -247,11 +251,8 @@ impl<'a> Walk<'a> {
 
     fn refused(self) -> Refused {
         let (route, left_out) = (self.route.to_owned(), self.left_out);
-        match (self.first, self.others.is_empty()) {
-            (Some(First { left, limited }), _) => {
-                let limited = limited.map(str::to_owned);
-                Refused::Resting { route, left, limited, left_out }
-            }
+        match (self.left, self.others.is_empty()) {
+            (Some(left), _) => Refused::Resting { route, left, limited: self.limited, left_out },
             (None, false) => {
                 let protocol = self.asked.protocol;
                 let spoken = self.others.values().flat_map(|spoken| spoken.iter().copied());
