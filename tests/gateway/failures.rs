@@ -157,6 +157,21 @@ fn whether_models_answered_is_told_of_each_iteration() {
     assert_eq!(rig.close().gone, None);
 }
 
+/// The first to be asked again would be the one that is down.
+#[test]
+fn a_limit_is_waited_for_where_the_others_are_down_for_long() {
+    let busy = first(1, Reply::status(429, Some(1)), Reply::text("done"));
+    let down = Provider::start(|_| Reply::status(529, None));
+    let chat = Protocol::Chat;
+    let on_error = json!({ "tries": 2, "failures": 1, "coolDown": "900ms", "pauseMax": "1ms" });
+    let setup = Setup { on_error, ..Setup::default() };
+    let rig = Rig::many(&[("busy", busy.base(chat), chat), ("down", down.base(chat), chat)], setup);
+    for _ in 0..2 {
+        assert_eq!(rig.call(chat, &body(chat, false)).status, 200);
+    }
+    assert_eq!((busy.served().len(), down.served().len()), (3, 1));
+}
+
 /// Whether the provider says so, or answers nothing else for that long.
 #[test]
 fn an_account_at_its_limit_for_too_long_stops_the_runs_calls() {

@@ -46,6 +46,7 @@ pub(super) struct RunModels {
 }
 
 /// Something outside the loop that keeps its agent from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hindrance {
     /// A provider's account has no room for its calls.
     Quota(QuotaEnded),
@@ -223,28 +224,14 @@ impl Run {
     /// The outcome of a run whose budget had no room for a call of this iteration. An iteration's own bound ends
     /// only that.
     pub(super) fn budget_ended(&self) -> Option<Outcome> {
-        let need = self.metered()?.need?;
-        (need.ended.scope != BudgetScope::Iteration).then(|| parked(&need))
+        ended_budget(&self.metered()?).map(parked)
     }
 
     /// What kept the agent from its work in this iteration, if something outside the loop did. One that came to an
     /// end of its own, or has something to say, was not kept from it. A budget that has ended comes before models
     /// that do not answer, and after quota: calls that wait for quota hold room in budgets.
     pub(super) fn hindrance(&self, acted: &Acted) -> Option<Hindrance> {
-        let at_its_end = matches!(acted.account.ending, AgentEnding::Finished | AgentEnding::Hung);
-        if at_its_end || acted.hint != Hint::None {
-            return None;
-        }
-        let Spent { quota, gone, .. } = self.metered()?;
-        match (quota, gone) {
-            (Some(ended), _) => Some(Hindrance::Quota(ended)),
-            (None, _) if self.budget_ended().is_some() => None,
-            (None, Some(Gone::Waited(provider))) => {
-                Some(Hindrance::Quota(QuotaEnded { provider, left: Duration::ZERO }))
-            }
-            (None, Some(Gone::Silent(why))) => Some(Hindrance::Silent(why)),
-            (None, None) => None,
-        }
+        hindrance(acted.account.ending, &acted.hint, self.metered()?)
     }
 
     /// Whether this iteration's calls cost anything.
@@ -273,6 +260,26 @@ impl Run {
         drop(open.outside);
         let spent = open.gate.close().await;
         tracing::debug!(run = %self.id.key, ?spent, "its model calls are over");
+    }
+}
+
+fn ended_budget(spent: &Spent) -> Option<&Need> {
+    spent.need.as_ref().filter(|need| need.ended.scope != BudgetScope::Iteration)
+}
+
+fn hindrance(ending: AgentEnding, hint: &Hint, spent: Spent) -> Option<Hindrance> {
+    if matches!(ending, AgentEnding::Finished | AgentEnding::Hung) || *hint != Hint::None {
+        return None;
+    }
+    let budget_ended = ended_budget(&spent).is_some();
+    match (spent.quota, spent.gone) {
+        (Some(ended), _) => Some(Hindrance::Quota(ended)),
+        _ if budget_ended => None,
+        (None, Some(Gone::Waited(provider))) => {
+            Some(Hindrance::Quota(QuotaEnded { provider, left: Duration::ZERO }))
+        }
+        (None, Some(Gone::Silent(why))) => Some(Hindrance::Silent(why)),
+        (None, None) => None,
     }
 }
 
@@ -319,4 +326,56 @@ fn served(models: &Models) -> Vec<flyball_core::model::Protocol> {
 fn routed_elsewhere(models: &Models) -> bool {
     let vendor = |url: &str| VENDORS.iter().any(|known| url.starts_with(known));
     models.providers.values().any(|provider| !vendor(&provider.spec.base_url))
+}
+
+#[cfg(test)]
+mod tests {
+    use flyball_core::model::{Amount, BudgetEnded, Limits};
+
+    use super::*;
+
+    #[test]
+    fn an_agent_is_hindered_by_what_is_outside_and_only_if_it_did_not_end_well() {
+        let left = Duration::from_secs(9);
+        let full = QuotaEnded { provider: "acme".to_owned(), left };
+        let waited = Gone::Waited("beta".to_owned());
+        let cut = QuotaEnded { provider: "beta".to_owned(), left: Duration::ZERO };
+        let silent = || Gone::Silent("acme m: 529".to_owned());
+        let need = |scope| {
+            let (limits, used) = (Limits::default(), Amount::default());
+            Some(Need { ended: BudgetEnded { scope, limits, used }, amount: used })
+        };
+        let of = |quota: Option<&QuotaEnded>, gone: Option<Gone>, need: Option<Need>| {
+            let spent = Spent { quota: quota.cloned(), gone, need, ..Spent::default() };
+            let well = [AgentEnding::Finished, AgentEnding::Hung];
+            for ending in well {
+                assert_eq!(hindrance(ending, &Hint::None, spent.clone()), None, "{ending:?}");
+            }
+            let says = Hint::NeedsHuman("look".to_owned());
+            assert_eq!(hindrance(AgentEnding::Failed, &says, spent.clone()), None);
+            hindrance(AgentEnding::Failed, &Hint::None, spent)
+        };
+        let word = Some(Hindrance::Silent("acme m: 529".to_owned()));
+        let [quota, cut] = [full.clone(), cut].map(|ended| Some(Hindrance::Quota(ended)));
+        assert_eq!(of(None, None, None), None);
+        assert_eq!(of(Some(&full), Some(silent()), None), quota);
+        assert_eq!(of(None, Some(waited), None), cut);
+        assert_eq!(of(None, Some(silent()), None), word);
+        // Its own budget comes before a silence, and after quota.
+        assert_eq!(of(None, Some(silent()), need(BudgetScope::Loop)), None);
+        assert_eq!(of(Some(&full), None, need(BudgetScope::Loop)), quota);
+        assert_eq!(of(None, Some(silent()), need(BudgetScope::Iteration)), word);
+    }
+
+    #[test]
+    fn a_pause_for_quota_is_what_was_said_within_bounds() {
+        let seconds = Duration::from_secs;
+        let of = |left, waited| {
+            let ended = QuotaEnded { provider: "acme".to_owned(), left: seconds(left) };
+            quota_pause(&ended, seconds(waited)).as_secs()
+        };
+        let window = QUOTA_WINDOW.as_secs();
+        assert_eq!([of(0, 5), of(0, 600), of(90, 600)], [5, window, 90]);
+        assert_eq!(of(86_400, 600), QUOTA_PAUSE_MAX.as_secs());
+    }
 }
