@@ -16,7 +16,7 @@ pub enum Exit {
     Auth = 4,
     /// No node can take the loop.
     NotPlaced = 5,
-    /// Money or quota has ended.
+    /// A budget has ended.
     Budget = 6,
     /// What was waited for did not happen in time.
     WaitTimeout = 7,
@@ -33,7 +33,7 @@ Exit codes of flyball:
     3  the loop finished, but not Converged (wait, apply --wait)
     4  not authenticated, or not allowed
     5  not placed: no node can ever take the loop (apply --wait)
-    6  money or quota has ended; the loop is parked (apply --wait)
+    6  a budget has ended; the loop is parked until it is extended (apply --wait)
     7  timeout: what was waited for did not happen in time (wait, drain --wait)
   130  interrupted
 ";

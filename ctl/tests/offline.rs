@@ -366,7 +366,7 @@ fn exit_codes_are_documented() {
         3  the loop finished, but not Converged (wait, apply --wait)
         4  not authenticated, or not allowed
         5  not placed: no node can ever take the loop (apply --wait)
-        6  money or quota has ended; the loop is parked (apply --wait)
+        6  a budget has ended; the loop is parked until it is extended (apply --wait)
         7  timeout: what was waited for did not happen in time (wait, drain --wait)
       130  interrupted
     ");

@@ -207,6 +207,7 @@ mod tests {
         };
         assert_eq!(of(Phase::Running, Reason::None), None);
         assert_eq!(of(Phase::Parked, Reason::Backoff), None);
+        assert_eq!(of(Phase::Parked, Reason::Quota), None, "it goes on by itself");
         assert_eq!(of(Phase::Converged, Reason::None), Some(Exit::Ok));
         assert_eq!(of(Phase::Exhausted, Reason::Iterations), Some(Exit::Unsuccessful));
         assert_eq!(of(Phase::Pending, Reason::NeverFits), Some(Exit::NotPlaced));
