@@ -74,3 +74,158 @@ fn an_agent_has_half_a_minute_after_its_last_word() {
         serde_json::from_value(serde_json::json!({ "version": "1", "command": ["x"] })).unwrap();
     assert_eq!((agent.grace, agent.timeout), (Span::from_secs(30), Span::from_secs(1800)));
 }
+
+#[test]
+fn a_budget_is_reported_with_all_that_is_known_of_it() {
+    let amount = |calls| Amount { calls, ..Amount::default() };
+    let bound = |calls| Limits { calls: Some(calls), ..Limits::default() };
+    let extension = Extension {
+        id: "x".to_owned(),
+        by: "user:a".to_owned(),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        amount: amount(5),
+    };
+    let budget = NamespaceBudget { made: 3, limits: bound(10) };
+    let account = NamespaceAccount {
+        budget: 3,
+        spent: amount(2),
+        held: amount(4),
+        extended: amount(5),
+        extensions: vec![extension.clone()],
+        ..NamespaceAccount::default()
+    };
+    let whole = BudgetReport {
+        limits: bound(15),
+        extended: amount(5),
+        extensions: vec![extension.clone()],
+        spent: amount(2),
+        held: amount(4),
+        ..BudgetReport::default()
+    };
+    let report = BudgetReport::of_namespace(&budget, &account);
+    assert_eq!((report.used(), &report), (amount(6), &whole));
+
+    let (id, token) = ("a".to_owned(), crate::ids::Token(7));
+    let open = OpenSlice { id, token, granted: amount(4), namespace: 0 };
+    let account = LoopAccount {
+        spent: amount(2),
+        extended: amount(5),
+        extensions: vec![extension],
+        open: vec![open],
+        ..LoopAccount::default()
+    };
+    let (per_run, per_iteration) = (bound(7), bound(1));
+    let budget = LoopBudget { total: bound(10), per_run, per_iteration };
+    let report = BudgetReport::of_loop(&budget, &account);
+    assert_eq!(report, BudgetReport { per_run, per_iteration, ..whole });
+}
+
+#[test]
+fn usage_is_added_kind_by_kind() {
+    let one = Usage {
+        input_total: 1,
+        cache_read: 2,
+        cache_write_5m: 3,
+        cache_write_1h: 4,
+        output_total: 5,
+        reasoning: 6,
+        web_searches: 7,
+    };
+    let mut sum = one;
+    sum.add(&one);
+    let both = Usage {
+        input_total: 2,
+        cache_read: 4,
+        cache_write_5m: 6,
+        cache_write_1h: 8,
+        output_total: 10,
+        reasoning: 12,
+        web_searches: 14,
+    };
+    assert_eq!(sum, both);
+}
+
+#[test]
+fn each_way_to_end_has_words_of_its_own() {
+    let all = [
+        (AgentEnding::Finished, "finished"),
+        (AgentEnding::Hung, "finished, and had to be killed"),
+        (AgentEnding::Failed, "failed"),
+        (AgentEnding::Silent, "ended without a last word"),
+        (AgentEnding::Broken, "broke off"),
+        (AgentEnding::Stalled, "stalled"),
+        (AgentEnding::TimedOut, "timed out"),
+        (AgentEnding::OverLimit, "took too much"),
+    ];
+    for (ending, words) in all {
+        assert_eq!(ending.words(), words);
+    }
+}
+
+#[test]
+fn every_placeholder_of_an_agent_is_filled() {
+    let words = [
+        "gateway",
+        "key",
+        "protocol",
+        "model",
+        "small",
+        "prompt",
+        "promptFile",
+        "session",
+        "home",
+        "report",
+        "flyball",
+        "traceparent",
+    ];
+    let command: Vec<String> = words.iter().map(|word| format!("{{{word}}}")).collect();
+    let agent: AgentDefinition =
+        serde_json::from_value(serde_json::json!({ "version": "1", "command": command })).unwrap();
+    let text = |text: &str| text.to_owned();
+    let values = AgentValues {
+        gateway: text("http://g"),
+        key: text("fbk"),
+        protocol: Some(Protocol::Responses),
+        model: text("big"),
+        prompt: text("do it"),
+        prompt_file: text("/brief"),
+        session: text("s"),
+        home: text("/home"),
+        report: text("/report"),
+        flyball: text("/bin/flyball"),
+        traceparent: text("00-1"),
+        ..AgentValues::default()
+    };
+    let filled = fill(&agent, &values);
+    let wanted = [
+        "http://g",
+        "fbk",
+        "responses",
+        "big",
+        MODEL_SMALL,
+        "do it",
+        "/brief",
+        "s",
+        "/home",
+        "/report",
+        "/bin/flyball",
+        "00-1",
+    ];
+    assert_eq!(filled.argv, wanted);
+}
+
+#[test]
+fn a_newer_price_table_wins_and_what_it_lacks_stays() {
+    let price = |dollars| ModelPrice { input: Money::from_dollars(dollars), ..DEFAULT_PRICE };
+    let table = |models: &[(&str, u64)], default| PriceTable {
+        models: models
+            .iter()
+            .map(|(name, dollars)| ((*name).to_owned(), price(*dollars)))
+            .collect(),
+        default: price(default),
+        ..PriceTable::default()
+    };
+    let mut old = table(&[("a", 1), ("b", 2)], 9);
+    old.extend(table(&[("b", 3)], 8));
+    assert_eq!(old, table(&[("a", 1), ("b", 3)], 8));
+}
