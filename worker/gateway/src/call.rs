@@ -147,7 +147,7 @@ async fn decide(ask: &mut Ask) -> Result<Plan, Refusal> {
             Err(refused) => refused,
         };
         let Refused::Resting { route, left, limited, .. } = &refused else {
-            quota.into_iter().for_each(Waiting::refused);
+            quota.into_iter().for_each(Waiting::over);
             return Err(refusal(&refused));
         };
         if waited + *left <= tries::pause_max(ask, route) {
@@ -158,7 +158,7 @@ async fn decide(ask: &mut Ask) -> Result<Plan, Refusal> {
             tokio::time::sleep(limited.left).await;
             ask.quota_waited += limited.left;
         } else {
-            quota.into_iter().for_each(Waiting::refused);
+            quota.into_iter().for_each(Waiting::over);
             return Err(refusal(&refused));
         }
     }

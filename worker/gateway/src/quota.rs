@@ -50,8 +50,8 @@ impl Waiting {
         self.over = true;
     }
 
-    /// There is none, and whoever called is told so.
-    pub(crate) fn refused(mut self) {
+    /// It is over, and the metrics hear of it elsewhere, or that there was no room.
+    pub(crate) fn over(mut self) {
         self.over = true;
     }
 }
@@ -130,7 +130,7 @@ impl Desk {
         Arc::clone(lines.entry(provider.to_owned()).or_default())
     }
 
-    /// Takes room for one call, waiting in line for it at most `wait_max`. `begun`: the run has called before, and
+    /// Takes room for one call, waiting in line for it at most `wait_max`. `begun`: the run has called before, or its loop has an iteration behind it, and
     /// goes before new ones.
     ///
     /// # Errors

@@ -157,7 +157,7 @@ async fn admit(
         .take(quotas, &step.provider, quota, worst.tokens, gate.begun(), ask.quota_left())
         .await
         .map_err(|none| no_room(&step.provider, none));
-    waiting.refused();
+    waiting.over();
     ask.quota_waited += since.elapsed();
     let taken = taken?;
     let most = Most {

@@ -79,7 +79,7 @@ pub struct Waiting {
     pub of: String,
     /// What it needs.
     pub needs: QuotaAmount,
-    /// It has called before: it goes before new ones.
+    /// It has called before, or its loop has an iteration behind it: it goes before new ones.
     pub begun: bool,
     /// Counts how often it said so again.
     #[serde(default)]
@@ -129,7 +129,7 @@ pub struct TakeQuota {
     pub needs: QuotaAmount,
     /// What would last for a while.
     pub want: QuotaAmount,
-    /// The run has called before.
+    /// The run has called before, or its loop has an iteration behind it.
     pub begun: bool,
     /// Slices that the node has; its others of lower numbers have ended, wholly used.
     pub held: Vec<String>,

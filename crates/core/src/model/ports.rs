@@ -157,7 +157,8 @@ pub enum QuotaAnswer {
 
 /// The pools of providers' accounts, shared by the whole fleet.
 pub trait Quotas: Send + Sync + 'static {
-    /// Asks for room of a provider's. `begun`: the run has called before, and goes before new ones.
+    /// Asks for room of a provider's. `begun`: the run has called before, or its loop has an
+    /// iteration behind it: it goes before new ones.
     fn take(&self, provider: String, want: QuotaAmount, begun: bool) -> Later<'_, QuotaAnswer>;
 
     /// Tells what a call used of the room it was granted, so that the rest of a worst case can be given to others; a
