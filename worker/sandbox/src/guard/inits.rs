@@ -1,11 +1,13 @@
 //! The step inits of a guard: forking them, hearing them, ending them.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use flyball_core::planted::{self, Bug};
 use flyball_core::score::ExitKind;
+use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
@@ -50,14 +52,13 @@ impl Init {
     ) -> nix::Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         let number = FORKED.fetch_add(1, Ordering::Relaxed);
-        match sys::fork(around.namespaces())? {
+        let (forked, group) = fork_in_group(around.namespaces(), cgroups)?;
+        match forked {
             // The other values of the guard are copies now, closed there and never dropped.
             Forked::Child => step::main(around, page, theirs, first, number),
             Forked::Parent(pid) => Ok(Self {
                 pid,
-                // It forks nothing before its first step. Without a group it is as good as without
-                // groups: the first lever does it.
-                group: cgroups.and_then(|cgroups| cgroups.adopt(pid).ok()),
+                group,
                 of_step: None,
                 socket: Some(ours),
                 step: None,
@@ -84,6 +85,21 @@ impl Init {
     pub(super) fn is_busy(&self) -> bool {
         self.step.is_some() && !self.reported
     }
+}
+
+/// Forks into a group of its own if that can be had. Without one a step init is as good as on a host without groups:
+/// the first lever does it.
+fn fork_in_group(
+    namespaces: CloneFlags,
+    cgroups: Option<&mut Cgroups>,
+) -> nix::Result<(Forked, Option<Group>)> {
+    if let Some((group, dir)) = cgroups.and_then(|cgroups| cgroups.for_init().ok()) {
+        match sys::fork_into(namespaces, dir.as_fd()) {
+            Ok(forked) => return Ok((forked, Some(group))),
+            Err(_) => group.remove(),
+        }
+    }
+    Ok((sys::fork(namespaces)?, None))
 }
 
 impl Guard {

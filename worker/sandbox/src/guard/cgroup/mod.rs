@@ -11,7 +11,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use flyball_core::bounds::Controllers;
-use nix::unistd::Pid;
 
 use crate::confine::Limits;
 use delegate::{Kernel, Tree};
@@ -117,18 +116,24 @@ impl Cgroups {
         }
     }
 
-    /// A group for a step init that was just forked and has not forked itself.
-    pub(super) fn adopt(&mut self, init: Pid) -> io::Result<Group> {
+    /// A group for a step init, and the directory to fork it into: moved there later, it would hold up every fork
+    /// of the machine for some milliseconds.
+    pub(super) fn for_init(&mut self) -> io::Result<(Group, File)> {
         self.next += 1;
         let path = self.dir.join(self.next.to_string());
         fs::create_dir(&path)?;
         // Open ahead of time: the kill itself is to need nothing that a full machine may refuse.
-        let kill = File::options().write(true).open(path.join("cgroup.kill"));
-        let group = kill.map(|kill| Group { path: path.clone(), kill }).inspect_err(|_| {
-            let _ = fs::remove_dir(&path);
-        })?;
-        fs::write(path.join("cgroup.procs"), init.to_string()).inspect_err(|_| group.remove())?;
-        Ok(group)
+        let opened = (|| {
+            let kill = File::options().write(true).open(path.join("cgroup.kill"))?;
+            Ok((kill, File::open(&path)?))
+        })();
+        match opened {
+            Ok((kill, dir)) => Ok((Group { path, kill }, dir)),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(error)
+            }
+        }
     }
 }
 
