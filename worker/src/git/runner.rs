@@ -7,14 +7,14 @@
 //! and user files (switched off), `-c` (ours) and the `config` of the GIT_DIR, which is a private
 //! directory written by this module. `.gitattributes` can only name drivers; none is configured.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -101,7 +101,8 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::Local`] if the home directory cannot be made.
-    pub fn new(settings: GitSettings) -> Result<Self, GitError> {
+    pub fn new(mut settings: GitSettings) -> Result<Self, GitError> {
+        settings.program = located(settings.program, std::env::var_os("PATH").as_deref());
         std::fs::create_dir_all(&settings.home)
             .map_err(|error| GitError::local("create home", error))?;
         Ok(Self { settings: Arc::new(settings) })
@@ -128,6 +129,19 @@ impl Git {
             stdout_bytes_max: STDOUT_BYTES_MAX,
         }
     }
+}
+
+/// Where a program of the search path is. By its path it is started without a copy of this process, which of a worker with
+/// much memory takes longer than many a call of git. One that is not there is looked for again at each start.
+fn located(program: PathBuf, path: Option<&OsStr>) -> PathBuf {
+    if program.components().count() != 1 {
+        return program;
+    }
+    let places = path.map(std::env::split_paths).into_iter().flatten();
+    let mut found = places.filter(|place| place.is_absolute()).map(|place| place.join(&program));
+    found
+        .find(|place| access(place, AccessFlags::X_OK).is_ok() && place.is_file())
+        .unwrap_or(program)
 }
 
 /// One call of git, to be completed and run.
@@ -361,5 +375,32 @@ async fn read_bounded(
             return Ok(None);
         }
         bytes.extend_from_slice(&chunk[..count.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_of_the_search_path_is_named_by_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        for (name, mode) in [("plain", 0o644), ("first", 0o755), ("second", 0o755)] {
+            std::fs::create_dir(place(name)).unwrap();
+            let program = place(name).join("git");
+            std::fs::write(&program, "").unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir_all(place("directory/git")).unwrap();
+        let before = ["relative".into(), place("absent"), place("directory"), place("first")];
+        let path = std::env::join_paths(before.into_iter().chain([place("second")])).unwrap();
+        let of = |name: &str| located(PathBuf::from(name), Some(&path));
+        assert_eq!(of("git"), place("first").join("git"));
+        assert_eq!(of("./git"), PathBuf::from("./git"), "a path stays what it is");
+        assert_eq!(of("other"), PathBuf::from("other"), "looked for again at each start");
+        assert_eq!(located(PathBuf::from("git"), None), PathBuf::from("git"));
     }
 }

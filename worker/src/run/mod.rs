@@ -69,6 +69,7 @@ struct Run {
     /// Generation of the spec.
     generation: u64,
     spec: LoopSpec,
+    judges: checks::Judges,
     unsealed: Vec<Unsealed>,
     progress: Progress,
     governor: Governor,
@@ -96,6 +97,8 @@ struct Run {
     program: Option<String>,
     /// Where the objects are that a worktree's git directory refers to.
     objects: Vec<PathBuf>,
+    /// While something is measured that may turn out to be of no use: see [`Run::measure_ahead`].
+    wanted: Option<watch::Receiver<bool>>,
 }
 
 /// Runs an assignment to its outcome and reports it. Returns when nothing is left of it.
@@ -158,6 +161,7 @@ impl Run {
             context,
             id,
             generation,
+            judges: checks::Judges::prepare(&spec.checks),
             spec,
             unsealed,
             progress,
@@ -169,6 +173,7 @@ impl Run {
             definition: None,
             program: None,
             objects: Vec::new(),
+            wanted: None,
         }
     }
 
@@ -241,12 +246,17 @@ impl Run {
     /// in order. [`Run::reported`] waits for it.
     async fn report_ahead(&mut self, event: String) -> Result<(), Halt> {
         self.reported().await?;
-        self.progress.run_ms = self.run_ms();
-        progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
         let (link, id, progress) =
-            (self.context.link.clone(), self.id.clone(), self.progress.clone());
+            (self.context.link.clone(), self.id.clone(), self.current_progress());
         self.reports.spawn(async move { link.update(&id, &progress, event).await });
         Ok(())
+    }
+
+    /// Progress with the time used and what the next owner has to remember, as of now.
+    fn current_progress(&mut self) -> Progress {
+        self.progress.run_ms = self.run_ms();
+        progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
+        self.progress.clone()
     }
 
     /// Everything reported so far is durable; halts silently when this worker is not the owner any more.
@@ -280,13 +290,12 @@ impl Run {
             reason = ?outcome.reason, "ends: {}", outcome.message
         );
         self.progress.activity.clear();
-        self.progress.run_ms = self.run_ms();
-        progress::keep_memory(&mut self.progress, &self.governor, &self.cases);
+        let progress = self.current_progress();
         self.remove_dir().await;
         // Every step has ended and was proven gone before its handle answered. A push whose answer was
         // lost may be on its way all the same; then whoever owns the resources next seals the journal.
         let stopped = !self.doubt.holds();
-        let ended = self.context.link.ended(&self.id, &self.progress, &outcome, stopped).await;
+        let ended = self.context.link.ended(&self.id, &progress, &outcome, stopped).await;
         if let Err(refused) = ended {
             tracing::warn!(run = %self.id.key, "its end was refused: {refused}");
         }

@@ -9,6 +9,7 @@ use flyball_core::status::{Outcome, Phase, Reason};
 use super::Run;
 use super::checks::Measured;
 use super::halt::Halt;
+use super::ready::verified_tree;
 use crate::git::{
     Journal, JournalError, Leftovers, Oid, Owner, Place, Rebased, RefUpdate, RunRepo,
 };
@@ -194,16 +195,8 @@ impl Work {
 
     /// The tree of a commit with pinned paths as in the base.
     pub(super) async fn verified_tree(&self, run: &mut Run, commit: &Oid) -> Result<Oid, Halt> {
-        let pins = self.pins.clone();
-        let restored = async {
-            let tree = self.repo.tree_of(commit).await?;
-            if *commit == self.base || pins.is_empty() {
-                return Ok(tree);
-            }
-            let base_tree = self.repo.tree_of(&self.base).await?;
-            self.repo.restore_pins(&tree, &base_tree, &pins).await
-        };
-        restored.await.map_err(|error| Halt::of_git(error, &mut run.governor))
+        let tree = verified_tree(&self.repo, &self.pins, &self.base, commit).await;
+        tree.map_err(|error| Halt::of_git(error, &mut run.governor))
     }
 
     /// Checks a tree out beside the agent's work and runs the checks there.

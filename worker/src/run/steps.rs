@@ -10,6 +10,7 @@ use flyball_sandbox::{Step, StepEnd, Who};
 use super::Run;
 use super::confine::{Area, tool_home};
 use super::halt::Halt;
+use super::ready::unwanted;
 use super::unseen::Sight;
 use super::watching::Watch;
 use crate::agent::Supervisor;
@@ -66,8 +67,11 @@ impl StepResult {
 }
 
 impl Run {
-    /// Runs a command to its end. A stop that cannot wait kills it.
+    /// Runs a command to its end. A stop that cannot wait kills it, and so does that it is of no use any more.
     pub(super) async fn step(&mut self, request: StepRequest) -> Result<StepResult, Halt> {
+        if self.is_unwanted() {
+            return Err(Halt::stopped(self.stop()));
+        }
         let logs = &self.context.logs;
         let output = logs
             .file(self.id.uid.as_str(), request.iteration, &request.stream)
@@ -101,11 +105,16 @@ impl Run {
         // Held for as long as the step runs.
         let _answering = handle.take_listeners().map(|found| forward::serve(found, targets));
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
+        let mut off = std::pin::pin!(unwanted(self.wanted.clone(), self.context.stop.clone()));
         let mut wait = std::pin::pin!(handle.wait());
         let mut cut = None;
         let end = tokio::select! {
             end = &mut wait => end,
             () = urgent(&mut stop) => {
+                killer.kill();
+                wait.await
+            }
+            () = &mut off => {
                 killer.kill();
                 wait.await
             }
@@ -136,6 +145,9 @@ impl Run {
             return Err(self.cut_off(&end.detail).await);
         }
         if self.stop() >= Stop::Evict {
+            return Err(Halt::stopped(self.stop()));
+        }
+        if end.exit == ExitKind::Killed && self.is_unwanted() {
             return Err(Halt::stopped(self.stop()));
         }
         // One that ended by itself in the same moment was not cut off.

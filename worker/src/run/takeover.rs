@@ -1,7 +1,13 @@
-//! Taking a loop over: its journal is sealed, and what the run begins with is fetched and made ready. Nothing of the
-//! loop's is started before the seal's answer.
+//! Taking a loop over: its journal is sealed, and what the run begins with is fetched, made ready and measured. No agent
+//! acts before the seal's answer; the first checks may run while it is on its way, see [`super::ready`].
 
+use std::sync::Arc;
+
+use flyball_core::governor::Governor;
 use flyball_core::planted::{self, Bug};
+use flyball_core::record::JournalRecord;
+use flyball_core::status::Progress;
+use tokio::sync::watch;
 
 use super::Run;
 use super::halt::Halt;
@@ -9,6 +15,7 @@ use super::progress;
 use super::ready::{Expected, bounds, start};
 use super::repository::{Source, Work, short};
 use crate::git::{Cache, Fetched, GitError, Journal, JournalError, LoopRefs, Oid, Owner, RunRepo};
+use crate::link::{Link, Refused, RunId};
 
 /// Where a takeover reads and writes.
 struct Ground {
@@ -54,64 +61,157 @@ async fn seal(journal: &mut Journal, owner: &Owner, base: &Oid) -> Result<(), Jo
     }
 }
 
+/// Why a loop was not taken over.
+enum Stopped {
+    Journal(JournalError),
+    Halt(Halt),
+}
+
+impl Stopped {
+    fn halt(self, governor: &mut Governor) -> Halt {
+        match self {
+            Self::Journal(error) => Halt::of_journal(error, governor),
+            Self::Halt(halt) => halt,
+        }
+    }
+}
+
+impl From<JournalError> for Stopped {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<Halt> for Stopped {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(halt)
+    }
+}
+
+impl From<Refused> for Stopped {
+    fn from(refused: Refused) -> Self {
+        Self::Halt(Halt::Silent(refused.to_string()))
+    }
+}
+
+/// The seal and what follows from it: needs nothing of the run, which measures meanwhile.
+struct Sealing {
+    link: Arc<Link>,
+    id: RunId,
+    owner: Owner,
+    repo: RunRepo,
+    journal: Journal,
+    tip: Oid,
+    progress: Progress,
+    expected: Expected,
+    /// Whoever measures goes on if it is told so, and stops if this ends without a word.
+    keep: watch::Sender<bool>,
+}
+
+/// A journal that nobody older can append to any more, and what it says.
+struct Sealed {
+    journal: Journal,
+    base: Oid,
+    checkpoint: Oid,
+    progress: Progress,
+    as_expected: bool,
+}
+
+impl Sealing {
+    async fn seal(mut self) -> Result<Sealed, Stopped> {
+        let known = self.progress.base.as_ref().and_then(|text| text.parse().ok());
+        let from = known.unwrap_or_else(|| self.tip.clone());
+        // The older records are read while the seal is on its way.
+        let last = self.journal.last().is_some_and(|last| last.sequence > 1);
+        let older = self.journal.tip().filter(|_| last).cloned();
+        let (sealed, older) = tokio::join!(
+            seal(&mut self.journal, &self.owner, &from),
+            history(&self.repo, older.as_ref())
+        );
+        sealed?;
+        self.journal.add(older?);
+        let Self { link, id, owner, repo, journal, tip, mut progress, expected, keep } = self;
+        progress::catch_up(&mut progress, journal.records(), owner.generation);
+        let (base, checkpoint) = start(&progress, &repo, tip).await?;
+        let published = journal.find_published(&checkpoint, owner.generation).is_some();
+        let as_expected = !published && expected.is(&progress, &base, &checkpoint);
+        // Dropped at once if not.
+        let keep = as_expected.then_some(keep);
+        if as_expected {
+            progress.activity = "observing".to_owned();
+        }
+        progress.base = Some(base.to_string());
+        let fresh = progress.iterations == 0 && checkpoint == base;
+        let verb = if fresh { "starts" } else { "goes on" };
+        link.update(&id, &progress, format!("{verb} at {}", short(&checkpoint))).await?;
+        if let Some(keep) = keep {
+            keep.send_replace(true);
+        }
+        Ok(Sealed { journal, base, checkpoint, progress, as_expected })
+    }
+}
+
+async fn history(repo: &RunRepo, tip: Option<&Oid>) -> Result<Vec<JournalRecord>, JournalError> {
+    match tip {
+        Some(tip) => Journal::history(repo, tip).await,
+        None => Ok(Vec::new()),
+    }
+}
+
 impl Work {
     /// Fetches, seals and restores the last checkpoint.
     pub(super) async fn take_over(run: &mut Run, source: Source) -> Result<Self, Halt> {
         run.progress.activity = "taking over".to_owned();
-        let owner = run.owner();
-        let taken = Self::fetch_and_seal(run, &source, &owner).await;
-        let (ground, base, journal) =
-            taken.map_err(|error| Halt::of_journal(error, &mut run.governor))?;
-        progress::catch_up(&mut run.progress, journal.records(), run.generation);
-        let Ground { repo, .. } = ground;
-        let (from, checkpoint) = start(run, &repo, base.tip.clone()).await?;
-        run.governor.on_repository_reached();
-        run.objects = repo.object_dirs();
         let (owns, pins) = bounds(run, &source)?;
-        let work = Self {
-            checkpoint,
+        let fetched = Self::fetch(run, &source).await;
+        let (ground, base, journal) =
+            fetched.map_err(|error| Halt::of_journal(error, &mut run.governor))?;
+        let repo = ground.repo;
+        run.objects = repo.object_dirs();
+        let expected = Expected::of(&run.progress, &run.spec, &pins, &base.tip);
+        let (keep, wanted) = watch::channel(false);
+        let sealing = Sealing {
+            link: run.context.link.clone(),
+            id: run.id.clone(),
+            owner: run.owner(),
+            repo: repo.clone(),
+            journal,
+            tip: base.tip.clone(),
+            progress: run.current_progress(),
+            expected: expected.clone(),
+            keep,
+        };
+        let ahead = Box::pin(run.measure_ahead(&repo, &expected, wanted));
+        let (sealed, measured) = tokio::join!(Box::pin(sealing.seal()), ahead);
+        let sealed = sealed.map_err(|stopped| stopped.halt(&mut run.governor))?;
+        run.governor.on_repository_reached();
+        let measured = measured?.filter(|_| sealed.as_expected);
+        run.progress = sealed.progress;
+        if let Some(measured) = &measured {
+            run.cases = measured.cases.clone();
+        }
+        Ok(Self {
+            checkpoint: sealed.checkpoint,
             source,
             repo,
-            journal,
-            owner,
+            journal: sealed.journal,
+            owner: run.owner(),
             base_ref: base.name,
-            base: from,
+            base: sealed.base,
             owns,
             pins,
             fetched: Some(base.tip),
-            measured: None,
+            measured,
             pushed: None,
             conflict: Vec::new(),
             publish_moves: 0,
-        };
-        run.progress.base = Some(work.base.to_string());
-        let fresh = run.progress.iterations == 0 && work.checkpoint == work.base;
-        let verb = if fresh { "starts" } else { "goes on" };
-        // Nothing of the start depends on the answer; it is there before the agent acts.
-        run.report_ahead(format!("{verb} at {}", short(&work.checkpoint))).await?;
-        Ok(work)
+        })
     }
 
-    /// Worktrees and older records are made ready while the seal is on its way.
-    async fn fetch_and_seal(
-        run: &Run,
-        source: &Source,
-        owner: &Owner,
-    ) -> Result<(Ground, Base, Journal), JournalError> {
+    async fn fetch(run: &Run, source: &Source) -> Result<(Ground, Base, Journal), JournalError> {
         let ground = Ground::new(run, source).await?;
         let base = ground.fetch().await?;
-        let last = base.journal.as_ref();
-        let mut journal = Journal::at_last(&ground.repo, &ground.refs, last.cloned()).await?;
-        let known = run.progress.base.as_ref().and_then(|text| text.parse().ok());
-        let from = known.unwrap_or_else(|| base.tip.clone());
-        let older = last.filter(|_| journal.last().is_some_and(|last| last.sequence > 1)).cloned();
-        let expected = Expected::of(&run.progress, &run.spec, &base.tip);
-        let (sealed, older) = tokio::join!(
-            seal(&mut journal, owner, &from),
-            expected.make_ready(&ground.repo, older.as_ref())
-        );
-        sealed?;
-        journal.add(older?);
+        let journal = Journal::at_last(&ground.repo, &ground.refs, base.journal.clone()).await?;
         Ok((ground, base, journal))
     }
 }

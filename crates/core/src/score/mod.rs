@@ -34,49 +34,80 @@ pub use pattern::{InvalidPattern, Patterns, compile};
 
 use cases::{Cases, Difference};
 
-/// Judges a check by how its process ended and what it printed. `memory` gains the cases seen.
-/// Never fails and never panics, whatever the output. The duration is left to the caller.
-///
-/// Ask [`ExitKind::is_conclusive`] first: a check that was killed from outside says nothing about the
-/// work and must be run again, not judged.
-pub fn evaluate(
-    check: &CheckSpec,
-    exit: &ExitKind,
-    output: &str,
-    memory: &mut CaseMemory,
-) -> CheckResult {
-    let mut result = CheckResult {
-        name: check.name.clone(),
-        exit: match exit {
-            ExitKind::TimedOut => format!("timeout after {}", check.timeout),
-            other => other.to_string(),
-        },
-        ..CheckResult::default()
-    };
-    if matches!(exit, ExitKind::CouldNotStart(_)) {
-        result.distance = Distance::ONE;
-        return result;
+/// A check ready to be judged: the expressions of its score are compiled, which takes longer than most outputs to read.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    check: CheckSpec,
+    reader: Reader,
+}
+
+/// What cases are read by.
+#[derive(Debug, Clone)]
+enum Reader {
+    /// There are none: the exit decides.
+    Exit,
+    Libtest,
+    Lines(Patterns),
+    /// Validation refuses such a manifest; here it must at least not pass.
+    Invalid(InvalidPattern),
+}
+
+impl Judge {
+    /// Compiles what there is to compile.
+    pub fn new(check: CheckSpec) -> Self {
+        let reader = match &check.score {
+            None => Reader::Exit,
+            Some(Score::Libtest {}) => Reader::Libtest,
+            Some(Score::Regex(score)) => match compile(score) {
+                Ok(patterns) => Reader::Lines(patterns),
+                Err(error) => Reader::Invalid(error),
+            },
+        };
+        Self { check, reader }
     }
-    let cases = match &check.score {
-        None => {
-            result.passed = exit.is_success();
-            result.distance = if result.passed { Distance::ZERO } else { Distance::ONE };
+
+    /// The check.
+    pub fn check(&self) -> &CheckSpec {
+        &self.check
+    }
+
+    /// Judges the check by how its process ended and what it printed. `memory` gains the cases seen.
+    /// Never fails and never panics, whatever the output. The duration is left to the caller.
+    ///
+    /// Ask [`ExitKind::is_conclusive`] first: a check that was killed from outside says nothing about the
+    /// work and must be run again, not judged.
+    pub fn evaluate(&self, exit: &ExitKind, output: &str, memory: &mut CaseMemory) -> CheckResult {
+        let check = &self.check;
+        let mut result = CheckResult {
+            name: check.name.clone(),
+            exit: match exit {
+                ExitKind::TimedOut => format!("timeout after {}", check.timeout),
+                other => other.to_string(),
+            },
+            ..CheckResult::default()
+        };
+        if matches!(exit, ExitKind::CouldNotStart(_)) {
+            result.distance = Distance::ONE;
             return result;
         }
-        Some(Score::Libtest {}) => libtest::parse(output),
-        Some(Score::Regex(score)) => match compile(score) {
-            Ok(patterns) => patterns.parse(output),
-            Err(error) => {
-                // Validation refuses such a manifest; here it must at least not pass.
+        let cases = match &self.reader {
+            Reader::Exit => {
+                result.passed = exit.is_success();
+                result.distance = if result.passed { Distance::ZERO } else { Distance::ONE };
+                return result;
+            }
+            Reader::Libtest => libtest::parse(output),
+            Reader::Lines(patterns) => patterns.parse(output),
+            Reader::Invalid(error) => {
                 result.exit = format!("{}; {error}", result.exit);
                 result.distance = Distance::ONE;
                 return result;
             }
-        },
-    };
-    let difference = memory.update(&check.name, &cases);
-    score(check, exit, &cases, &difference, &mut result);
-    result
+        };
+        let difference = memory.update(&check.name, &cases);
+        score(check, exit, &cases, &difference, &mut result);
+        result
+    }
 }
 
 fn score(

@@ -27,6 +27,15 @@ fn regex(pass: &str, fail: &str) -> CheckSpec {
 const OK: ExitKind = ExitKind::Exited(0);
 const BAD: ExitKind = ExitKind::Exited(101);
 
+fn evaluate(
+    check: &CheckSpec,
+    exit: &ExitKind,
+    output: &str,
+    memory: &mut CaseMemory,
+) -> CheckResult {
+    Judge::new(check.clone()).evaluate(exit, output, memory)
+}
+
 fn once(check: &CheckSpec, exit: &ExitKind, output: &str) -> CheckResult {
     evaluate(check, exit, output, &mut CaseMemory::default())
 }
