@@ -6,6 +6,7 @@ mod collector;
 mod secrets;
 mod support;
 
+mod ahead;
 mod bad_change;
 mod bad_process;
 mod bad_repository;
