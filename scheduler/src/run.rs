@@ -1,7 +1,7 @@
 //! Puts the scheduler together and runs it: every part is built here, in one visible sequence.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use flyball_core::ids::InstallationId;
@@ -327,6 +327,7 @@ fn keeper(api: &Api) -> Keeper {
         sessions: api.sessions.clone(),
         leadership: api.leadership.clone(),
         core: api.core.clone(),
+        session_ttl: api.about.session_ttl,
     }
 }
 
@@ -352,6 +353,7 @@ fn about(
         store,
         alone: !matches!(config.store, StoreChoice::Etcd { .. }),
         session_ttl: config.session_ttl,
+        reached: AtomicI64::new(0),
         next_number: AtomicU64::new(1),
         ambient: config.ambient.clone(),
         quota_window: config.quota_window,

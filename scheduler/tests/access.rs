@@ -240,8 +240,12 @@ async fn a_node_speaks_for_itself_only() {
     assert_eq!(code(attach(&callers, "user:eve", "n1").await), Code::PermissionDenied);
     let (other_to, mut other_from, _) = attach(&callers, "node:n2", "n2").await.unwrap();
 
-    let beat =
-        HeartbeatRequest { node: "n1".to_owned(), incarnation: "i-n1".to_owned(), lease_id: lease };
+    let beat = HeartbeatRequest {
+        node: "n1".to_owned(),
+        incarnation: "i-n1".to_owned(),
+        lease_id: lease,
+        token_mark: 0,
+    };
     let gone = ReportGoneRequest {
         node: "n1".to_owned(),
         incarnation: "i-n1".to_owned(),

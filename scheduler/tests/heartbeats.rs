@@ -12,7 +12,9 @@ use tonic::Code;
 async fn beat(scheduler: &Scheduler, (node, life): (&str, &str), lease: i64) -> Result<i64, Code> {
     let mut client = SessionsClient::new(scheduler.connect().await);
     let (node, incarnation) = (node.to_owned(), life.to_owned());
-    let answer = client.heartbeat(HeartbeatRequest { node, incarnation, lease_id: lease }).await;
+    let answer = client
+        .heartbeat(HeartbeatRequest { node, incarnation, lease_id: lease, token_mark: 0 })
+        .await;
     answer.map(|answer| answer.into_inner().ttl_seconds).map_err(|status| status.code())
 }
 

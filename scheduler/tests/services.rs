@@ -78,8 +78,12 @@ async fn a_heartbeat_is_answered_with_its_own_renewal() {
     let store = Store::connect(&[format!("unix://{}", etcd.display())]).await.unwrap();
     let left = async || store.time_to_live(lease_id).await.unwrap().unwrap();
     let mut client = SessionsClient::new(scheduler.connect().await);
-    let request =
-        HeartbeatRequest { node: "n1".to_owned(), incarnation: "i1".to_owned(), lease_id };
+    let request = HeartbeatRequest {
+        node: "n1".to_owned(),
+        incarnation: "i1".to_owned(),
+        lease_id,
+        token_mark: 0,
+    };
     let granted = client.heartbeat(request.clone()).await.unwrap().into_inner().ttl_seconds;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while left().await.as_secs() + 2 > granted.unsigned_abs() {

@@ -162,8 +162,12 @@ async fn a_forged_token_and_a_replayed_session_end_nothing() {
     let (other_to, mut other_from, other_lease) = attach(&callers, "node:n2", "n2").await.unwrap();
     assert_ne!(lease, other_lease);
     let mut n2 = SessionsClient::new(callers.caller("node:n2").await);
-    let beat =
-        HeartbeatRequest { node: "n2".to_owned(), incarnation: "i-n2".to_owned(), lease_id: lease };
+    let beat = HeartbeatRequest {
+        node: "n2".to_owned(),
+        incarnation: "i-n2".to_owned(),
+        lease_id: lease,
+        token_mark: 0,
+    };
     let refused = n2.heartbeat(beat).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "unknown, never lost: {refused}");
     // The owner's own last word, replayed by another node before the owner says it.

@@ -225,6 +225,58 @@ fn a_store_restored_from_an_old_state_is_refused_until_its_revision_is_raised() 
     assert_eq!(repo.file("main", "list.txt"), "a done\nb done\nc done\n");
 }
 
+/// An agent that shows by a number that grows whether it lives.
+fn shows_its_life(cluster: &Cluster) -> String {
+    let life = cluster.dir().join("life").display().to_string();
+    format!(
+        "i=0; while true; do i=$((i + 1)); echo $i > {life}.new; mv {life}.new {life}; sleep 0.02; done"
+    )
+}
+
+/// An agent that tells if that one lives, and then finishes an item.
+fn tells_of_another(cluster: &Cluster) -> String {
+    let dir = cluster.dir().display().to_string();
+    format!(
+        "a=$(cat {dir}/life); sleep 0.5; test \"$a\" = \"$(cat {dir}/life)\" || echo two > {dir}/two; {FINISH_ONE}"
+    )
+}
+
+#[test]
+fn a_store_restored_under_live_workers_makes_no_second_owner() {
+    if etcd::is_skipped() {
+        return;
+    }
+    let mut rogue = Rogue::start(&[]);
+    let mut cluster = rogue.cluster(Options { workers: 2, ttl: 6, ..Options::default() });
+    let repo = list(&["a", "b"]);
+    let snapshot = cluster.dir().join("snapshot");
+    save(&rogue, &snapshot);
+    for number in 0..100 {
+        rogue.put("raise", format!("{number}")).unwrap();
+    }
+    cluster.apply(&finish_list("first", &repo, &shows_its_life(&cluster), ""));
+    let life = cluster.dir().join("life");
+    cluster.until("the first agent acts", BOUND, |_| life.exists().then_some(()));
+    let owner = cluster.status("first").unwrap().node.unwrap().to_string();
+    // The schedulers are restarted too, so nobody but the worker knows what it runs.
+    cluster.schedulers.get_mut(&1).unwrap().kill();
+    let Rogue { runtime, etcd } = &mut rogue;
+    runtime.block_on(etcd.restore(&snapshot));
+    cluster.start_scheduler(1);
+    assert_eq!(cluster.status("first").map(|status| status.phase), None, "it is forgotten");
+    cluster.apply(&finish_list("second", &repo, &tells_of_another(&cluster), ""));
+    let told = cluster.until("what it waits for is told", BOUND, |cluster| {
+        let told = cluster.cli(&["explain", "second"]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        told.contains("have come back").then_some(told)
+    });
+    assert!(told.contains(&owner), "{told}");
+    said(&cluster, "s1", "StoreBehind");
+    let status = ended(&cluster, "second", Phase::Converged, Reason::None);
+    assert_ne!(status.node.unwrap().as_str(), owner, "it is behind what that node knows");
+    assert!(!cluster.dir().join("two").exists(), "two owners at a time");
+}
+
 fn save(rogue: &Rogue, file: &std::path::Path) {
     let mut bytes = Vec::new();
     rogue.runtime.block_on(async {

@@ -138,6 +138,7 @@ impl<'a> Heart<'a> {
             node: config.node.to_string(),
             incarnation: self.life.id.to_string(),
             lease_id: self.lease,
+            token_mark: self.life.mark.token(),
         };
         match connection.heartbeat(request).await {
             Ok(answer) => Answer::Renewed { ttl_seconds: answer.into_inner().ttl_seconds },

@@ -3,6 +3,7 @@
 //! says so when it registers, and the scheduler refuses to begin.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flyball_core::ids::Token;
@@ -23,6 +24,8 @@ pub(crate) struct Mark {
     /// Nothing is kept without.
     path: Option<PathBuf>,
     seen: Mutex<Seen>,
+    /// The token of it, for heartbeats, which wait for no disk.
+    token: AtomicI64,
 }
 
 impl Mark {
@@ -35,7 +38,9 @@ impl Mark {
             let installation = installation.to_owned();
             token.parse().ok().map(|token| Seen { installation, token })
         });
-        Self { path: Some(path), seen: Mutex::new(seen.unwrap_or_default()) }
+        let seen = seen.unwrap_or_default();
+        let token = AtomicI64::new(seen.token);
+        Self { path: Some(path), seen: Mutex::new(seen), token }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -45,6 +50,11 @@ impl Mark {
     /// What was seen so far.
     pub(crate) fn seen(&self) -> Seen {
         self.lock().clone()
+    }
+
+    /// The highest token. Never waits.
+    pub(crate) fn token(&self) -> i64 {
+        self.token.load(Ordering::Acquire)
     }
 
     /// The node works for this installation now. Tokens of another one are no measure for it.
@@ -62,6 +72,7 @@ impl Mark {
             );
         }
         *seen = Seen { installation: installation.to_owned(), token: 0 };
+        self.token.store(0, Ordering::Release);
         self.keep(&seen);
     }
 
@@ -70,6 +81,7 @@ impl Mark {
         let mut seen = self.lock();
         if token.0 > seen.token {
             seen.token = token.0;
+            self.token.store(token.0, Ordering::Release);
             self.keep(&seen);
         }
     }
@@ -101,9 +113,11 @@ mod tests {
         }
         let again = Mark::open(dir.path());
         assert_eq!(again.seen(), Seen { installation: "one".to_owned(), token: 9 });
+        assert_eq!((mark.token(), again.token()), (9, 9));
         again.on_installation("one");
         assert_eq!(again.seen().token, 9);
         again.on_installation("two");
+        assert_eq!(again.token(), 0);
         assert_eq!(
             Mark::open(dir.path()).seen(),
             Seen { installation: "two".to_owned(), token: 0 }

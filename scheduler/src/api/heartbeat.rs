@@ -3,7 +3,8 @@
 //! may be older than its heartbeat. Every scheduler answers, leading or not.
 //!
 //! A lease is renewed for nobody but the incarnation that it was granted to: a worker whose node has
-//! been taken over, or one that was told a wrong lease, must not keep claims alive.
+//! been taken over, or one that was told a wrong lease, must not keep claims alive. Nor for one that was
+//! given a token that the store has not reached: what it owns is not known there (see [`super::marks`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -46,6 +47,9 @@ impl Api {
                 return Err(status(Code::FailedPrecondition, "NOT_ITS_LEASE", message));
             }
         }
+        if let Some(why) = self.is_behind(node, request.token_mark).await? {
+            return Err(status(Code::Unavailable, "STORE_BEHIND", why));
+        }
         let begun = Instant::now();
         let renewed = self.renewal(lease).await;
         self.doctor.renewals.record(begun.elapsed(), renewed.is_ok());
@@ -69,7 +73,7 @@ impl Api {
 
     /// Looks the session up in what the watch tells, and in the store if it is not there.
     async fn owner_of(&self, request: &HeartbeatRequest) -> Result<Owner, StoreError> {
-        let HeartbeatRequest { node, incarnation, lease_id } = request;
+        let HeartbeatRequest { node, incarnation, lease_id, .. } = request;
         if self.sessions.is_of(node, incarnation, *lease_id) {
             return Ok(Owner::Its);
         }

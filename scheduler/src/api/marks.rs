@@ -1,5 +1,8 @@
 //! Nodes as witnesses of time: a worker knows the highest token it was given, and by whom. A store that
-//! has not reached it was restored from an old state and would hand out tokens a second time.
+//! has not reached it was restored from an old state and would hand out tokens a second time. Such a node is
+//! neither registered nor renewed: what runs on it is not known there, and ends with its deadline.
+
+use std::sync::atomic::Ordering;
 
 use flyball_proto::v1::Register;
 use tonic::Status;
@@ -23,20 +26,32 @@ impl Api {
             self.findings.raise(Severity::Warning, at, message, OTHER_STEP);
             return Ok(None);
         }
-        if mark > 0 {
-            // Not what the view says: it may be older than a restored store.
-            let revision = self.store.revision().await.map_err(|error| of_store(&error))?;
-            if revision < mark {
-                let message = format!(
-                    "node {node} was given token {mark}, and the store is at revision {revision}: it \
-                     was restored from an old state"
-                );
-                let at = (STORE_BEHIND, node.as_str());
-                self.findings.raise(Severity::Error, at, message.clone(), STORE_BEHIND_STEP);
-                return Ok(Some(format!("{message}; {STORE_BEHIND_STEP}")));
-            }
+        self.findings.clear(OTHER_INSTALLATION, node);
+        let behind = self.is_behind(node, mark).await?;
+        if behind.is_none() {
+            self.findings.clear(STORE_BEHIND, node);
         }
-        self.findings.clear(STORE_BEHIND, node);
-        Ok(None)
+        Ok(behind)
+    }
+
+    /// Why the store has not reached a mark, if it has not. What this process knows to be reached is not asked for again:
+    /// a store that is restored under a running scheduler is noticed by its watch.
+    pub(super) async fn is_behind(&self, node: &str, mark: i64) -> Result<Option<String>, Status> {
+        let reached = &self.about.reached;
+        if mark <= reached.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        // Not what the view says: it may be older than a restored store.
+        let revision = self.store.revision().await.map_err(|error| of_store(&error))?;
+        if mark <= reached.fetch_max(revision, Ordering::AcqRel).max(revision) {
+            return Ok(None);
+        }
+        let message = format!(
+            "node {node} was given token {mark}, and the store is at revision {revision}: it was restored \
+             from an old state"
+        );
+        let at = (STORE_BEHIND, node);
+        self.findings.raise(Severity::Error, at, message.clone(), STORE_BEHIND_STEP);
+        Ok(Some(format!("{message}; {STORE_BEHIND_STEP}")))
     }
 }

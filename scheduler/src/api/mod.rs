@@ -31,7 +31,7 @@ mod uses;
 mod watching;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use flyball_core::ambient::Ambient;
@@ -126,6 +126,8 @@ pub(crate) struct About {
     pub(crate) alone: bool,
     /// For all nodes, if set.
     pub(crate) session_ttl: Option<Duration>,
+    /// The highest revision that the store is known to have reached, by what this process was told itself.
+    pub(crate) reached: AtomicI64,
     pub(crate) next_number: AtomicU64,
     pub(crate) ambient: Ambient,
     /// For how long providers count what was used.

@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// The store takes no writes until somebody makes room, or takes them again.
     StoreFull(bool),
+    /// Every lease that was there when this scheduler first listed has ended or was renewed since.
+    Heard,
     /// A worker reports on a run.
     Report(Box<Report>),
     /// Time has passed; sent at the bound of [`super::Reactor::wake_at`] and at idle now and then.

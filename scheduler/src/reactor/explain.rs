@@ -136,6 +136,13 @@ impl Reactor {
                     .to_owned(),
             );
         }
+        if self.is_acting() && !self.unheard.is_empty() {
+            told.findings.push(format!(
+                "this scheduler has just started, and a store that was restored would not know what runs on {}: \
+                 nothing is assigned until they have come back or their leases have ended",
+                self.unheard.names()
+            ));
+        }
         if let Some(in_flight) = &entry.in_flight {
             told.findings.push(if in_flight.unresolved {
                 "the store's answer to the last transaction was lost; it is being read back, and \

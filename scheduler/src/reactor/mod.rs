@@ -12,6 +12,8 @@
 //! - "Running without a claim" is the definition of lost, for the watch and for a listing alike.
 //! - A leader decides nothing before its view comes from a listing at least as new as its own
 //!   leader key, and nothing while the watch is known to be stale.
+//! - One that has just started places nothing while a node may run what its store does not know of
+//!   ([`unheard`]).
 
 mod budgets;
 mod commits;
@@ -30,6 +32,7 @@ mod sessions;
 mod slot;
 mod status;
 mod telling;
+mod unheard;
 mod view;
 
 pub use duties::DutyView;
@@ -86,6 +89,8 @@ pub struct Reactor {
     commit_last: u64,
     /// The store is full: nothing new is begun, what runs goes on.
     full: bool,
+    /// Nodes that may run what the store does not know of.
+    unheard: unheard::Unheard,
     /// Time of the last event.
     latest: Timestamp,
     /// Nodes whose last commit was not done: not before this time.
@@ -121,6 +126,7 @@ impl Reactor {
             commits: BTreeMap::new(),
             commit_last: 0,
             full: false,
+            unheard: unheard::Unheard::default(),
             latest: Timestamp::MIN,
             node_retries: BTreeMap::new(),
             duty_retries: BTreeMap::new(),
@@ -156,6 +162,10 @@ impl Reactor {
             Event::StoreFull(full) => {
                 self.wake_all |= self.full && !full;
                 self.full = full;
+            }
+            Event::Heard => {
+                self.unheard.on_heard();
+                self.wake_all = true;
             }
             Event::Report(report) => self.on_report(*report),
             Event::Tick => {}
@@ -242,6 +252,7 @@ impl Reactor {
             self.effects.push(Effect::RequestSnapshot { revision_min });
             return;
         }
+        self.unheard.on_snapshot(&snapshot);
         // Touches everything.
         self.view.reset(snapshot);
         self.current = true;
@@ -332,7 +343,7 @@ impl Reactor {
             }
             self.reconcile_duties();
         }
-        if self.is_acting() && !self.full {
+        if self.is_acting() && !self.full && !self.waits_for_nodes() {
             self.place(now);
         }
     }

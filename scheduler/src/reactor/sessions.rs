@@ -19,6 +19,7 @@ impl Reactor {
             return;
         }
         let name = attached.node.clone();
+        self.unheard.on_attached(&name);
         let news = NodeNews {
             facts: attached.facts.clone(),
             incarnation: attached.incarnation.clone(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flyball_store::{Leadership, Store};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::core::Handle;
 use super::known::Sessions;
@@ -12,6 +13,10 @@ use crate::reactor::Event;
 
 /// Pause between two looks: two cheap reads, and an operator who waits for an alarm to go sees it go.
 const PAUSE: Duration = Duration::from_secs(3);
+
+/// How long a node that was there at the start is waited for at least, though its lease goes on: one whose heartbeats
+/// arrive and whose session does not must not keep everybody waiting. Far above the leases that workers have.
+const HEARD_AFTER_MIN: Duration = Duration::from_secs(60);
 
 pub(crate) const FULL: &str =
     "etcd has raised its NOSPACE alarm: it takes deletes and renewals only";
@@ -28,12 +33,23 @@ pub(crate) struct Keeper {
     pub(crate) sessions: Sessions,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
     pub(crate) core: Handle,
+    /// The time to live of all leases, if this scheduler sets it.
+    pub(crate) session_ttl: Option<Duration>,
 }
 
 impl Keeper {
     /// Looks for as long as the process lives.
     pub(crate) async fn run(self) {
+        let began = Instant::now();
+        let after = HEARD_AFTER_MIN.max(self.session_ttl.unwrap_or_default() * 2);
+        let mut heard = false;
         loop {
+            if !heard && began.elapsed() >= after {
+                heard = true;
+                if self.core.tell(Event::Heard).await.is_err() {
+                    return;
+                }
+            }
             look(&self.store, &self.findings).await;
             let full = Event::StoreFull(self.findings.holds(STORE_FULL));
             if self.core.tell(full).await.is_err() {

@@ -127,6 +127,7 @@ impl Life {
             node: self.node.name.clone(),
             incarnation: format!("life-of-{}", self.node.name),
             lease_id: self.lease,
+            token_mark: 0,
         }
     }
 
