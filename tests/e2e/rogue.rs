@@ -247,7 +247,7 @@ fn a_store_restored_under_live_workers_makes_no_second_owner() {
         return;
     }
     let mut rogue = Rogue::start(&[]);
-    let mut cluster = rogue.cluster(Options { workers: 2, ttl: 6, ..Options::default() });
+    let mut cluster = rogue.cluster(Options { workers: 2, ttl: 12, ..Options::default() });
     let repo = list(&["a", "b"]);
     let snapshot = cluster.dir().join("snapshot");
     save(&rogue, &snapshot);
