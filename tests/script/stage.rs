@@ -69,6 +69,8 @@ impl Stage {
             "account" => self.account(&command),
             "namespace" => self.namespace(&command),
             "attach" => self.attach(&command),
+            "alive" => self.alive(&command),
+            "heard" => self.event(Event::Heard),
             "detach" => self.detach(&command),
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),
@@ -255,6 +257,11 @@ impl Stage {
         let attached =
             Attached { session, node, incarnation, lease, session_revision, facts, runs };
         self.event(Event::Attached(Box::new(attached)));
+    }
+
+    /// `alive NODE INCARNATION`: it has its session, and its stream is with nobody.
+    fn alive(&mut self, command: &Command) {
+        self.model.open_session(&command.word(0).into(), &command.word(1).into());
     }
 
     fn live(&self, run: &str) -> LiveRun {
