@@ -1,15 +1,15 @@
 //! What is wrong with the installation as a whole: named conditions, each with the operator's next
 //! step. Conditions of one loop are in its status; these belong to nobody's loop. They are kept in
-//! memory, logged when they begin and end, and shown by whoever asks (`flyball doctor`). No decision
-//! is taken from them.
+//! memory, logged when they begin and end, and shown by whoever asks (`flyball doctor`). A decision is
+//! taken only from one that is about the whole installation ([`Findings::holds`]); those always have room.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-/// Most conditions kept at a time: a foreign writer can make any number of keys, a person reads few.
-/// Further ones are logged and counted.
+/// Most conditions kept at a time that are about one of many things: a foreign writer can make any number of
+/// keys, a person reads few. Further ones are logged and counted; an error is kept in a warning's place.
 const FINDINGS_MAX: usize = 100;
 
 /// The store takes no writes.
@@ -82,6 +82,21 @@ struct Kept {
     left_out: u64,
 }
 
+impl Kept {
+    /// Makes room for one more, if it can be made.
+    fn has_room(&mut self, severity: Severity) -> bool {
+        let of_many = self.by_name.keys().filter(|(_, subject)| !subject.is_empty()).count();
+        if of_many < FINDINGS_MAX {
+            return true;
+        }
+        self.left_out += 1;
+        let mut found = self.by_name.iter().filter(|(key, _)| !key.1.is_empty());
+        let lesser = found.find(|(_, finding)| finding.severity < severity);
+        let lesser = lesser.map(|(key, _)| key.clone());
+        lesser.is_some_and(|key| self.by_name.remove(&key).is_some())
+    }
+}
+
 impl Findings {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // Every change is one call, so a panic elsewhere leaves the map whole.
@@ -107,8 +122,7 @@ impl Findings {
             Severity::Error => tracing::error!(name, %subject, next_step, "{message}"),
             Severity::Warning => tracing::warn!(name, %subject, next_step, "{message}"),
         }
-        if kept.by_name.len() >= FINDINGS_MAX {
-            kept.left_out += 1;
+        if !subject.is_empty() && !kept.has_room(severity) {
             return;
         }
         let (subject, next_step) = (subject.to_owned(), next_step.to_owned());
@@ -168,5 +182,30 @@ mod tests {
         assert_eq!(listed[0].severity.as_str(), "error");
         findings.clear("StoreFull", "");
         assert!(findings.list().0.iter().all(|finding| finding.name != "StoreFull"));
+    }
+
+    #[test]
+    fn what_decisions_rest_on_and_errors_are_not_crowded_out() {
+        let findings = Findings::default();
+        let full = || {
+            findings.raise(Severity::Error, (STORE_FULL, ""), "full".to_owned(), "compact");
+            findings.holds(STORE_FULL)
+        };
+        for number in 0..FINDINGS_MAX * 2 {
+            let key = format!("/k{number}");
+            findings.raise(Severity::Warning, (UNREADABLE_KEY, &key), "a key".to_owned(), "");
+        }
+        assert!(full(), "beside any number of warnings");
+        for number in 0..FINDINGS_MAX * 2 {
+            let node = format!("n{number}");
+            findings.raise(Severity::Error, (STORE_BEHIND, &node), "behind".to_owned(), "");
+        }
+        findings.clear(STORE_FULL, "");
+        assert!(full(), "beside any number of errors");
+        let (listed, left_out) = findings.list();
+        assert!(listed.iter().all(|finding| finding.severity == Severity::Error));
+        let all = u64::try_from(FINDINGS_MAX * 4).unwrap();
+        let kept = u64::try_from(listed.len()).unwrap();
+        assert_eq!((kept, left_out), (101, all - 100), "each that is not shown is counted");
     }
 }
