@@ -172,8 +172,9 @@ async fn remove_leftovers(config: &Config) {
 }
 
 /// Writes this life's id beside the lock, with what the lock is on, and returns the one that was
-/// there if nothing of it can be left: it held this very lock. In a copy of the directory it did not:
-/// there the original may be alive, and must not be ended in its name.
+/// there if nothing of it can be left: it held this very lock, and its guard has not died before its time where that
+/// leaves processes behind. In a copy of the directory it did not hold it: there the original may be alive, and must
+/// not be ended in its name.
 fn remember(
     config: &Config,
     lock: &StateLock,
@@ -194,8 +195,17 @@ fn remember(
     std::fs::rename(&fresh, &path)?;
     let (earlier, was) = earlier.split_once('\n').unwrap_or((&earlier, ""));
     let earlier = Some(earlier.trim()).filter(|earlier| !earlier.is_empty());
-    let proven = !identity.is_empty() && was.trim() == identity;
-    if let Some(earlier) = earlier.filter(|_| !proven) {
+    let same = !identity.is_empty() && was.trim() == identity;
+    let proven = same && lock.is_proven();
+    if let Some(earlier) = earlier.filter(|_| same && !proven) {
+        tracing::warn!(
+            node = %config.node,
+            earlier,
+            "the guard of an earlier worker was killed, and has no PID namespace that would have taken all processes \
+             along: some may be alive, so its lease is waited for"
+        );
+    }
+    if let Some(earlier) = earlier.filter(|_| !same) {
         tracing::warn!(
             node = %config.node,
             earlier,

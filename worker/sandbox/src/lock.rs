@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 /// Name of the lock file in the state directory.
 const LOCK_FILE: &str = "guard.lock";
+/// There while a guard lives whose death, with that of its step inits, would leave processes behind: it is removed when
+/// nothing is left.
+const UNPROVEN_FILE: &str = "unproven";
 /// Random for each start of the kernel, so that two machines with the same disk differ.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Pause between two tries; the wait is for a kill that takes milliseconds.
@@ -45,8 +48,39 @@ impl StateLock {
         Ok(format!("{} {}:{}", boot.trim(), file.dev(), file.ino()))
     }
 
+    /// Whether everything that was started under an earlier holder is proven to be gone. Not where its guard was killed,
+    /// and had no PID namespace whose end takes all processes with it.
+    pub fn is_proven(&self) -> bool {
+        !self.dir.join(UNPROVEN_FILE).exists()
+    }
+
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+}
+
+/// The note of a guard that its sudden death would prove nothing.
+#[derive(Debug)]
+pub(crate) struct Unproven(PathBuf);
+
+impl Unproven {
+    /// Writes it, if the guard `contains` its steps with nothing better than itself. What an earlier guard left is
+    /// removed otherwise: whoever cares has seen it before this guard was started.
+    pub(crate) fn note(dir: &Path, contains: bool) -> io::Result<Option<Self>> {
+        let path = dir.join(UNPROVEN_FILE);
+        if contains {
+            return std::fs::write(&path, "").map(|()| Some(Self(path)));
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Nothing is left.
+    pub(crate) fn remove(&self) {
+        // If it stays, the lease of this life is waited for.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

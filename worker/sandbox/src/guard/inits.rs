@@ -13,6 +13,7 @@ use nix::unistd::{Pid, getpid};
 
 use super::cgroup::{Cgroups, Group};
 use super::{Guard, Mode, SPARES_MAX};
+use crate::lock::Unproven;
 use crate::page::Page;
 use crate::proctree::{Reaped, kill_below, reap_ready};
 use crate::socket::{Received, Socket};
@@ -263,6 +264,8 @@ impl Guard {
             return false;
         }
         let reason = reason.clone();
+        // Before anybody hears of it, and before the lock is free.
+        self.unproven.iter().for_each(Unproven::remove);
         self.tell(News::Over { reason });
         true
     }

@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::timerfd::TimerFd;
 
+use crate::lock::Unproven;
 use crate::page::Page;
 use crate::socket::Socket;
 use crate::step::Surroundings;
@@ -70,6 +71,8 @@ struct Guard {
     page: Page,
     /// Held, never used: the lock is free when its last holder is gone.
     _lock: OwnedFd,
+    /// There if that alone would prove nothing.
+    unproven: Option<Unproven>,
     /// How long a step init may take to kill its step before it is killed itself.
     grace: Duration,
     around: Surroundings,

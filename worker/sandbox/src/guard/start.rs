@@ -19,6 +19,7 @@ use super::{Guard, Mode, layers};
 use crate::abilities::{Abilities, Containment, Isolation};
 use crate::confine::Enforcement;
 use crate::host::refusal_of_namespaces;
+use crate::lock::Unproven;
 use crate::page::Page;
 use crate::proctree::process_table_matches;
 use crate::socket::{Received, Socket};
@@ -66,6 +67,7 @@ fn take_socket() -> nix::Result<Socket> {
 
 struct Parts {
     lock: OwnedFd,
+    unproven: Option<Unproven>,
     page: Page,
     grace: Duration,
     signals: SignalFd,
@@ -84,6 +86,7 @@ impl Parts {
             armed: None,
             page: self.page,
             _lock: self.lock,
+            unproven: self.unproven,
             grace: self.grace,
             around: self.around,
             cgroups: self.cgroups,
@@ -130,6 +133,8 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     let mut cgroups = group(hello.isolation, &mut weaker_because);
     let (mut around, probed) =
         contain(around, &page, &mut cgroups, hello.isolation, &mut weaker_because)?;
+    let unproven = Unproven::note(&hello.state_dir, !around.containment.is_pid_namespace());
+    let unproven = unproven.map_err(|error| format!("state directory: {error}"))?;
     around.enforcement = layers::find(&around, &probed, hello.state_dir, &weaker_because)?;
     // The one that was asked knows nothing of the answer; another one takes its place.
     discard(probed);
@@ -146,7 +151,8 @@ fn become_guard(worker: &Socket) -> Result<(Parts, Abilities), String> {
     };
     // A fifth of the budget for the step inits' own way; the rest for ours.
     let grace = Duration::from_millis(hello.kill_budget_ms / 5).max(GRACE_MIN);
-    Ok((Parts { lock, page, grace, signals, timer, around, cgroups, spare }, abilities))
+    let parts = Parts { lock, unproven, page, grace, signals, timer, around, cgroups, spare };
+    Ok((parts, abilities))
 }
 
 /// Nobody but the worker ends a guard: a service manager that signals all processes of a service

@@ -88,8 +88,9 @@ fn a_killed_worker(bench: &Bench) {
     worker.kill().unwrap();
     worker.wait().unwrap();
     // What the next incarnation does: with the lock in hand, nothing of the old one is left.
-    bench.wait(acquire_state_dir(&bench.file("state"), PATIENCE)).unwrap();
+    let lock = bench.wait(acquire_state_dir(&bench.file("state"), PATIENCE)).unwrap();
     assert!(!lives.any());
+    assert!(lock.is_proven(), "the guard has seen to it");
     // It may take a moment until somebody has reaped it.
     until("the end of the guard", || {
         let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
@@ -126,10 +127,17 @@ fn a_killed_guard(bench: &Bench) {
     assert!(!guard.extender().extend(FAR_AWAY));
     let refused = guard.spawn(bench.step(&["true"])).err();
     assert!(matches!(refused, Some(SpawnError::Lost(_) | SpawnError::DeadlinePassed)));
-    // Here too the lock proves that the step init has killed its step.
+    // Here too the lock becomes free when the step init has killed its step.
     drop((guard, handle));
-    bench.wait(acquire_state_dir(&bench.file("state"), PATIENCE)).unwrap();
+    let lock = bench.wait(acquire_state_dir(&bench.file("state"), PATIENCE)).unwrap();
     lives.wait_for_none();
+    // Had the init been killed too, only a PID namespace would have taken the rest along.
+    assert_eq!(lock.is_proven(), bench.isolation != Isolation::PLAIN);
+    drop(lock);
+    let guard = bench.guard();
+    assert!(bench.wait(guard.shut_down()).proven);
+    let lock = bench.wait(acquire_state_dir(&bench.file("state"), PATIENCE)).unwrap();
+    assert!(lock.is_proven(), "a later guard has come to its end");
 }
 
 /// The step init that has children: the one that is not a spare.
