@@ -9,7 +9,7 @@ use flyball_core::redact::{Patterns, Redactor};
 use flyball_core::report::{REPORT_BYTES_MAX, Report};
 use flyball_core::resource::{Entry, ResourceSet, canonical_repo_id};
 use flyball_core::revocation::Revoked;
-use flyball_core::score::{CaseMemory, ExitKind, evaluate};
+use flyball_core::score::{CaseMemory, ExitKind, Judge};
 use flyball_core::spec::{Access, CheckSpec, Command, Owns, RegexScore, Score};
 use flyball_core::{identity::Identity, manifest, model::Protocol};
 use flyball_gateway::wire::{self, Edits, Tap};
@@ -159,9 +159,10 @@ pub fn check_output(bytes: &[u8]) {
             score,
             allow_removed: false,
         };
+        let judge = Judge::new(check);
         let mut memory = CaseMemory::default();
         for exit in [ExitKind::Exited(0), ExitKind::Exited(101)] {
-            let result = evaluate(&check, &exit, &text, &mut memory);
+            let result = judge.evaluate(&exit, &text, &mut memory);
             assert!(result.distance <= flyball_core::quantity::Distance::ONE);
             assert!(!result.passed || result.distance.is_zero());
         }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use flyball_core::status::{Phase, Reason};
 use flyball_tests::cluster::{Cluster, Options};
 use flyball_tests::poll::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::{FINISH_ONE, ended, finish_list, healthy, list};
+use crate::takeover::guard_of;
 
 /// Longest wait for anything here.
 const BOUND: Duration = Duration::from_secs(40);
@@ -29,6 +32,24 @@ fn copy_dir(from: &Path, to: &Path) {
             let _ = std::fs::copy(entry.path(), target);
         }
     }
+}
+
+#[test]
+fn a_name_is_waited_for_as_long_as_its_lease_can_last() {
+    let mut cluster = Cluster::start(Options { ttl: 18, ..Options::default() });
+    copy_dir(&cluster.node_dir("n1"), &cluster.node_dir("copy"));
+    // As a machine that is gone: nobody tells of the worker's end.
+    let guard = Pid::from_raw(guard_of(cluster.workers["n1"].pid()));
+    cluster.workers["n1"].signal(Signal::SIGSTOP);
+    kill(guard, Signal::SIGKILL).unwrap();
+    cluster.workers.remove("n1").unwrap().kill();
+    let mut copy = cluster.start_namesake("n1", "copy", "copy");
+    cluster.until("the copy is registered", BOUND, |cluster| {
+        cluster.log("copy").contains("session is up").then_some(())
+    });
+    assert_eq!(copy.ended(), None, "it would ask for a lease of 6 s, and has waited for one of 18");
+    assert!(cluster.log("copy").contains("the name is taken"), "{}", cluster.log("copy"));
+    healthy(&cluster, "healthy");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! in it ends, and a new life begins with a new identity.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flyball_core::ids::Incarnation;
 use flyball_core::lease::LeaseClock;
@@ -28,8 +29,13 @@ pub enum LifeEnd {
     LeaseLost(String),
     /// The guard is gone; without it nothing may run.
     GuardLost,
-    /// Another incarnation of this node is alive elsewhere.
-    Duplicate(String),
+    /// Another incarnation has this node's name.
+    Duplicate {
+        /// What the scheduler said of it.
+        message: String,
+        /// When its lease ends if it is gone.
+        left: Duration,
+    },
 }
 
 /// What a scheduler granted at the first registration.

@@ -82,8 +82,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 const EVICT_MAX: Duration = Duration::from_secs(5);
 /// Pause before a new life, so that a guard that cannot stay up does not spin.
 const REBIRTH_PAUSE: Duration = Duration::from_millis(200);
-/// How long a name may be taken, beyond twice the lease's time to live: the lease of an incarnation
-/// that died on another machine has ended by then, so the other one is alive.
+/// How long a name may be taken, beyond twice the lease's time to live and beyond what is left of the lease of whoever
+/// has it: that of an incarnation that died on another machine has ended by then, so the other one is alive.
 const DUPLICATE_SLACK: Duration = Duration::from_secs(3);
 
 /// Runs the worker until `shutdown` completes: then its runs stop at their iteration's edge.
@@ -105,21 +105,22 @@ pub async fn run(
             asked.notify_one();
         }
     });
-    // Since when the name has been found taken.
-    let mut taken: Option<flyball_core::lease::BootInstant> = None;
-    // The lease of whoever has the name may be longer than what this one asks for.
+    // Since when the name has been found taken, and for how long that may be.
+    let mut taken: Option<(flyball_core::lease::BootInstant, Duration)> = None;
     let ttl = config.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
     let ttl = Duration::from_secs(ttl.unsigned_abs());
     loop {
         let begun = Life::begin(config.clone()).await?;
         match live(&begun, &asked).await {
             LifeEnd::Shutdown => return Ok(()),
-            LifeEnd::Duplicate(message) => {
+            LifeEnd::Duplicate { message, left } => {
                 let now = flyball_sandbox::boottime();
-                if taken.is_none() {
-                    tracing::warn!(node = %config.node, "the name is taken: {message}");
-                }
-                if taken.get_or_insert(now).until(now) > ttl * 2 + DUPLICATE_SLACK {
+                let (since, patience) = *taken.get_or_insert_with(|| {
+                    tracing::warn!(node = %config.node, ?left, "the name is taken: {message}");
+                    // The lease may be longer than what this worker asks for.
+                    (now, (ttl * 2).max(left) + DUPLICATE_SLACK)
+                });
+                if since.until(now) > patience {
                     return Err(WorkerError::Duplicate { node: config.node.to_string(), message });
                 }
             }

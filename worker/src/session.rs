@@ -201,7 +201,10 @@ fn on_refused(address: &Address, refused: Refused) -> StreamEnd {
             leader: refused.leader.parse().ok(),
         },
         "lost" => StreamEnd::Final(LifeEnd::LeaseLost(refused.message)),
-        "duplicate" => StreamEnd::Final(LifeEnd::Duplicate(refused.message)),
+        "duplicate" => StreamEnd::Final(LifeEnd::Duplicate {
+            message: refused.message,
+            left: Duration::from_secs(refused.wait_seconds.try_into().unwrap_or(0)),
+        }),
         other => StreamEnd::Closed {
             address: address.to_string(),
             message: format!("refused: {other}: {}", refused.message),

@@ -162,7 +162,7 @@ impl Store {
         incarnation: &Incarnation,
         lease: i64,
     ) -> Result<Adopt, StoreError> {
-        let Some(kv) = self.etcd.get(keys::session(node)).await? else { return Ok(Adopt::Lost) };
+        let Some(kv) = self.session_key(node, lease).await? else { return Ok(Adopt::Lost) };
         let found = decode(node, &kv)?;
         if found.value.incarnation != *incarnation {
             return Ok(Adopt::Replaced(found));
@@ -175,6 +175,20 @@ impl Store {
                 Ok(Adopt::Alive(Session { lease, ttl, create_revision: found.create_revision }))
             }
             KeepAlive::Lost => Ok(Adopt::Lost),
+        }
+    }
+
+    /// The key of a node's session, which hangs on this lease. While that lives, that there is no such key may have been
+    /// a stale read (etcd issue 20418: after a pause of its process, 3.4.20 to 3.4.41), and is asked once more.
+    async fn session_key(
+        &self,
+        node: &NodeName,
+        lease: i64,
+    ) -> Result<Option<PbKeyValue>, StoreError> {
+        let key = keys::session(node);
+        match self.etcd.get(key.clone()).await? {
+            None if self.etcd.time_to_live(lease).await?.is_some() => self.etcd.get(key).await,
+            found => Ok(found),
         }
     }
 
@@ -201,9 +215,7 @@ impl Store {
         incarnation: &Incarnation,
         lease: i64,
     ) -> Result<EndSession, StoreError> {
-        let Some(kv) = self.etcd.get(keys::session(node)).await? else {
-            return Ok(EndSession::Gone);
-        };
+        let Some(kv) = self.session_key(node, lease).await? else { return Ok(EndSession::Gone) };
         let found = decode(node, &kv)?;
         if found.value.incarnation != *incarnation || found.value.lease != lease {
             return Ok(EndSession::Other(found));

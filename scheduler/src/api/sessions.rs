@@ -65,7 +65,15 @@ impl Sessions for Api {
 
 /// Why a registration is not accepted.
 enum NotOpened {
-    Refused { reason: &'static str, message: String },
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
+    /// Another incarnation has the name, until its lease ends.
+    Taken {
+        message: String,
+        left: Duration,
+    },
     Failed(Status),
 }
 
@@ -91,7 +99,12 @@ impl Api {
             Err(NotOpened::Failed(status)) => return answer(&outbox, Err(status)).await,
             Err(NotOpened::Refused { reason, message }) => {
                 tracing::info!(%node, reason, %message, "a worker is refused");
-                return answer(&outbox, Ok(self.refusal(reason, message).await)).await;
+                return answer(&outbox, Ok(self.refusal(reason, message, 0).await)).await;
+            }
+            Err(NotOpened::Taken { message, left }) => {
+                let (reason, left) = ("duplicate", i64::try_from(left.as_secs()).unwrap_or(0));
+                tracing::info!(%node, reason, left, %message, "a worker is refused");
+                return answer(&outbox, Ok(self.refusal(reason, message, left).await)).await;
             }
         };
         let id = SessionId(self.about.number());
@@ -122,12 +135,12 @@ impl Api {
         tracing::info!(%node, "a worker is detached");
     }
 
-    async fn refusal(&self, reason: &str, message: String) -> SchedulerMessage {
+    async fn refusal(&self, reason: &str, message: String, wait_seconds: i64) -> SchedulerMessage {
         let leader = self.core.ask(|reactor, _| {
             reactor.leader().map(|leader| leader.address.clone()).unwrap_or_default()
         });
         let leader = leader.await.unwrap_or_default();
-        let refused = Refused { reason: reason.to_owned(), message, leader };
+        let refused = Refused { reason: reason.to_owned(), message, leader, wait_seconds };
         SchedulerMessage { message: Some(scheduler_message::Message::Refused(refused)) }
     }
 
@@ -226,12 +239,22 @@ impl Api {
                 return self.adopt(node, incarnation, found.value.lease).await;
             }
             if found.value.incarnation.as_str() != replaces {
-                return Err(duplicate(&found));
+                return Err(self.taken(&found).await?);
             }
             self.end_replaced(&found).await?;
         }
         let message = format!("node {node} keeps getting other sessions");
-        Err(NotOpened::Refused { reason: "duplicate", message })
+        Err(NotOpened::Taken { message, left: Duration::ZERO })
+    }
+
+    async fn taken(&self, found: &Stored<SessionRecord>) -> Result<NotOpened, NotOpened> {
+        let SessionRecord { node, incarnation, lease } = &found.value;
+        let left = self.store.time_to_live(*lease).await;
+        let left = left.map_err(|error| NotOpened::Failed(of_store(&error)))?.unwrap_or_default();
+        let message = format!(
+            "node {node} has a live session of incarnation {incarnation}; it ends with its lease"
+        );
+        Ok(NotOpened::Taken { message, left })
     }
 
     /// The earlier incarnation of this node is known to be gone with all of its processes, so its
@@ -302,14 +325,6 @@ async fn first(inbound: &mut Streaming<NodeMessage>) -> Result<Register, Status>
 async fn answer(outbox: &mpsc::Sender<Outgoing>, message: Outgoing) {
     // The worker may have gone away; its stream's end is noticed by whoever reads it.
     let _ = outbox.send(message).await;
-}
-
-fn duplicate(found: &Stored<SessionRecord>) -> NotOpened {
-    let message = format!(
-        "node {} has a live session of incarnation {}; it ends with its lease",
-        found.value.node, found.value.incarnation
-    );
-    NotOpened::Refused { reason: "duplicate", message }
 }
 
 fn attached(id: SessionId, register: Register, session: &Session) -> Result<Attached, Status> {

@@ -80,7 +80,7 @@ impl Outboxes {
 
     /// Ends a worker's stream with a typed reason.
     pub(crate) fn close(&self, session: SessionId, reason: &str, message: String, leader: String) {
-        let refused = Refused { reason: reason.to_owned(), message, leader };
+        let refused = Refused { reason: reason.to_owned(), message, leader, wait_seconds: 0 };
         self.push(session, Message::Refused(refused));
         self.remove(session);
     }
