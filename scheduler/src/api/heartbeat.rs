@@ -52,7 +52,11 @@ impl Api {
         }
         let begun = Instant::now();
         let renewed = self.renewal(lease).await;
-        self.doctor.renewals.record(begun.elapsed(), renewed.is_ok());
+        let granted = match &renewed {
+            Ok(KeepAlive::Renewed { ttl }) => Some(*ttl),
+            _ => None,
+        };
+        self.doctor.renewals.record(begun.elapsed(), granted);
         match renewed {
             Ok(KeepAlive::Renewed { ttl }) => {
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);

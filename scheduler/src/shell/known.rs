@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use flyball_core::ids::{Incarnation, NodeName};
-use flyball_store::{Change, SessionRecord, Snapshot, Stored};
+use flyball_store::{Change, LoopPart, SessionRecord, Snapshot, Stored, loop_part};
 
 use crate::access::{Policies, RevokedList};
 use crate::findings::{
@@ -91,7 +91,7 @@ impl Observer {
         self.odd.clear();
         self.findings.clear(STORE_BEHIND, "");
         for one in &snapshot.undecodable {
-            self.raise_unreadable(&one.key, &one.why);
+            self.raise_unreadable(&one.key, &one.why, one.held);
         }
         for (key, stored) in &snapshot.claims {
             self.check_lease(stored, || Change::Claim(key.clone(), None));
@@ -120,9 +120,9 @@ impl Observer {
             self.findings.clear(PERMANENT, &key);
         }
         match change {
-            Change::Undecodable { key, why, .. } => {
+            Change::Undecodable { key, why, held } => {
                 self.revoked.on_change(change);
-                self.raise_unreadable(key, why);
+                self.raise_unreadable(key, why, *held);
             }
             Change::Revocation(..) => self.revoked.on_change(change),
             Change::Session(name, stored) => {
@@ -159,9 +159,15 @@ impl Observer {
         self.odd.insert(key);
     }
 
-    fn raise_unreadable(&mut self, key: &str, why: &str) {
-        let message = format!("a key under our prefix cannot be read and is left alone: {why}");
-        self.findings.raise(Severity::Warning, (UNREADABLE, key), message, UNREADABLE_STEP);
+    fn raise_unreadable(&mut self, key: &str, why: &str, held: bool) {
+        let mut message = format!("a key under our prefix cannot be read and is left alone: {why}");
+        let stops_all = held && matches!(loop_part(key), Some((_, LoopPart::Claim)));
+        let severity = if stops_all { Severity::Error } else { Severity::Warning };
+        if stops_all {
+            message +=
+                "; nothing is assigned anywhere while it is there, as what it owns is not known";
+        }
+        self.findings.raise(severity, (UNREADABLE, key), message, UNREADABLE_STEP);
         self.odd.insert(key.to_owned());
     }
 }
