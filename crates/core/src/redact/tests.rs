@@ -92,7 +92,9 @@ fn lines_of_a_key_file_are_found_one_by_one() {
 
 #[test]
 fn what_is_too_short_is_not_looked_for() {
-    assert!(Patterns::of([("pin", &b" 1234567\n"[..])]).is_empty());
+    let patterns = Patterns::of([("pin", &b" 1234567\n"[..])]);
+    assert!(patterns.is_empty());
+    assert_eq!(format!("{patterns:?}"), "Patterns(0)");
 }
 
 proptest! {
