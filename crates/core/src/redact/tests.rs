@@ -74,6 +74,7 @@ fn one_line_break_in_32_characters_is_looked_over_and_one_more() {
         clean.extend(redactor.finish());
         let wanted = if breaks <= 3 { "[redacted:pass]" } else { text.as_str() };
         assert_eq!(String::from_utf8(clean).unwrap(), wanted, "{breaks}");
+        assert_eq!(patterns.redact_text(&text), wanted, "{breaks}");
     }
     // 64 digits and three breaks of two bytes: what is before the last 69 bytes begins no value.
     let clean = Redactor::new(patterns).push(&[b'.'; 200]);
@@ -85,6 +86,7 @@ fn lines_of_a_key_file_are_found_one_by_one() {
     let key = "-----BEGIN KEY-----\nabcdefghijklmnopqrst\nuvw\n-----END KEY-----\n";
     let patterns = Patterns::of([("key", key.as_bytes())]);
     assert_eq!(patterns.redact_text("x abcdefghijklmnopqrst y"), "x [redacted:key] y");
+    assert_eq!(patterns.redact_text("x uvw y"), "x uvw y", "too short a line");
     assert_eq!(patterns.redact_text(&format!("<{}>", key.trim())), "<[redacted:key]>");
     assert_eq!(patterns.redact_text(&key.trim().replace('\n', "\r\n")), "[redacted:key]");
     assert!(!format!("{patterns:?}").contains("abcd"));
@@ -94,6 +96,7 @@ fn lines_of_a_key_file_are_found_one_by_one() {
 fn what_is_too_short_is_not_looked_for() {
     let patterns = Patterns::of([("pin", &b" 1234567\n"[..])]);
     assert!(patterns.is_empty());
+    assert!(!Patterns::of([("pin", &b" 12345678\n"[..])]).is_empty());
     assert_eq!(format!("{patterns:?}"), "Patterns(0)");
 }
 
