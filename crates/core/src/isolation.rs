@@ -230,6 +230,44 @@ mod tests {
     }
 
     #[test]
+    fn each_layer_says_what_would_be_without_it_and_what_would_help() {
+        let missing: MissingLayers =
+            Layer::ALL.map(|layer| (layer, layer.remedy().to_owned())).into();
+        insta::assert_snapshot!(describe(&missing, |_| true).join("\n"), @"
+        no user, mount, pid, ipc, uts, network (allow user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu 24.04 and later; or an AppArmor profile with `userns` for flyball), `sysctl kernel.unprivileged_userns_clone=1` (Debian), `sysctl user.max_user_namespaces=10000`; in a container, run with these unmasked; or run the worker as root):
+          agents run as the worker's own user, without its privileges
+          agents can read whatever the worker's user can read
+          agents see and can signal the worker's other processes
+          agents reach System V and POSIX shared memory of the host
+          agents see the host's name
+          agents reach the host's network by UDP and its Unix sockets
+        no landlock (use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, and `landlock` in its `lsm=` list):
+          writes inside the workspace are bounded by mounts and the diff check only
+        no seccomp (use a kernel with CONFIG_SECCOMP_FILTER):
+          agents can make every system call of the kernel
+        ");
+    }
+
+    #[test]
+    fn an_offer_is_empty_only_without_anything() {
+        assert!(Offers::default().is_empty());
+        let one = || vec!["x".to_owned()];
+        for offers in [
+            Offers { paths: one(), ..Offers::default() },
+            Offers { caches: one(), ..Offers::default() },
+            Offers { egress: one(), ..Offers::default() },
+        ] {
+            assert!(!offers.is_empty(), "{offers:?}");
+        }
+    }
+
+    #[test]
+    fn every_layer_is_on_and_nothing_is_shared() {
+        assert_eq!(Layer::ALL.map(is_off), [false; 8]);
+        assert_eq!(shared_with_test(), None);
+    }
+
+    #[test]
     fn what_is_not_offered_is_named() {
         let offers = Offers { paths: vec!["/srv/models/".to_owned()], ..Offers::default() };
         let wanted = SandboxSpec {

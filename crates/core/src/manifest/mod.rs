@@ -40,19 +40,14 @@ pub fn parse_manifest(json: &Value) -> Result<Manifest, Vec<FieldError>> {
     check_size(json, MANIFEST_BYTES_MAX).map_err(|error| vec![error])?;
     check_version_and_kind(json, KIND_LOOP)?;
     let (repaired, mut errors) = shape::check(schema::root(), json);
-    match serde_json::from_value::<Manifest>(repaired) {
-        Ok(mut manifest) => {
-            manifest.spec.agent.iter_mut().for_each(crate::spec::AgentSpec::fill);
-            let found = validate(&manifest).err().unwrap_or_default();
-            add_rules(&mut errors, found);
-            if errors.is_empty() { Ok(manifest) } else { Err(errors) }
-        }
-        // Only reached if serde and the schema disagree; the text of serde is then the best there is.
-        Err(error) if errors.is_empty() => {
-            Err(vec![FieldError::new("", format!("cannot be read: {error}"))])
-        }
-        Err(_) => Err(errors),
-    }
+    let mut manifest: Manifest = match read(repaired) {
+        Ok(manifest) => manifest,
+        Err(unread) => return Err(if errors.is_empty() { unread } else { errors }),
+    };
+    manifest.spec.agent.iter_mut().for_each(crate::spec::AgentSpec::fill);
+    let found = validate(&manifest).err().unwrap_or_default();
+    add_rules(&mut errors, found);
+    if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
 /// Reads a document of another kind: its size, version, kind and shape are checked. The rules of its

@@ -121,6 +121,32 @@ fn a_budget_is_reported_with_all_that_is_known_of_it() {
 }
 
 #[test]
+fn a_quota_is_reported_without_what_is_not_bounded() {
+    let pool = |requests, tokens| PoolShown {
+        capacity: QuotaAmount { requests, tokens },
+        out: QuotaAmount { requests: 1, tokens: 2 },
+        pause: std::time::Duration::from_secs(3),
+        slices: Vec::new(),
+        waiting: Vec::new(),
+    };
+    for (requests, tokens, shown) in
+        [(60, u64::MAX, (Some(60), None)), (u64::MAX, 900, (None, Some(900)))]
+    {
+        let report = QuotaReport::of("acme", ProviderQuota::default(), 4, pool(requests, tokens));
+        assert_eq!((report.requests, report.tokens), shown);
+        assert_eq!((report.requests_out, report.tokens_out), (1, 2));
+        assert_eq!((report.pause_ms, report.refusals), (3000, 4));
+    }
+}
+
+#[test]
+fn a_secret_is_one_of_the_default_namespace_unless_it_says_so() {
+    let of = |text| serde_json::from_str::<SecretRef>(text).unwrap().namespace;
+    assert_eq!(of(r#"{"name": "key"}"#), "default");
+    assert_eq!(of(r#"{"name": "key", "namespace": "team"}"#), "team");
+}
+
+#[test]
 fn usage_is_added_kind_by_kind() {
     let one = Usage {
         input_total: 1,

@@ -237,6 +237,11 @@ mod tests {
         let text = &filled.argv[0];
         assert!(text.len() <= PROMPT_ARGUMENT_BYTES_MAX && text.contains("/b.md"));
         assert!(text.starts_with("begin") && text.ends_with("end"));
+        let short = |bytes| {
+            let values = AgentValues { prompt: "x".repeat(bytes), ..values() };
+            fill(&plain(&["{prompt}"]), &values).argv[0] == values.prompt
+        };
+        assert!(short(96 << 10) && !short((96 << 10) + 1));
         let stdin = AgentDefinition { prompt: PromptBy::Stdin, ..plain(&["a"]) };
         assert_eq!(fill(&stdin, &long).stdin, Some(prompt));
     }

@@ -158,28 +158,4 @@ fn mini_swe_agent() -> AgentDefinition {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{BUILTIN_PRESETS, OUTPUTS};
-    use super::*;
-
-    #[test]
-    fn every_name_has_its_preset() {
-        for name in BUILTIN_PRESETS {
-            let agent = preset(name).unwrap();
-            assert!(OUTPUTS.contains(&agent.output.as_str()), "{name}");
-            assert_eq!(agent.model.as_deref(), Some("large"), "{name}");
-            assert!(agent.stall.is_some() && agent.protocol.is_some(), "{name}");
-        }
-        assert_eq!(preset("other"), None);
-    }
-
-    #[test]
-    fn marks_of_an_agent_around_the_worker_are_cleared() {
-        for name in ["CLAUDECODE", "CLAUDE_CODE_SSE_PORT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
-            assert!(is_cleared(name), "{name}");
-        }
-        for name in ["PATH", "HOME", "TRACEPARENT", "FLYBALL_LOOP", "CLAUDE"] {
-            assert!(!is_cleared(name), "{name}");
-        }
-    }
-}
+mod tests;

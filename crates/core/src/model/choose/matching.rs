@@ -116,3 +116,76 @@ pub(super) fn is_like(text: &str, pattern: &str) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Features, Situation, classify};
+    use super::*;
+    use crate::model::{OnError, Protocol};
+
+    fn spec(matches: &[Match]) -> ModelRouteSpec {
+        ModelRouteSpec {
+            priority: 0,
+            matches: matches.to_vec(),
+            tiers: Vec::new(),
+            on_error: OnError::default(),
+            max_output_tokens: 100,
+        }
+    }
+
+    #[test]
+    fn patterns_stand_for_any_part() {
+        for (text, pattern, like) in [
+            ("abc", "abc", true),
+            ("abc", "ab", false),
+            ("abc", "*", true),
+            ("", "*", true),
+            ("", "", true),
+            ("abc", "a*c", true),
+            ("ac", "a*c", true),
+            ("abcb", "a*b", true),
+            ("abcbd", "a*b", false),
+            ("aa", "a*a", true),
+            ("a", "a*a", false),
+            ("xaybz", "*a*b*", true),
+            ("xbya", "*a*b*", false),
+            ("xab", "*ab*b*", false),
+            ("größe", "gr*e", true),
+            ("a*c", "a*c", true),
+        ] {
+            assert_eq!(is_like(text, pattern), like, "{text} {pattern}");
+        }
+    }
+
+    #[test]
+    fn a_loop_has_the_routes_that_could_take_a_call_of_it() {
+        let label = |value: &str| BTreeMap::from([("hard".to_owned(), value.to_owned())]);
+        let teams = Match { namespaces: vec!["team-*".to_owned()], ..Match::default() };
+        let hard_teams = Match { labels: label("yes"), ..teams.clone() };
+        let late = Match { stall_at_least: Some(9), ..Match::default() };
+        for (matches, in_team, in_easy_team, elsewhere) in [
+            (vec![], true, true, true),
+            (vec![late], true, true, true),
+            (vec![hard_teams.clone()], true, false, false),
+            (vec![hard_teams, teams], true, true, false),
+        ] {
+            let route = spec(&matches);
+            let could = |namespace, value| could_match(&route, namespace, &label(value));
+            let found = (could("team-a", "yes"), could("team-a", "no"), could("default", "yes"));
+            assert_eq!(found, (in_team, in_easy_team, elsewhere), "{matches:?}");
+        }
+    }
+
+    #[test]
+    fn a_stall_is_matched_from_its_bound_on() {
+        let route = spec(&[Match { stall_at_least: Some(2), ..Match::default() }]);
+        let subtask = classify(None, "m", Features::default());
+        let taken = [1, 2, 3].map(|stall| {
+            let (situation, protocol) =
+                (Situation { stall, ..Situation::default() }, Protocol::Chat);
+            let (subtask, situation) = (&subtask, &situation);
+            takes(&route, &Asked { model: "m", protocol, subtask, situation, sticky: "" }).is_ok()
+        });
+        assert_eq!(taken, [false, true, true]);
+    }
+}

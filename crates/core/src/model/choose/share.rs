@@ -2,8 +2,6 @@
 //! name and its own (weighted rendezvous hashing), so that one that comes or goes moves only its own share of the
 //! sessions, and the caches of all others live on. In whole numbers: every machine draws the same.
 
-use std::cmp::Ordering;
-
 use super::super::route::Deployment;
 
 /// Fractional bits of a logarithm.
@@ -15,12 +13,9 @@ pub(super) fn order<'a>(deployments: &'a [Deployment], sticky: &str) -> Vec<&'a 
         .iter()
         .map(|one| (wait(hash(sticky, one)), u64::from(one.weight), one))
         .collect();
-    drawn.sort_by(|(wait_a, weight_a, _), (wait_b, weight_b, _)| match (weight_a, weight_b) {
-        (0, 0) => Ordering::Equal,
-        (0, _) => Ordering::Greater,
-        (_, 0) => Ordering::Less,
-        // wait/weight, smallest first, multiplied out.
-        _ => wait_a.saturating_mul(*weight_b).cmp(&wait_b.saturating_mul(*weight_a)),
+    // wait/weight, smallest first, multiplied out: without weight it is infinite, as no wait is 0.
+    drawn.sort_by(|(wait_a, weight_a, _), (wait_b, weight_b, _)| {
+        wait_a.saturating_mul(*weight_b).cmp(&wait_b.saturating_mul(*weight_a))
     });
     drawn.into_iter().map(|(_, _, one)| one).collect()
 }
@@ -73,6 +68,32 @@ mod tests {
         assert_eq!(wait(1 << 62), 2 * one);
         // -log2(0.75) = 0.41503…
         assert_eq!(wait(3 << 62) * 100_000 / one, 41_503);
+        assert_eq!(wait(3 << 61) * 100_000 / one, 141_503);
+    }
+
+    #[test]
+    fn every_version_draws_the_same() {
+        for (session, provider, model, drawn) in [
+            ("", "", None, 0x3899_e489_d898_6d44),
+            ("run-7/1", "acme", None, 0x924f_95ba_88e2_a092),
+            ("run-7/1", "acme", Some("small-1"), 0xf3fe_00bb_0042_4411),
+            ("run-7/1", "acmes", Some("mall-1"), 0x9d42_6788_0faa_6f9d),
+        ] {
+            let (provider, model) = (provider.to_owned(), model.map(str::to_owned));
+            let one = Deployment { provider, model, weight: 1 };
+            assert_eq!(hash(session, &one), drawn, "{session} {one:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_weight_comes_last_and_as_it_is_written() {
+        let names = ["d", "b", "a", "c", "e"];
+        let of = |name: &str, weight| Deployment { provider: name.to_owned(), model: None, weight };
+        let among = names.map(|name| of(name, u32::from(name == "a")));
+        for session in ["", "x", "run-7/1", "run-7/2"] {
+            let asked = order(&among, session).into_iter().map(|one| one.provider.as_str());
+            assert_eq!(asked.collect::<Vec<_>>(), ["a", "d", "b", "c", "e"], "{session}");
+        }
     }
 
     #[test]

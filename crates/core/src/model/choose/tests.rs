@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::matching::is_like;
 use super::*;
 use crate::model::{Match, OnError, Stall, SubtaskClass};
 
@@ -120,7 +119,8 @@ fn a_stall_escalates_and_progress_steps_down() {
     let tiers: Vec<_> =
         [0, 1, 2, 3, 0].map(|stall| asking("m", None, &stalled(stall)).unwrap().tier).into();
     assert_eq!(tiers, ["cheap", "cheap", "strong", "strong", "cheap"]);
-    assert!(asking("m", None, &stalled(2)).unwrap().is_escalated());
+    let escalated = [1, 2].map(|stall| asking("m", None, &stalled(stall)).unwrap().is_escalated());
+    assert_eq!(escalated, [false, true]);
 }
 
 #[test]
@@ -223,29 +223,6 @@ fn classes_come_from_header_name_and_features_in_this_order() {
     ] {
         let found = classify(header, model, features);
         assert_eq!(found.class, class, "{header:?} {model} {}", found.why);
-    }
-}
-
-#[test]
-fn patterns_stand_for_any_part() {
-    for (text, pattern, like) in [
-        ("abc", "abc", true),
-        ("abc", "ab", false),
-        ("abc", "*", true),
-        ("", "*", true),
-        ("", "", true),
-        ("abc", "a*c", true),
-        ("ac", "a*c", true),
-        ("abcb", "a*b", true),
-        ("abcbd", "a*b", false),
-        ("aa", "a*a", true),
-        ("a", "a*a", false),
-        ("xaybz", "*a*b*", true),
-        ("xbya", "*a*b*", false),
-        ("größe", "gr*e", true),
-        ("a*c", "a*c", true),
-    ] {
-        assert_eq!(is_like(text, pattern), like, "{text} {pattern}");
     }
 }
 

@@ -119,7 +119,8 @@ fn scaled(number: &Value, places: i32) -> Option<u64> {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all = format!("{whole}{fraction}");
-    if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+    // Not left to parse, which takes a sign.
+    if !all.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let value: u128 = all.parse().ok()?;
@@ -150,9 +151,14 @@ mod tests {
             (json!(1e-13), 12, Some(1)),
             (json!(1e-300), 12, Some(1)),
             (json!(0), 12, Some(0)),
+            (json!("0e-300"), 12, Some(0)),
+            (json!(2e-12), 12, Some(2)),
             (json!(0.01), 6, Some(10_000)),
             (json!(-1e-6), 12, None),
+            (json!("+1e-6"), 12, None),
             (json!("free"), 12, None),
+            (json!("."), 12, None),
+            (json!(""), 12, None),
             (json!(1e300), 12, None),
             (json!(null), 12, None),
         ] {
