@@ -38,6 +38,18 @@ fn every_usual_form_is_found() {
 }
 
 #[test]
+fn a_secret_that_is_a_form_of_another_hides_no_wrapped_one() {
+    let long = "a-token-of-a-hundred-characters-and-more-/".repeat(3);
+    let hex: String = long.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let lines = hex.as_bytes().chunks(60).map(String::from_utf8_lossy);
+    let wrapped = lines.collect::<Vec<_>>().join("\n");
+    for secrets in [[("hex", &hex), ("plain", &long)], [("plain", &long), ("hex", &hex)]] {
+        let patterns = Patterns::of(secrets.map(|(name, value)| (name, value.as_bytes())));
+        assert_eq!(patterns.redact_text(&wrapped), "[redacted:plain]", "{secrets:?}");
+    }
+}
+
+#[test]
 fn wrapped_forms_are_found() {
     let long = "a-token-of-a-hundred-characters-and-more-/".repeat(3);
     let patterns = Patterns::of([("long", long.as_bytes())]);
