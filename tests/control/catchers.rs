@@ -133,7 +133,15 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             scene("--scene=two-leaders", OVERLAP),
         ],
     ),
-    (Bug::StaleList, &[script("21_new_leader.txt"), scene("--scene=new-leader-behind", OVERLAP)]),
+    (
+        Bug::StaleList,
+        &[
+            script("21_new_leader.txt"),
+            script("27_first_listing.txt"),
+            scene("--scene=new-leader-behind", OVERLAP),
+            scene("--scene=first-listing-old", OVERLAP),
+        ],
+    ),
     (
         Bug::ClaimNotAtomic,
         &[
