@@ -162,6 +162,7 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
     ),
     (Bug::ReleaseBeforeGone, &[KILL, SIMULATED]),
     (Bug::ParentDeathOnly, &[KILL, SIMULATED]),
+    (Bug::WorkersEndIgnored, &[Catcher { says: "alive after its worker's death", ..KILL }]),
     (
         Bug::KeepaliveStarved,
         &[Catcher {
