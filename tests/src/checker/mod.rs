@@ -3,9 +3,9 @@
 //!
 //! | invariant | judged |
 //! |---|---|
-//! | I1 | tokens accepted per journal and per resource never go down; sequence numbers have no gaps or repeats; only given tokens are accepted, only with a record, and another loop's only for a seal |
+//! | I1 | tokens accepted per journal and per resource never go down; sequence numbers have no gaps or repeats; only given tokens are accepted, only with a record, and another loop's only for a seal; a run seals its journal before it is at work |
 //! | I2 | nothing of a run is alive after its deadline, nor after its end was reported as proven |
-//! | I3 | acknowledged loops and ends stay; one loop per name; a stored end never changes |
+//! | I3 | acknowledged loops and ends stay; one loop per name; a stored end never changes, and a result has a record in the journal |
 //! | I4 | every loop that may end has ended in time after the last fault |
 //! | I5 | live claims never conflict, slots suffice, no claim stays without lease or is rewritten, tokens go up, one leader at a time; what runs was claimed |
 //! | linearizable | answers about one name fit a single copy, unknown answers included |
@@ -22,6 +22,7 @@ mod claims;
 mod clients;
 mod effects;
 mod facts;
+mod journal;
 mod life;
 mod lines;
 mod liveness;
@@ -54,6 +55,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
     let mut facts = facts::Facts::gather(lines);
     sanity::judge(lines, &facts, &mut verdict);
     effects::judge(lines, &mut facts, &mut verdict);
+    journal::judge(lines, &mut verdict);
     life::judge(lines, &facts, &mut verdict);
     results::judge(lines, &facts, &mut verdict);
     liveness::judge(lines, &facts, settle_ms, &mut verdict);
