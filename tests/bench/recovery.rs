@@ -1,8 +1,10 @@
-//! How long it takes until work goes on: after a worker was killed, after one stood still, after the
-//! leading scheduler was killed or asked to end, and after everything was restarted over many live
-//! loops. All with the binary as it is shipped, every fence and every sync in place.
+//! How long it takes until work goes on: after a worker was killed, after one stood still or was cut off, after
+//! the leading scheduler was killed or asked to end, and after everything was restarted over many live
+//! loops. Every fence and every sync is in place. The program is an optimised build of the tests: it differs from
+//! the one that is shipped in that bugs could be planted in it, of which there are none here; each place where one
+//! could be costs a look at an empty list.
 //!
-//! `cargo bench -p flyball-tests --bench recovery -- [killed] [frozen] [leader] [restart] [--trials=N]
+//! `cargo bench -p flyball-tests --bench recovery -- [killed] [frozen] [cut] [leader] [restart] [--trials=N]
 //! [--loops=N]`
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first fault")]
 
@@ -12,6 +14,8 @@ mod agent;
 mod leader;
 #[path = "recovery/reader.rs"]
 mod reader;
+#[path = "recovery/relay.rs"]
+mod relay;
 #[path = "recovery/restart.rs"]
 mod restart;
 #[path = "recovery/simulated.rs"]
@@ -67,6 +71,9 @@ fn main() {
     }
     if asked.wants("frozen") {
         worker::frozen(asked.trials);
+    }
+    if asked.wants("cut") {
+        worker::cut(asked.trials);
     }
     if asked.wants("leader") {
         leader::killed(asked.trials);

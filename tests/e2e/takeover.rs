@@ -41,7 +41,10 @@ pub(crate) fn done_once(cluster: &Cluster, repo: &Repo, name: &str, items: u32) 
     let at_work = cluster.schedulers.keys().map(|n| cluster.log(&format!("s{n}")));
     let at_work: usize = at_work.map(|log| begun(&log, name)).sum();
     let runs = usize::try_from(status.runs).unwrap();
-    assert!((at_work.max(1)..=runs).contains(&takeovers), "{at_work} to {runs}: {subjects:#?}");
+    assert!(
+        (at_work.max(1)..=runs).contains(&takeovers),
+        "{takeovers} takeovers by {at_work} to {runs} runs: {subjects:#?}"
+    );
     status
 }
 

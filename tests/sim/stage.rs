@@ -202,6 +202,12 @@ impl Stage {
         self.site.order(Order::Crash(host));
     }
 
+    /// A host that was crashed starts again.
+    pub(crate) fn bounce(&self, host: &'static str) {
+        self.crashed.borrow_mut().remove(host);
+        self.site.order(Order::Bounce(host));
+    }
+
     /// The store ends a lease that is alive.
     pub(crate) fn revoke(&self, whose: Revoke) {
         self.site.view().revoke = Some(whose);

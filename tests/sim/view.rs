@@ -15,6 +15,8 @@ use crate::surgeon::put_field;
 pub(crate) struct Held {
     pub(crate) token: i64,
     pub(crate) node: String,
+    incarnation: String,
+    resources: Vec<String>,
 }
 
 /// Whose lease is to be ended.
@@ -91,10 +93,15 @@ impl View {
             Change::Status(key, Some(found)) => Some(self.status(revision, &key, &found.value)),
             Change::Claim(key, Some(found)) => {
                 let token = found.create_revision;
-                let held = Held { token, node: found.value.node.to_string() };
-                let known = self.claims.insert(key.to_string(), held);
-                known
-                    .is_none_or(|known| known.token != token)
+                let held = Held {
+                    token,
+                    node: found.value.node.to_string(),
+                    incarnation: found.value.incarnation.to_string(),
+                    resources: found.value.resources.clone(),
+                };
+                // Put again as it was is nothing new.
+                let known = self.claims.insert(key.to_string(), held.clone());
+                (known != Some(held))
                     .then(|| self.claimed(revision, found.value, token, found.lease))
             }
             Change::Claim(key, None) => {

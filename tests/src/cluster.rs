@@ -31,6 +31,8 @@ pub struct Options {
     pub scheduler_args: Vec<String>,
     /// Further arguments of every worker.
     pub worker_args: Vec<String>,
+    /// Address by which a node reaches the schedulers, where it is not theirs.
+    pub links: BTreeMap<String, String>,
     /// Further environment of every process, the command line included.
     pub env: Vec<(String, String)>,
 }
@@ -45,6 +47,7 @@ impl Default for Options {
             schedulers: 1,
             scheduler_args: Vec::new(),
             worker_args: Vec::new(),
+            links: BTreeMap::new(),
             env: Vec::new(),
         }
     }
@@ -179,7 +182,10 @@ impl Cluster {
 
     /// Starts a worker, also again after it was killed.
     pub fn start_worker(&mut self, node: &str) {
-        let addresses: Vec<_> = (1..=self.options.schedulers).map(|n| self.address(n)).collect();
+        let addresses = match self.options.links.get(node) {
+            Some(link) => vec![link.clone()],
+            None => (1..=self.options.schedulers).map(|number| self.address(number)).collect(),
+        };
         let mut args = vec![
             "worker".to_owned(),
             format!("--scheduler={}", addresses.join(",")),

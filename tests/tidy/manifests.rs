@@ -197,6 +197,34 @@ pub(crate) fn bugs_only_in_tests(file: &File) -> Vec<Offence> {
         .collect()
 }
 
+/// The features of our own packages in a build of these; none: of what `cargo build` builds here.
+pub(crate) fn features(packages: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut tree = Command::new(cargo);
+    tree.current_dir(root()).args(["tree", "--locked", "--edges", "normal,build,features"]);
+    tree.args(["--invert", "flyball-core", "--prefix", "none"]);
+    tree.args(packages.iter().flat_map(|package| ["--package", package]));
+    let output = tree.output().expect("cargo runs this test, so it can be run by it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    // `PACKAGE feature "NAME"`, and packages by themselves.
+    text.lines().filter(|line| line.contains(" feature ")).map(str::to_owned).collect()
+}
+
+/// Features are added up over all packages of one build: what no manifest but that of the tests asks for is in a
+/// program that is built beside them.
+#[test]
+fn the_program_that_is_shipped_can_plant_nothing() {
+    let plants = |packages: &[&str]| {
+        let features = features(packages);
+        assert!(features.iter().any(|it| it.starts_with("flyball-core")), "{features:?}");
+        features.iter().any(|it| it.contains("planted-bugs"))
+    };
+    assert!(!plants(&[]), "`cargo build --release` builds a program that can plant bugs");
+    assert!(!plants(&["flyball"]), "`cargo build --release -p flyball` builds one that can");
+    assert!(plants(&["flyball", "flyball-tests"]), "a build for tests can, or this looks wrongly");
+}
+
 #[test]
 fn planted_bugs_elsewhere_are_found() {
     let count = |path, text| bugs_only_in_tests(&File::sample(path, text)).len();

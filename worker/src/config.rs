@@ -66,7 +66,7 @@ impl Default for ModelsConfig {
 /// Default drift bound: 2 % is far beyond any working clock's rate error.
 pub const DRIFT_PPM_DEFAULT: u32 = 20_000;
 /// Default kill budget; killing takes milliseconds, this covers a machine that is busy.
-pub const KILL_BUDGET_DEFAULT: Duration = Duration::from_millis(500);
+pub const KILL_BUDGET_DEFAULT: Duration = flyball_sandbox::KILL_BUDGET_DEFAULT;
 /// Variables passed by default: what tool chains need to be found, and nothing secret.
 pub const PASS_ENV_DEFAULT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "RUSTUP_TOOLCHAIN"];
 /// Default first part of ref names.

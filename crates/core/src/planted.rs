@@ -32,7 +32,7 @@ pub enum Bug {
     NoReadBack,
     /// A leader's writes do not compare its leadership key.
     LeaderUnfenced,
-    /// A new leader places from a list older than its leadership.
+    /// A new leader places from what it knew before, or from a list older than its leadership.
     StaleList,
     /// An assignment compares only the first owner key of its set.
     ClaimNotAtomic,
@@ -42,13 +42,15 @@ pub enum Bug {
     ReleaseBeforeGone,
     /// Processes are killed only by their parent's death, not at the deadline and not as a tree.
     ParentDeathOnly,
+    /// A guard does not act on its worker's end, only on the deadline.
+    WorkersEndIgnored,
     /// Heartbeats share the runtime of the worker's other tasks.
     KeepaliveStarved,
 }
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::DeadlineFromReceipt,
         Self::LateAnswerRevives,
         Self::RenewalFromCache,
@@ -65,6 +67,7 @@ impl Bug {
         Self::OverlapByName,
         Self::ReleaseBeforeGone,
         Self::ParentDeathOnly,
+        Self::WorkersEndIgnored,
         Self::KeepaliveStarved,
     ];
 
@@ -87,6 +90,7 @@ impl Bug {
             Self::OverlapByName => "overlap-by-name",
             Self::ReleaseBeforeGone => "release-before-gone",
             Self::ParentDeathOnly => "parent-death-only",
+            Self::WorkersEndIgnored => "workers-end-ignored",
             Self::KeepaliveStarved => "keepalive-starved",
         }
     }

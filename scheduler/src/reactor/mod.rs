@@ -243,7 +243,9 @@ impl Reactor {
     fn on_snapshot(&mut self, snapshot: flyball_store::Snapshot) {
         let fresh = match self.role {
             Role::Follower => true,
-            Role::Leader(create_revision) => snapshot.revision >= create_revision,
+            Role::Leader(create_revision) => {
+                snapshot.revision >= create_revision || planted::is(Bug::StaleList)
+            }
         };
         if !fresh || snapshot.revision < self.view.revision {
             // Read from a member that lags behind: read again.

@@ -1,19 +1,22 @@
-//! A worker is lost: killed, or it stands still with everything that belongs to it. Measured until the
-//! loop's agent runs on the other node, from its checkpoint and under a new seal.
+//! A worker is lost: killed, or it stands still with everything that belongs to it, or nothing passes between it and
+//! the scheduler. Measured until the loop's agent runs on the other node, from its checkpoint and under a new seal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flyball_tests::cluster::{Cluster, Options};
+use flyball_tests::etcd::{self, Etcd};
 use flyball_tests::measure::{Samples, at_most, monotonic_ns};
 use flyball_tests::poll::until;
 use flyball_tests::repo::Repo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
+use crate::relay::Link;
 use crate::{agent, show};
 
 const NAME: &str = "work";
@@ -34,12 +37,12 @@ struct Trials {
 }
 
 impl Trials {
-    fn begin(trials: usize, ttl: u32) -> Self {
+    fn begin(trials: usize, options: Options) -> Self {
         let items: String = (0..trials + 8).map(|n| format!("item{n} open\n")).collect();
         let repo = Repo::with(&[("list.txt", &items), ("src/lib.rs", "//! code\n")]);
         let env = vec![("FLYBALL_LOG".to_owned(), "info,flyball_worker::git=debug".to_owned())];
         let worker_args = agent::shown();
-        let options = Options { workers: 2, ttl, env, worker_args, ..Options::default() };
+        let options = Options { workers: 2, env, worker_args, ..options };
         let cluster = Cluster::start(options);
         cluster.apply(&manifest(&repo));
         Self { cluster, repo, starts: BTreeSet::new(), seen: 0 }
@@ -120,7 +123,7 @@ fn bare_seal(repo: &Repo, dir: &Path, trial: usize) -> f64 {
 /// Killed with everything else in good order: its guard tells that nothing is left.
 pub(crate) fn killed(trials: usize) {
     println!("worker killed (SIGKILL) -> agent at work on the other node");
-    let mut stage = Trials::begin(trials, 6);
+    let mut stage = Trials::begin(trials, Options { ttl: 6, ..Options::default() });
     let dir = tempfile::tempdir().unwrap();
     let (mut took, mut floor) = (Samples::default(), Samples::default());
     let mut parts = Parts::default();
@@ -142,24 +145,78 @@ pub(crate) fn killed(trials: usize) {
     parts.show();
 }
 
-/// Stopped together with its guard, as a machine that stands still or is cut off.
+/// Stopped together with its guard, as a machine that stands still.
 pub(crate) fn frozen(trials: usize) {
     println!("worker and guard stopped (SIGSTOP) -> agent at work on the other node, TTL {TTL} s");
-    let mut stage = Trials::begin(trials, TTL);
+    let Some((_runtime, etcd)) = etcd() else { return };
+    let mut stage = Trials::begin(trials, expiring(&etcd));
+    let send = |cluster: &Cluster, victim: &str, signal: Signal| {
+        let worker = cluster.workers[victim].pid();
+        let all = [guard_of(worker), worker];
+        all.into_iter().for_each(|pid| kill(Pid::from_raw(pid), signal).unwrap());
+    };
+    let stop = |cluster: &Cluster, victim: &str| send(cluster, victim, Signal::SIGSTOP);
+    let go_on = |cluster: &Cluster, victim: &str| send(cluster, victim, Signal::SIGCONT);
+    silenced(&mut stage, trials, stop, go_on);
+}
+
+/// Nothing passes between it and the scheduler; it works on until its deadline.
+pub(crate) fn cut(trials: usize) {
+    println!("worker cut off from the scheduler -> agent at work on the other node, TTL {TTL} s");
+    let Some((runtime, etcd)) = etcd() else { return };
+    let dir = tempfile::Builder::new().prefix("fb").tempdir().unwrap();
+    let socket = |name: &str| dir.path().join(format!("{name}.sock"));
+    let unix = |name: &str| format!("unix://{}", socket(name).display());
+    let open = |node: &str| Link::open(runtime.handle(), &socket(node), socket("scheduler"));
+    let nodes = ["n1", "n2"];
+    let links: BTreeMap<&str, Link> = nodes.into_iter().map(|node| (node, open(node))).collect();
+    let options = Options {
+        links: nodes.into_iter().map(|node| (node.to_owned(), unix(node))).collect(),
+        // Nobody is to be sent past the links.
+        scheduler_args: vec![
+            format!("--listen={}", unix("scheduler")),
+            format!("--advertise={}", unix("nobody")),
+        ],
+        ..expiring(&etcd)
+    };
+    let mut stage = Trials::begin(trials, options);
+    silenced(&mut stage, trials, |_, victim| links[victim].cut(), |_, victim| links[victim].mend());
+}
+
+/// Where leases end when a real etcd looks for them, twice a second.
+fn etcd() -> Option<(Runtime, Etcd)> {
+    if etcd::is_skipped() {
+        println!("  skipped: no etcd");
+        return None;
+    }
+    let runtime = Runtime::new().unwrap();
+    let etcd = runtime.block_on(Etcd::start());
+    Some((runtime, etcd))
+}
+
+fn expiring(etcd: &Etcd) -> Options {
+    Options { ttl: TTL, etcd: Some(etcd.endpoint()), ..Options::default() }
+}
+
+/// Nobody tells of the loss: the lease has to end.
+fn silenced(
+    stage: &mut Trials,
+    trials: usize,
+    silence: impl Fn(&Cluster, &str),
+    mend: impl Fn(&Cluster, &str),
+) {
     let dir = tempfile::tempdir().unwrap();
     let (mut took, mut ratio) = (Samples::default(), Samples::default());
     for trial in 0..trials {
         let victim = stage.busy_node();
         let commit = bare_seal(&stage.repo, dir.path(), trial) / 1e3;
-        let worker = stage.cluster.workers[&victim].pid();
-        let all = [guard_of(worker), worker];
         // Right after a heartbeat it would take longest; the phase is left to chance.
-        all.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+        silence(&stage.cluster, &victim);
         let seconds = stage.recovered(monotonic_ns()) / 1e3;
         took.add(seconds * 1e3);
         let bound = f64::from(TTL) + CHECK.as_secs_f64() + commit;
         ratio.add(seconds / bound);
-        all.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
+        mend(&stage.cluster, &victim);
         stage.cluster.wait_for_nodes(2);
     }
     show("recovery", &took, "ms");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::stage::{Stage, key};
 use crate::surgeon::{RANGE, TXN, WATCH};
 use crate::traps::Then;
-use crate::view::Revoke;
+use crate::view::{Revoke, View};
 
 /// A leader's last assignment is under way while it is deposed. The next leader, to which the assignment's
 /// node has not come yet, gives away what overlaps; then the old assignment arrives.
@@ -19,7 +19,7 @@ pub(crate) async fn two_leaders(stage: &Stage, owns: [&[&str]; 2]) -> Result<(),
     stage.begins("an assignment is late and its leader deposed");
     let absent = stage.trap_attach(Then::Lose, "w1", new);
     stage.cut(old, "etcd");
-    let leads = |view: &crate::view::View| view.leader.as_ref().is_some_and(|it| it.0 == new);
+    let leads = |view: &View| view.leader.as_ref().is_some_and(|it| it.0 == new);
     stage.until("the next leader", leads).await?;
     stage.submit(new, "a", owns[0], Some("w2")).await;
     stage.until("its assignment", |view| view.claims.contains_key(&key("a"))).await?;
@@ -43,15 +43,49 @@ pub(crate) async fn behind(stage: &Stage) -> Result<(), String> {
     let list = stage.trap_store(Then::Wait, usize::MAX, RANGE, Some(new), whole_state());
     stage.crash(old);
     stage.revoke(Revoke::Leader);
-    let leads = |view: &crate::view::View| view.leader.as_ref().is_some_and(|it| it.0 == new);
+    let leads = |view: &View| view.leader.as_ref().is_some_and(|it| it.0 == new);
     stage.until("the next leader", leads).await?;
-    let given = |view: &crate::view::View| view.claims.contains_key(&key("b"));
+    let given = |view: &View| view.claims.contains_key(&key("b"));
     // Only a leader that does not wait for its listing gives it.
     stage.within(Duration::from_secs(4), given).await;
     let waited = list.caught();
     watch.open();
     list.open();
     if waited == 0 { Err("no listing was asked for".to_owned()) } else { Ok(()) }
+}
+
+/// A scheduler starts while another leads, and its first listing is answered late: by then it leads itself, and
+/// what overlaps has been given away. It asked for no revision, so only the leader's own look at the answer's
+/// tells that it is too old.
+pub(crate) async fn listed_before(stage: &Stage) -> Result<(), String> {
+    let (old, new) = stage.leaders().await?;
+    nodes(stage).await?;
+    stage.begins("a scheduler starts, leads, and hears what was so before");
+    stage.crash(new);
+    stage.crash("w2");
+    let gone = |view: &View| !view.sessions.contains_key("w2");
+    stage.until("the end of w2's session", gone).await?;
+    stage.submit(old, "b", &["a/b/**"], Some("w2")).await;
+    let watch = stage.trap_store(Then::Wait, usize::MAX, WATCH, Some(new), Vec::new());
+    let list = stage.trap_store(Then::AnswerLater, 1, RANGE, Some(new), whole_state());
+    stage.bounce(new);
+    stage.until("the first listing", |_| list.done() > 0).await?;
+    stage.submit(old, "a", &["a/**"], Some("w1")).await;
+    stage.until("the assignment", |view| view.claims.contains_key(&key("a"))).await?;
+    stage.crash(old);
+    stage.revoke(Revoke::Leader);
+    let leads = |view: &View| view.leader.as_ref().is_some_and(|it| it.0 == new);
+    stage.until("the next leader", leads).await?;
+    let again = stage.trap_store(Then::Wait, usize::MAX, RANGE, Some(new), whole_state());
+    list.open();
+    stage.bounce("w2");
+    let given = |view: &View| view.claims.contains_key(&key("b"));
+    // Only a leader that takes the first listing for the present gives it, and has w2 attach at all.
+    stage.within(Duration::from_secs(4), given).await;
+    let asked = again.caught();
+    watch.open();
+    again.open();
+    if asked == 0 { Err("no other listing was asked for".to_owned()) } else { Ok(()) }
 }
 
 /// An assignment is done and its answer lost, and the watch lags: before it is read back, what overlaps must
@@ -66,7 +100,7 @@ pub(crate) async fn unanswered(stage: &Stage) -> Result<(), String> {
     stage.until("the assignment", |_| lost.done() > 0).await?;
     stage.submit(leader, "b", &["a/b/**"], Some("w2")).await;
     lost.open();
-    let given = |view: &crate::view::View| view.claims.contains_key(&key("b"));
+    let given = |view: &View| view.claims.contains_key(&key("b"));
     stage.within(Duration::from_secs(2), given).await;
     watch.open();
     Ok(())

@@ -61,5 +61,6 @@ pub(crate) const SCENES: &[Scene] = &[
     scene!("two-leaders", BRIEF, leaders::two_leaders, [&["a/**"], &["a/b/**"]]),
     scene!("two-leaders-one-name", BRIEF, leaders::two_leaders, [&["b/**", "d"], &["a/**", "d"]]),
     scene!("new-leader-behind", BRIEF, leaders::behind),
+    scene!("first-listing-old", LONG, leaders::listed_before),
     scene!("assignment-without-answer", BRIEF, leaders::unanswered),
 ];

@@ -1,5 +1,5 @@
 //! I5: at every revision of the store, live claims do not conflict, nodes are not overfull, no claim is
-//! there for ever, tokens only go up, and one leader follows another.
+//! there for ever or rewritten in place, tokens only go up, and one leader follows another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +56,7 @@ pub(super) fn judge<'a>(facts: &mut Facts<'a>, slots: u32, verdict: &mut Verdict
             _ => {}
         }
     }
+    rewritten(facts, verdict);
     for (id, line) in live.permanent {
         let claim = &facts.claims[id];
         let message = format!(
@@ -63,6 +64,18 @@ pub(super) fn judge<'a>(facts: &mut Facts<'a>, slots: u32, verdict: &mut Verdict
             claim.key, claim.token
         );
         verdict.add(Invariant::I5, &[line], message);
+    }
+}
+
+/// A token stands for one owner and one set: whoever compares it would not see that they changed.
+fn rewritten(facts: &Facts<'_>, verdict: &mut Verdict) {
+    for (id, line) in &facts.rewritten {
+        let claim = &facts.claims[*id];
+        let message = format!(
+            "the claim of {} was rewritten under its token {}: what it says of node, incarnation and set changes with the token only",
+            claim.key, claim.token
+        );
+        verdict.add(Invariant::I5, &[claim.line, *line], message);
     }
 }
 

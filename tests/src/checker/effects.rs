@@ -1,5 +1,5 @@
 //! I1: at the repositories, tokens never go down, neither per journal nor per resource, and only tokens
-//! are accepted that the store gave.
+//! are accepted that the store gave; under another loop's token a journal is sealed, and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,10 @@ use super::lines::Line;
 use super::resources::PatternId;
 use super::verdict::{Invariant, Verdict};
 use crate::history::Event;
+
+/// The record by which the owner of an overlapping set shuts out a run that was never proven to have ended:
+/// all that it may do in a journal that is not its own.
+const SEAL: &str = "sealed-by-other";
 
 /// The newest accepted record of a journal.
 struct Tip {
@@ -55,23 +59,28 @@ pub(super) fn judge(lines: &[Line], facts: &mut Facts<'_>, verdict: &mut Verdict
             let tip = Tip { token: *token, sequence: *sequence, line: line.number };
             effects.append((repo, uid), tip, verdict);
         }
-        let Some(claim) = owner(facts, uid, *token) else {
+        let own = facts.given(uid, *token);
+        let Some(claim) = own.or_else(|| overlapping(facts, uid, *token)) else {
             let message = format!(
                 "{repo} accepted token {token} for loop {uid}, a token that the store gave neither to it nor to a loop whose set overlaps"
             );
             verdict.add(Invariant::I1, &[line.number], message);
             continue;
         };
+        if own.is_none() && !(record == SEAL && refs.is_empty()) {
+            let message = format!(
+                "{repo} accepted a record {record:?} that moves {refs:?} for loop {uid} under token {token} of {}: whose set overlaps may seal, and nothing else",
+                facts.claims[claim].key
+            );
+            verdict.add(Invariant::I1, &[line.number], message);
+        }
         effects.of_claim(facts, claim, line.number, verdict);
     }
     verdict.count("tenures with effects", effects.begun.len());
 }
 
-/// Whose token it is: the loop's own, or that of a loop with an overlapping set, which seals.
-fn owner(facts: &mut Facts<'_>, uid: &str, token: i64) -> Option<ClaimId> {
-    if let Some(id) = facts.given(uid, token) {
-        return Some(id);
-    }
+/// A claim of this token that is another loop's, whose set overlaps one that this loop has or had.
+fn overlapping(facts: &mut Facts<'_>, uid: &str, token: i64) -> Option<ClaimId> {
     let own: Vec<ClaimId> = facts.by_uid.get(uid)?.values().copied().collect();
     let candidates = facts.by_token.get(&token).cloned().unwrap_or_default();
     candidates.into_iter().find(|other| own.iter().any(|own| facts.conflict(*own, *other)))

@@ -14,7 +14,9 @@ pub(super) type ClaimId = usize;
 pub(super) struct Claim {
     pub(super) key: String,
     pub(super) node: String,
+    pub(super) incarnation: String,
     pub(super) token: i64,
+    /// In the order of its patterns.
     pub(super) set: Vec<Held>,
     /// Line that first told of it.
     pub(super) line: usize,
@@ -44,6 +46,8 @@ pub(super) struct Facts<'a> {
     pub(super) patterns: Patterns,
     /// Lines with an entry that is none.
     pub(super) unreadable: Vec<usize>,
+    /// Claims that were told again with another node, incarnation or set, and the line of it.
+    pub(super) rewritten: Vec<(ClaimId, usize)>,
 }
 
 impl<'a> Facts<'a> {
@@ -72,13 +76,10 @@ impl<'a> Facts<'a> {
     }
 
     fn claim(&mut self, line: &'a Line) -> Option<ClaimId> {
-        let Event::Claimed { key, uid, node, token, resources, .. } = &line.event else {
+        let Event::Claimed { key, uid, node, incarnation, token, resources, .. } = &line.event
+        else {
             return None;
         };
-        let known = self.by_uid.get(uid.as_str()).and_then(|tokens| tokens.get(token));
-        if let Some(known) = known {
-            return Some(*known);
-        }
         let mut set = Vec::with_capacity(resources.len());
         for resource in resources {
             match self.patterns.intern(resource) {
@@ -86,11 +87,21 @@ impl<'a> Facts<'a> {
                 None => self.unreadable.push(line.number),
             }
         }
+        set.sort_unstable();
+        if let Some(known) = self.given(uid, *token) {
+            let first = &self.claims[known];
+            let same = (&first.node, &first.incarnation, &first.set) == (node, incarnation, &set);
+            if !same {
+                self.rewritten.push((known, line.number));
+            }
+            return Some(known);
+        }
         let id = self.claims.len();
-        let (key, node) = (key.clone(), node.clone());
-        self.claims.push(Claim { key, node, token: *token, set, line: line.number });
-        self.by_uid.entry(uid).or_default().insert(*token, id);
-        self.by_token.entry(*token).or_default().push(id);
+        let (key, node, incarnation) = (key.clone(), node.clone(), incarnation.clone());
+        let (token, line) = (*token, line.number);
+        self.claims.push(Claim { key, node, incarnation, token, set, line });
+        self.by_uid.entry(uid).or_default().insert(token, id);
+        self.by_token.entry(token).or_default().push(id);
         Some(id)
     }
 

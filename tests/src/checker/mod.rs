@@ -3,13 +3,18 @@
 //!
 //! | invariant | judged |
 //! |---|---|
-//! | I1 | tokens accepted per journal and per resource never go down; sequence numbers have no gaps or repeats; only given tokens are accepted, only with a record |
+//! | I1 | tokens accepted per journal and per resource never go down; sequence numbers have no gaps or repeats; only given tokens are accepted, only with a record, and another loop's only for a seal; a run seals its journal before it is at work |
 //! | I2 | nothing of a run is alive after its deadline, nor after its end was reported as proven |
-//! | I3 | acknowledged loops and ends stay; one loop per name; a stored end never changes |
+//! | I3 | acknowledged loops and ends stay; one loop per name; a stored end never changes, and a result has a record in the journal |
 //! | I4 | every loop that may end has ended in time after the last fault |
-//! | I5 | live claims never conflict, slots suffice, no claim stays without lease, tokens go up, one leader at a time; what runs was claimed |
+//! | I5 | live claims never conflict, slots suffice, no claim stays without lease or is rewritten, tokens go up, one leader at a time; what runs was claimed |
 //! | linearizable | answers about one name fit a single copy, unknown answers included |
 //! | sanity | the history is whole, and proves something |
+//!
+//! Pushes name the refs that they move, but neither the commits that these leave nor those that they come to. So I3
+//! cannot see a publish branch that is put back or loses commits, a result that is on no branch, nor that a
+//! checkpoint holds the work of the one before it. For these stand the repository's own tests (`worker/src/git`),
+//! and each case's look at the branch in the end, which sees only what is there then.
 //!
 //! I6 (secrets) leaves no trace in a history; it is not judged here.
 
@@ -17,6 +22,7 @@ mod claims;
 mod clients;
 mod effects;
 mod facts;
+mod journal;
 mod life;
 mod lines;
 mod liveness;
@@ -49,6 +55,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
     let mut facts = facts::Facts::gather(lines);
     sanity::judge(lines, &facts, &mut verdict);
     effects::judge(lines, &mut facts, &mut verdict);
+    journal::judge(lines, &mut verdict);
     life::judge(lines, &facts, &mut verdict);
     results::judge(lines, &facts, &mut verdict);
     liveness::judge(lines, &facts, settle_ms, &mut verdict);

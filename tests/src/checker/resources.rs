@@ -8,7 +8,7 @@ use super::overlap::Pattern;
 pub(super) type PatternId = usize;
 
 /// One entry of a claimed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Held {
     pub(super) pattern: PatternId,
     pub(super) shared: bool,

@@ -3,6 +3,7 @@
 mod build;
 mod clients;
 mod effects;
+mod journal;
 mod store;
 mod whole;
 

@@ -16,6 +16,9 @@ pub const OUTPUT_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
 /// Most bytes on a step's standard input: what command line agents take at most there (10 MB).
 pub const STDIN_BYTES_MAX: usize = 10 * 1000 * 1000;
 
+/// Longest time from a deadline until everything must be dead, if nothing else is said.
+pub const KILL_BUDGET_DEFAULT: Duration = Duration::from_millis(500);
+
 /// How to start a guard.
 #[derive(Debug, Clone)]
 pub struct GuardConfig {
@@ -34,12 +37,12 @@ pub struct GuardConfig {
 }
 
 impl GuardConfig {
-    /// With a kill budget of 500 ms, a lock timeout of 10 s and everything the host allows.
+    /// With [`KILL_BUDGET_DEFAULT`], a lock timeout of 10 s and everything the host allows.
     pub fn new(command: Vec<String>, state_dir: impl Into<PathBuf>) -> Self {
         Self {
             command,
             state_dir: state_dir.into(),
-            kill_budget: Duration::from_millis(500),
+            kill_budget: KILL_BUDGET_DEFAULT,
             lock_timeout: Duration::from_secs(10),
             isolation: Isolation::default(),
         }

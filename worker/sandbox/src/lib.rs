@@ -44,8 +44,8 @@ pub use abilities::{Abilities, Containment, Isolation};
 pub use client::{Extender, Guard};
 pub use clock::{FAR_AWAY, boottime};
 pub use config::{
-    GuardConfig, GuardError, GuardLoss, OUTPUT_BYTES_DEFAULT, Reporter, STDIN_BYTES_MAX,
-    SpawnError, Step,
+    GuardConfig, GuardError, GuardLoss, KILL_BUDGET_DEFAULT, OUTPUT_BYTES_DEFAULT, Reporter,
+    STDIN_BYTES_MAX, SpawnError, Step,
 };
 pub use confine::{Confinement, Limits, Overlay, SECRETS_DIR, Who, Writable};
 pub use guard::guard_main;

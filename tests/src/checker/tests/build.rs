@@ -119,13 +119,29 @@ impl History {
         record: &str,
         accepted: bool,
     ) -> Self {
+        let refs = vec![text("refs/heads/out")];
+        self.push_with(name, (token, sequence, record), refs, accepted)
+    }
+
+    /// Another loop's owner seals the journal.
+    pub(super) fn seal(self, name: &str, token: i64, sequence: u64) -> Self {
+        self.push_with(name, (token, sequence, "sealed-by-other"), Vec::new(), true)
+    }
+
+    fn push_with(
+        self,
+        name: &str,
+        (token, sequence, record): (i64, u64, &str),
+        refs: Vec<String>,
+        accepted: bool,
+    ) -> Self {
         self.line(Event::Push {
             repo: text("repo"),
             uid: uid_of(name),
             token,
             sequence,
             record: text(record),
-            refs: vec![text("refs/heads/out")],
+            refs,
             accepted,
         })
     }

@@ -47,12 +47,27 @@ fn a_push_without_a_record_is_never_accepted() {
 fn tokens_are_accepted_from_those_the_store_gave() {
     bad(moved().push("a", 21, 4), I1, "a token that the store gave neither");
     // An overlapping owner may seal; one that does not overlap may not.
-    good(moved().unclaimed("a", 20, 25).claimed("b", "n3", 30, &[FILE]).push("a", 30, 4));
+    good(overlapped().seal("a", 30, 4));
     bad(
-        moved().claimed("c", "n3", 30, &["git:h/r/docs/**"]).push("a", 30, 4),
+        moved().claimed("c", "n3", 30, &["git:h/r/docs/**"]).seal("a", 30, 4),
         I1,
         "a token that the store gave neither",
     );
+}
+
+/// `b` owns a file of what `a` has lost.
+fn overlapped() -> History {
+    moved().unclaimed("a", 20, 25).claimed("b", "n3", 30, &[FILE])
+}
+
+#[test]
+fn under_another_loops_token_there_are_only_seals() {
+    let message = "may seal, and nothing else";
+    bad(overlapped().pushed("a", 30, 4, "iteration", true), I1, message);
+    bad(overlapped().pushed("a", 30, 4, "takeover", true), I1, message);
+    // A seal that moves a branch with it.
+    bad(overlapped().pushed("a", 30, 4, "sealed-by-other", true), I1, message);
+    good(overlapped().pushed("a", 30, 4, "iteration", false));
 }
 
 /// `a` owned src/**, was lost, and `b` owns a file of it.

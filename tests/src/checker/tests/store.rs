@@ -47,6 +47,17 @@ fn no_claim_stays_without_a_lease() {
 }
 
 #[test]
+fn no_claim_is_rewritten_in_place() {
+    let live = || History::new().claimed("a", "n1", 10, &[SRC, "git:h/r/docs"]);
+    // On another lease, or told in another order, it is the same.
+    good(live().claim("a", "n1", (10, 12, 8), &["git:h/r/docs", SRC]));
+    let message = "rewritten under its token 10";
+    bad(live().claim("a", "n2", (10, 12, 7), &[SRC, "git:h/r/docs"]), I5, message);
+    bad(live().claim("a", "n1", (10, 12, 7), &[SRC]), I5, message);
+    bad(live().claim("a", "n1", (10, 12, 7), &[SRC, "git:h/r/docs (read)"]), I5, message);
+}
+
+#[test]
 fn tokens_of_a_loop_go_up_and_are_revisions() {
     let gone = || History::new().claimed("a", "n1", 10, &[SRC]).unclaimed("a", 10, 15);
     good(gone().claimed("a", "n1", 20, &[SRC]));

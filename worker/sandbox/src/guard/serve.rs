@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use flyball_core::planted::{self, Bug};
 use flyball_core::score::ExitKind;
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
 use super::cgroup::{Bounded, Group};
 use super::inits::Init;
 use super::report::Becoming;
-use super::{Guard, Mode, STEPS_MAX};
+use super::{Guard, Mode, STEPS_MAX, SWEEP_PAUSE};
 use crate::clock::timespec;
 use crate::page::Permit;
 use crate::socket::{Received, SendError};
@@ -40,6 +41,11 @@ impl Guard {
                 Received::Frame(Order::Hello(_), _) => self.end("a second first frame"),
                 Received::Frame(Order::Probe { .. }, _) => self.end("a frame that is not for us"),
                 Received::Malformed(why) => self.end(&format!("malformed frame: {why}")),
+                Received::End if planted::is(Bug::WorkersEndIgnored) => {
+                    // It stays to be read: the guard is not to spin until the deadline.
+                    std::thread::park_timeout(SWEEP_PAUSE);
+                    return;
+                }
                 Received::End => self.end_and_report("the worker is gone"),
             }
         }

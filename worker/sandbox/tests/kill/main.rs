@@ -1,13 +1,14 @@
 //! The kill proof: whatever becomes of a worker, nothing of its runs is alive after the deadline and
-//! the kill budget, and nothing at all once somebody has been told that nothing is.
+//! the kill budget, nor that time after its death, and nothing at all once somebody has been told that nothing is.
 //!
-//! Real processes: a worker that holds a real guard and a lease of some hundred milliseconds, and an
-//! agent that double-forks, daemonises, leaves its session, ignores every signal that can be ignored
-//! and runs a program that is no file. The worker is stopped, killed, or asks for the kill itself.
+//! Real processes: a worker that holds a real guard and a lease of some hundred milliseconds (far longer ones
+//! where it is killed, so that a guard that does nothing before the deadline is late), and an agent that
+//! double-forks, daemonises, leaves its session, ignores every signal that can be ignored and runs a program
+//! that is no file. The worker is stopped, killed, or asks for the kill itself.
 //!
 //! `FLYBALL_KILL_TRIALS` sets the number of trials with a stopped or killed worker (200), `--list`
-//! and filters work as in other tests. The delays are printed and never judged: only what is alive
-//! after the deadline and a kill budget that no machine needs is.
+//! and filters work as in other tests. The delays are printed and not judged beyond that: the kill budget is the one
+//! that is shipped, with an allowance for machines that are busy.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,

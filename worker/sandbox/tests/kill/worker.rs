@@ -21,33 +21,39 @@ pub(crate) enum Fate {
     Asks,
 }
 
-/// Time from an extension to the deadline. Short, as a trial waits for it; long enough that the
-/// extending thread gets its turn on a loaded machine.
-const LEASE: Duration = Duration::from_millis(800);
+impl Fate {
+    /// Time from an extension to the deadline. Short where the trial waits for it, but long enough that the
+    /// extending thread gets its turn on a loaded machine. Far away where the worker dies: who acts on the
+    /// deadline only is late.
+    pub(crate) const fn lease(self) -> Duration {
+        match self {
+            Self::Stopped | Self::Asks => Duration::from_millis(800),
+            Self::Killed => Duration::from_secs(20),
+        }
+    }
+}
+
 /// Pause between extensions.
 const EXTEND_EVERY: Duration = Duration::from_millis(20);
-/// The kill budget of a trial: what the guard plans with. Generous, so that only what is never killed
-/// fails on a loaded machine.
-pub(crate) const KILL_BUDGET: Duration = Duration::from_secs(10);
 /// Where the reporter says what it found.
 pub(crate) const WORD_OF_REPORTER: &str = "gone";
 
-/// `<dir> <means>`: starts a guard and the agent. Told `hold` it stops extending and says the last
+/// `<dir> <means> <milliseconds of its lease>`: starts a guard and the agent. Told `hold` it stops extending and says the last
 /// deadline; told `kill` it has all killed and says who is alive.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
-    let [dir, means] = arguments else { return ExitCode::FAILURE };
+    let [dir, means, lease] = arguments else { return ExitCode::FAILURE };
+    let lease = Duration::from_millis(lease.parse().unwrap());
     let dir = PathBuf::from(dir);
     let means = Means::ALL.into_iter().find(|known| known.name() == means).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut config = GuardConfig::new(this_program("guard"), dir.join("state"));
     config.isolation = means.isolation();
-    config.kill_budget = KILL_BUDGET;
     let guard = runtime.block_on(Guard::start(config)).unwrap();
     let note = dir.display().to_string().into_bytes();
     guard.report_with(Reporter { arguments: vec!["report-gone".into()], note }).unwrap();
     let (hold, deadline) = (AtomicBool::new(false), AtomicU64::new(0));
     let extend = || {
-        let until = boottime() + LEASE;
+        let until = boottime() + lease;
         if guard.extender().extend(until) {
             deadline.store(until.0, Ordering::Release);
         }

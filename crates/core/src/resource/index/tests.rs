@@ -190,7 +190,7 @@ fn blockers_name_both_entries_and_the_token() {
     index.insert(LoopUid::from("u1"), Token(7), &held);
     index.insert(LoopUid::from("u2"), Token(7), &one("git:example.org/r/docs/**"));
     let found = index.blockers(&one("git:example.org/*/src/a"));
-    let [blocker] = found.as_slice() else { panic!("{found:?}") };
+    let [blocker] = found.as_slice() else { panic!("not one blocker: {found:?}") };
     assert_eq!(blocker.uid, LoopUid::from("u1"));
     assert_eq!(blocker.token, Token(7));
     assert_eq!(blocker.held.to_string(), "git:example.org/r/src/**");
