@@ -3,10 +3,15 @@
 use crate::fleet::{Fleet, Shape};
 use crate::hands::KILLED_WITHIN;
 use crate::host::Cgroup;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F4", title: "whole worker frozen for three leases", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F4",
+    title: "whole worker frozen for three leases",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let cgroup = match Cgroup::create() {

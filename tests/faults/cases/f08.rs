@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use crate::fleet::{Fleet, Shape};
 use crate::proxy::{Mode, Way};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F8", title: "answers delayed beyond the deadline", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F8",
+    title: "answers delayed beyond the deadline",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

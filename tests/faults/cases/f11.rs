@@ -1,9 +1,15 @@
 //! F11: the leader of the etcd cluster is killed.
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F11", title: "etcd leader killed", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F11",
+    title: "etcd leader killed",
+    usual: true,
+    owners: Owners::Stay("an election may or may not outlast a lease of two seconds"),
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { spare: 1, ..Shape::default() });

@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F12", title: "etcd leader stopped for 5 s", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F12",
+    title: "etcd leader stopped for 5 s",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -5,10 +5,15 @@ use std::time::Duration;
 use crate::fleet::{Fleet, Shape};
 use crate::host;
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F13", title: "slow disk of the etcd leader", usual: false, run };
+pub(crate) const CASE: Case = Case {
+    id: "F13",
+    title: "slow disk of the etcd leader",
+    usual: false,
+    owners: Owners::Stay("a slow disk delays renewals, and may or may not end a lease"),
+    run,
+};
 
 /// How long each write to disk takes.
 const DELAY: Duration = Duration::from_secs(2);

@@ -2,9 +2,10 @@
 
 use crate::fleet::{Fleet, Shape};
 use crate::host::SmallDisk;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F15", title: "etcd disk full", usual: false, run };
+pub(crate) const CASE: Case =
+    Case { id: "F15", title: "etcd disk full", usual: false, owners: Owners::Change, run };
 
 /// Room for etcd's first log segment of 64 MB and its database, and not for a second one.
 const DISK_BYTES: u64 = 100_000_000;

@@ -1,9 +1,10 @@
 //! F16: etcd's quota is used up and its alarm raised; an operator makes room.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F16", title: "etcd out of quota", usual: true, run };
+pub(crate) const CASE: Case =
+    Case { id: "F16", title: "etcd out of quota", usual: true, owners: Owners::Change, run };
 
 fn run(attempt: &Attempt) -> Outcome {
     let quota = vec!["--quota-backend-bytes=16777216"];

@@ -1,10 +1,15 @@
 //! F17: two of three etcd members are stopped for ten leases.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F17", title: "etcd without quorum for ten leases", usual: false, run };
+pub(crate) const CASE: Case = Case {
+    id: "F17",
+    title: "etcd without quorum for ten leases",
+    usual: false,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { spare: 1, ..Shape::default() });

@@ -1,10 +1,15 @@
 //! F18: etcd changes its leader all the time, which arms every lease anew; a dead worker's loops must still go on.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F18", title: "etcd leader changes all the time", usual: false, run };
+pub(crate) const CASE: Case = Case {
+    id: "F18",
+    title: "etcd leader changes all the time",
+    usual: false,
+    owners: Owners::Change,
+    run,
+};
 
 /// Leaders stopped one after the other.
 const CHANGES: u32 = 8;

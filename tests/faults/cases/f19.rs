@@ -3,10 +3,15 @@
 use etcd_client::CompactionOptions;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F19", title: "log compacted past lagging watchers", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F19",
+    title: "log compacted past lagging watchers",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

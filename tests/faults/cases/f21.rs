@@ -1,10 +1,15 @@
 //! F21: somebody revokes the lease of a worker that is alive and well.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F21", title: "lease of a live worker revoked", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F21",
+    title: "lease of a live worker revoked",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -3,10 +3,15 @@
 use etcd_client::GetOptions;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F22", title: "owner keys deleted and put without lease", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F22",
+    title: "owner keys deleted and put without lease",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 /// The claim of the first loop.
 const CLAIM: &str = "/flyball/v1/claims/default/l1";

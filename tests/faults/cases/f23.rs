@@ -8,10 +8,15 @@ use flyball_tests::history::Event;
 use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F23", title: "etcd restored from an old snapshot", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F23",
+    title: "etcd restored from an old snapshot",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let shape = Shape { members: 1, schedulers: 1, items: 8, ..Shape::default() };

@@ -4,10 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Shape};
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F24", title: "leaders killed at their writes", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F24",
+    title: "leaders killed at their writes",
+    usual: true,
+    owners: Owners::Stay("only schedulers die, and runs go on without them"),
+    run,
+};
 
 /// How many leaders are killed.
 const ROUNDS: usize = 4;

@@ -1,10 +1,15 @@
 //! F25: the leader is stopped for longer than its leadership lasts, wakes up, and still thinks that it leads.
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F25", title: "leader stopped beyond its leadership", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F25",
+    title: "leader stopped beyond its leadership",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

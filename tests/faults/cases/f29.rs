@@ -4,9 +4,15 @@ use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::host_limits::PidLimit;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F29", title: "fork bomb in an agent", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F29",
+    title: "fork bomb in an agent",
+    usual: true,
+    owners: Owners::Stay("guard and heartbeats have what they need beside a full process table"),
+    run,
+};
 
 /// Most processes and threads of both workers and all they start.
 const LIMIT: u32 = 400;

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 use crate::work::Busy;
 
-pub(crate) const CASE: Case =
-    Case { id: "F30", title: "heartbeats starved of processor time", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F30",
+    title: "heartbeats starved of processor time",
+    usual: true,
+    owners: Owners::Stay("renewals in time and a clean end of the lease are both right"),
+    run,
+};
 
 /// Busy loops, on a machine with a few processors.
 const LOOPS: usize = 64;

@@ -2,10 +2,15 @@
 
 use crate::fleet::{Fleet, Shape};
 use crate::host::SmallDisk;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F31", title: "worker's disk full, logs flooded", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F31",
+    title: "worker's disk full, logs flooded",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 /// Enough for some clones and their output.
 const DISK_BYTES: u64 = 48 << 20;
