@@ -14,6 +14,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let refused = fleet.fill_store(1_000_000, 40);
     assert!(refused.contains("space exceeded"), "{refused}");
     fleet.bite(&refused);
+    let before = fleet.given();
     let dies = if victim.node == "n1" { "n2" } else { "n1" };
     fleet.kill_worker(dies);
     let ttl = fleet.shape.ttl();
@@ -21,6 +22,8 @@ fn run(attempt: &Attempt) -> Outcome {
     // Renewals need no space: the owners are the same, or ended by themselves.
     let lives = fleet.record.see(|view| view.sessions.get(&victim.node).cloned());
     assert_eq!(lives.as_deref(), Some(victim.life.as_str()), "the node lost its lease");
+    fleet.none_given_since(before);
+    fleet.keeps(&victim);
     fleet.make_room();
     fleet.start_worker(dies);
     fleet.over();

@@ -60,9 +60,14 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.bite(&said);
     // One that remembers nothing knows no better than the store; the repositories do.
     fleet.kill_scheduler("s1");
+    let from = fleet.log("s1").len();
     fleet.start_scheduler("s1");
+    let refused = fleet.logs("s1", from, &["a worker is refused", "store-behind"]);
+    fleet.bite(&refused);
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 3);
+    let begun = fleet.logged("s1", from, &["a worker is attached"]);
+    assert_eq!(begun, None, "a worker began on a store that went back");
     // The operator's next step: the right data.
     fleet.members.kill(1);
     std::fs::rename(&now, &old).expect("directories can be moved");
