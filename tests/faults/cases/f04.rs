@@ -22,6 +22,9 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     cgroup.take_in(fleet.workers[&victim.node].pid());
     fleet.fault("freeze the worker and all its processes");
+    // What is frozen cannot die in time; that it does nothing before it dies is asked below.
+    let lease = fleet.lease_of(&victim);
+    fleet.ends_unfairly(lease);
     cgroup.freeze(true);
     fleet.lost_everything(&victim);
     let ttl = fleet.shape.ttl();

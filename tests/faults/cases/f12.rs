@@ -18,6 +18,8 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     let leader = fleet.etcd_leader();
     fleet.fault("stop the leading member, and kill a worker");
+    // The old leader may wake up and end leases that were renewed with the new one.
+    fleet.leases_end_unfairly();
     let pid = fleet.members.pid(leader);
     fleet.stop(&[pid]);
     let begun = Instant::now();

@@ -34,6 +34,8 @@ fn run(attempt: &Attempt) -> Outcome {
     let sent = |fleet: &Fleet| fleet.net.edges("*", "*").map(Proxy::sent).sum::<u64>();
     let before = sent(&fleet);
     fleet.fault("slow disk of the leading member");
+    // A leader that is stuck may end leases that were renewed in time.
+    fleet.leases_end_unfairly();
     let delay = format!("delay_enter={}", DELAY.as_micros());
     let injected = strace.inject(fleet.members.pid(leader), &delay, &fleet.dir().join("strace"));
     fleet.last(SLOW);

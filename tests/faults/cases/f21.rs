@@ -16,6 +16,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     let lease = fleet.record.see(|view| view.claims["default/l1"].lease);
     fleet.fault("revoke the worker's lease");
+    fleet.ends_unfairly(lease);
     // The worker does not know; its next heartbeat tells it, or its deadline comes.
     fleet.dead_by_deadline(&victim.node);
     fleet.runtime.block_on(async {

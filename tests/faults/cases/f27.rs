@@ -32,6 +32,9 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     cgroup.take_in(fleet.workers[&victim.node].pid());
     fleet.fault("suspend the node");
+    // What is frozen cannot die in time; that it does nothing before it dies is asked below.
+    let lease = fleet.lease_of(&victim);
+    fleet.ends_unfairly(lease);
     cgroup.freeze(true);
     fleet.lost_everything(&victim);
     let ttl = fleet.shape.ttl();
