@@ -153,7 +153,8 @@ impl Fleet {
 
     /// Until something that is alive though it must be dead has had the time to show it.
     fn wait_for_signs(&self) {
-        let until_us = self.dead_at_us + 300_000;
+        let fenced_at_us = self.record.see(|view| view.fenced_at_us);
+        let until_us = self.dead_at_us.max(fenced_at_us) + 300_000;
         while now_us() < until_us {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -36,6 +36,8 @@ pub(crate) struct View {
     /// When claims went, microseconds, by loop and token: those that nothing was told of at the same
     /// revision, so that it was no end of the loop's.
     pub(crate) lost_at_us: BTreeMap<(String, i64), u64>,
+    /// When a session ended last whose runs had to be dead, microseconds.
+    pub(crate) fenced_at_us: u64,
     /// Leases that end by somebody's fault before their time, so that their end says nothing about
     /// their runs.
     pub(crate) unfair: BTreeSet<i64>,
@@ -175,6 +177,7 @@ impl View {
         let ended = before.filter(|before| Some(*before) != lease)?;
         let fair = !self.all_unfair && !self.unfair.contains(&ended);
         let token_max = self.tokens_on.get(&ended).copied().filter(|_| fair)?;
+        self.fenced_at_us = now_us();
         Some(Event::DeadBy { node: node.to_owned(), token_max })
     }
 
