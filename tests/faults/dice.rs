@@ -23,6 +23,15 @@ impl Dice {
         low + self.next() % (high - low + 1)
     }
 
+    /// All of these, in some order.
+    pub(crate) fn shuffled<T, const N: usize>(&mut self, mut of: [T; N]) -> [T; N] {
+        for left in (1..N).rev() {
+            let last = u64::try_from(left).expect("short lists");
+            of.swap(left, usize::try_from(self.range(0, last)).expect("an index"));
+        }
+        of
+    }
+
     /// One of these.
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let last = u64::try_from(of.len() - 1).expect("short lists");

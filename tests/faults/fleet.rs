@@ -23,7 +23,7 @@ use super::dice::Dice;
 use super::net::Net;
 use super::proxy::{Mode, Proxy, Target};
 use super::recorder::{self, Record, View};
-use super::runner::Attempt;
+use super::runner::{Attempt, Owners};
 use super::site::Site;
 
 /// Longest wait for a process to be ready, or for a fleet to notice something.
@@ -159,6 +159,9 @@ impl Fleet {
             settle_ms: u64::try_from(SETTLE_MAX.as_millis()).unwrap_or(0),
             slots: fleet.shape.slots,
         });
+        if let Owners::Stay(why) = attempt.owners {
+            fleet.record.event(Event::OwnersStay { why: why.to_owned() });
+        }
         before(&mut fleet);
         fleet.start_members();
         for number in 1..=fleet.shape.schedulers {
@@ -393,14 +396,6 @@ impl Fleet {
                 && status.runs_lost == 0;
             let claim = view.claims.get(key)?;
             begun.then(|| claim.node.clone())
-        })
-    }
-
-    /// The scheduler that leads.
-    #[track_caller]
-    pub(crate) fn leader(&self) -> String {
-        self.until("somebody leads", NOTICE_MAX, |view| {
-            (!view.leader.is_empty()).then(|| view.leader.clone())
         })
     }
 

@@ -101,6 +101,14 @@ impl Fleet {
         }
     }
 
+    /// SIGCONT to some of them.
+    pub(crate) fn go_on(&mut self, pids: &[i32]) {
+        for &pid in pids {
+            kill(Pid::from_raw(pid), Signal::SIGCONT).expect("the process is there");
+        }
+        self.stopped.retain(|pid| !pids.contains(pid));
+    }
+
     /// A worker's guard.
     #[track_caller]
     pub(crate) fn guard(&self, node: &str) -> i32 {
@@ -145,14 +153,15 @@ impl Fleet {
 
     /// Until something that is alive though it must be dead has had the time to show it.
     fn wait_for_signs(&self) {
-        let until_us = self.dead_at_us + 300_000;
+        let fenced_at_us = self.record.see(|view| view.fenced_at_us);
+        let until_us = self.dead_at_us.max(fenced_at_us) + 300_000;
         while now_us() < until_us {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Lets held agents end, once what had to be dead has had the time to show that it is not.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.wait_for_signs();
         // There is none where nothing was held.
         let _ = std::fs::remove_file(held_file(&self.dir().join("beats.jsonl")));
@@ -288,6 +297,7 @@ impl Fleet {
     /// Completes the history: all of the store's log, all beats, all pushes.
     fn close(&self, unfinished: Vec<String>) -> PathBuf {
         self.wait_for_signs();
+        self.nothing_is_owned();
         let members = &self.members;
         let newest = self.runtime.block_on(async {
             let mut newest = 0;

@@ -14,6 +14,7 @@ mod host_limits;
 mod judge;
 mod load;
 mod net;
+mod proofs;
 mod proxy;
 mod recorder;
 mod rogue;

@@ -21,8 +21,6 @@ const BLIND: Duration = Duration::from_millis(300);
 pub(crate) enum Mode {
     /// They go on at once.
     Pass,
-    /// They go on after this long.
-    Delay(Duration),
     /// They wait until the mode is another.
     Hold,
     /// They are taken and lost; the connection is cut when the mode changes.
@@ -47,17 +45,40 @@ pub(crate) enum Target {
     Unix(PathBuf),
 }
 
+/// What is waited for, and what happens when it goes there.
+struct Trigger {
+    text: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is delivered, its answer is not, and the connection is cut.
+    Cut,
+    /// This way is held from then on, with this text itself if it is its way.
+    Hold(Way),
+}
+
 struct Shared {
     target: Mutex<Option<Target>>,
     there: watch::Sender<Mode>,
     back: watch::Sender<Mode>,
-    /// Text that cuts a connection behind it, once.
-    trigger: Mutex<Option<Vec<u8>>>,
+    /// Text that makes something happen, once.
+    trigger: Mutex<Option<Trigger>>,
     fired: AtomicU64,
     /// Bytes that were lost or swallowed.
     lost: AtomicU64,
     /// Bytes that went there.
     sent: AtomicU64,
+}
+
+impl Shared {
+    fn mode(&self, way: Way) -> &watch::Sender<Mode> {
+        match way {
+            Way::There => &self.there,
+            Way::Back => &self.back,
+        }
+    }
 }
 
 /// One proxy. Its task ends with the runtime.
@@ -101,10 +122,7 @@ impl Proxy {
 
     /// Sets what happens to one direction.
     pub(crate) fn set(&self, way: Way, mode: Mode) {
-        match way {
-            Way::There => self.shared.there.send_replace(mode),
-            Way::Back => self.shared.back.send_replace(mode),
-        };
+        self.shared.mode(way).send_replace(mode);
     }
 
     /// Sets both directions.
@@ -115,7 +133,16 @@ impl Proxy {
 
     /// The next request with this text is delivered, its answer is not, and the connection is cut.
     pub(crate) fn cut_behind(&self, text: &str) {
-        *self.shared.trigger.lock().unwrap() = Some(text.as_bytes().to_vec());
+        self.arm(text.as_bytes(), Then::Cut);
+    }
+
+    /// One way is held from the next request with this text on; the way there with the request itself.
+    pub(crate) fn hold_from(&self, text: &[u8], way: Way) {
+        self.arm(text, Then::Hold(way));
+    }
+
+    fn arm(&self, text: &[u8], then: Then) {
+        *self.shared.trigger.lock().unwrap() = Some(Trigger { text: text.to_vec(), then });
     }
 
     /// Nothing is waited for any more.
@@ -123,7 +150,7 @@ impl Proxy {
         *self.shared.trigger.lock().unwrap() = None;
     }
 
-    /// How often a trigger cut a connection.
+    /// How often a trigger fired.
     pub(crate) fn fired(&self) -> u64 {
         self.shared.fired.load(Ordering::SeqCst)
     }
@@ -207,6 +234,11 @@ impl Pump<'_> {
                 return;
             }
             let bytes = &chunk[..count];
+            let fired = if self.way == Way::There { self.fires(&mut tail, bytes) } else { None };
+            if let Some(Then::Hold(way)) = fired {
+                self.shared.mode(way).send_replace(Mode::Hold);
+                self.shared.fired.fetch_add(1, Ordering::SeqCst);
+            }
             match self.pass(bytes).await {
                 Passed::Yes => {}
                 Passed::Lost => {
@@ -215,17 +247,17 @@ impl Pump<'_> {
                 }
                 Passed::Cut => return,
             }
-            let fires = self.way == Way::There && self.fires(&mut tail, bytes);
+            let cuts = fired == Some(Then::Cut);
             if self.way == Way::There {
                 self.shared.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
             }
-            if fires {
+            if cuts {
                 self.blind.store(true, Ordering::SeqCst);
             }
             if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
                 return;
             }
-            if fires {
+            if cuts {
                 self.shared.fired.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(BLIND).await;
                 return;
@@ -235,7 +267,6 @@ impl Pump<'_> {
 
     /// Waits until these bytes may go on, or tells that they may not.
     async fn pass(&mut self, bytes: &[u8]) -> Passed {
-        let mut delayed = false;
         loop {
             let mode = *self.modes.borrow_and_update();
             let lost =
@@ -246,30 +277,24 @@ impl Pump<'_> {
             }
             match mode {
                 Mode::Close => return Passed::Cut,
-                Mode::Delay(delay) if !delayed => {
-                    delayed = true;
-                    tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
-                        changed = self.modes.changed() => if changed.is_err() { return Passed::Cut },
-                    }
-                }
                 Mode::Hold => {
                     if self.modes.changed().await.is_err() {
                         return Passed::Cut;
                     }
                 }
-                Mode::Pass | Mode::Delay(_) | Mode::Drop => return Passed::Yes,
+                Mode::Pass | Mode::Drop => return Passed::Yes,
             }
         }
     }
 
     /// Whether the text that is waited for ends in these bytes; it may have begun in earlier ones.
-    fn fires(&self, tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    fn fires(&self, tail: &mut Vec<u8>, bytes: &[u8]) -> Option<Then> {
         let mut trigger = self.shared.trigger.lock().unwrap();
-        let Some(text) = trigger.as_ref() else {
+        let Some(Trigger { text, then }) = trigger.as_ref() else {
             tail.clear();
-            return false;
+            return None;
         };
+        let then = *then;
         tail.extend_from_slice(bytes);
         let found = tail.windows(text.len()).any(|window| window == text);
         let keep = text.len().saturating_sub(1).min(tail.len());
@@ -277,7 +302,7 @@ impl Pump<'_> {
         if found {
             *trigger = None;
         }
-        found
+        found.then_some(then)
     }
 }
 

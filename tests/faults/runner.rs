@@ -17,7 +17,18 @@ pub(crate) struct Case {
     pub(crate) title: &'static str,
     /// Whether it is run when no case is named: the selection of each CI run.
     pub(crate) usual: bool,
+    /// Whether its history has to show that a fault took loops from their owners.
+    pub(crate) owners: Owners,
     pub(crate) run: fn(&Attempt) -> Outcome,
+}
+
+/// What a case's faults do to owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// They end somebody's ownership; a history without proves nothing.
+    Change,
+    /// They cannot, or need not, for this reason; the case shows in another way that it bit.
+    Stay(&'static str),
 }
 
 /// How a case ended that did not fail; failures are panics.
@@ -31,6 +42,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Attempt {
     pub(crate) id: &'static str,
     pub(crate) seed: u64,
+    pub(crate) owners: Owners,
     /// Kept: history and logs.
     pub(crate) dir: PathBuf,
     /// A program of an earlier version.
@@ -116,7 +128,8 @@ fn run_case(case: &Case, options: &Options, seed: u64, tally: &mut Tally) {
     // What an earlier run left.
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory for the history");
-    let attempt = Attempt { id: case.id, seed, dir, earlier: options.earlier.clone() };
+    let (owners, earlier) = (case.owners, options.earlier.clone());
+    let attempt = Attempt { id: case.id, seed, owners, dir, earlier };
     let title = format!("test {} ({}) seed {seed}", case.id, case.title);
     let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&attempt)));
     let took = begun.elapsed().as_secs_f64();

@@ -169,6 +169,11 @@ pub enum Event {
         /// The same as when it began.
         fault: String,
     },
+    /// The scenario's faults can take no loop from its owner; without this some owner has to change.
+    OwnersStay {
+        /// In words.
+        why: String,
+    },
     /// Something that shows that the fault bit, e.g. a refused push or a lost lease.
     Bite {
         /// In words.

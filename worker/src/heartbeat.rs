@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flyball_core::lease::{Answer, LeaseClock, Renewal};
+use flyball_core::lease::{Answer, Ended, LeaseClock, Renewal};
 use flyball_core::planted::{self, Bug};
 use flyball_proto::transport::Connection;
 use flyball_proto::v1::HeartbeatRequest;
@@ -89,7 +89,14 @@ impl<'a> Heart<'a> {
                 }
                 Renewal::Extended(_) => {}
                 Renewal::Kept(_) => {}
-                Renewal::Ended(ended) => return LifeEnd::LeaseLost(ended.to_string()),
+                Renewal::Ended(ended) => {
+                    if ended == Ended::Expired && matches!(answer, Answer::Renewed { .. }) {
+                        tracing::warn!(
+                            "a renewal was answered after the deadline and does not count"
+                        );
+                    }
+                    return LifeEnd::LeaseLost(ended.to_string());
+                }
             }
             tokio::time::sleep(self.life.ground.boottime().until(self.next(sent, answer))).await;
         }

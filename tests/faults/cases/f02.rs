@@ -1,10 +1,15 @@
 //! F2: a worker is stopped for longer than its lease, then continued.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F2", title: "worker stopped beyond its lease, then continued", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F2",
+    title: "worker stopped beyond its lease, then continued",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -1,10 +1,15 @@
 //! F3: a worker and its guard are stopped together; only the init inside each run is left to act.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F3", title: "worker and guard stopped beyond the lease", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F3",
+    title: "worker and guard stopped beyond the lease",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -3,10 +3,15 @@
 use crate::fleet::{Fleet, Shape};
 use crate::hands::KILLED_WITHIN;
 use crate::host::Cgroup;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F4", title: "whole worker frozen for three leases", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F4",
+    title: "whole worker frozen for three leases",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let cgroup = match Cgroup::create() {
@@ -17,6 +22,9 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     cgroup.take_in(fleet.workers[&victim.node].pid());
     fleet.fault("freeze the worker and all its processes");
+    // What is frozen cannot die in time; that it does nothing before it dies is asked below.
+    let lease = fleet.lease_of(&victim);
+    fleet.ends_unfairly(lease);
     cgroup.freeze(true);
     fleet.lost_everything(&victim);
     let ttl = fleet.shape.ttl();

@@ -2,10 +2,15 @@
 
 use crate::fleet::{Fleet, Shape};
 use crate::proxy::{Mode, Proxy, Way};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F7", title: "answers to a worker are lost", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F7",
+    title: "answers to a worker are lost",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -4,10 +4,15 @@ use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F9", title: "answer to an assignment lost", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F9",
+    title: "answer to an assignment lost",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { spare: 1, ..Shape::default() });

@@ -4,10 +4,10 @@ use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
 pub(crate) const CASE: Case =
-    Case { id: "F10", title: "answer to a result lost", usual: true, run };
+    Case { id: "F10", title: "answer to a result lost", usual: true, owners: Owners::Change, run };
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { items: 8, ..Shape::default() });

@@ -3,16 +3,23 @@
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F12", title: "etcd leader stopped for 5 s", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F12",
+    title: "etcd leader stopped for 5 s",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());
     let victim = fleet.victim();
     let leader = fleet.etcd_leader();
     fleet.fault("stop the leading member, and kill a worker");
+    // The old leader may wake up and end leases that were renewed with the new one.
+    fleet.leases_end_unfairly();
     let pid = fleet.members.pid(leader);
     fleet.stop(&[pid]);
     let begun = Instant::now();

@@ -5,10 +5,15 @@ use std::time::Duration;
 use crate::fleet::{Fleet, Shape};
 use crate::host;
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F13", title: "slow disk of the etcd leader", usual: false, run };
+pub(crate) const CASE: Case = Case {
+    id: "F13",
+    title: "slow disk of the etcd leader",
+    usual: false,
+    owners: Owners::Stay("a slow disk delays renewals, and may or may not end a lease"),
+    run,
+};
 
 /// How long each write to disk takes.
 const DELAY: Duration = Duration::from_secs(2);
@@ -29,6 +34,8 @@ fn run(attempt: &Attempt) -> Outcome {
     let sent = |fleet: &Fleet| fleet.net.edges("*", "*").map(Proxy::sent).sum::<u64>();
     let before = sent(&fleet);
     fleet.fault("slow disk of the leading member");
+    // A leader that is stuck may end leases that were renewed in time.
+    fleet.leases_end_unfairly();
     let delay = format!("delay_enter={}", DELAY.as_micros());
     let injected = strace.inject(fleet.members.pid(leader), &delay, &fleet.dir().join("strace"));
     fleet.last(SLOW);

@@ -4,10 +4,15 @@ use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::host;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F14", title: "disk error on an etcd member", usual: false, run };
+pub(crate) const CASE: Case = Case {
+    id: "F14",
+    title: "disk error on an etcd member",
+    usual: false,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let strace = match host::strace() {

@@ -2,9 +2,10 @@
 
 use crate::fleet::{Fleet, Shape};
 use crate::host::SmallDisk;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F15", title: "etcd disk full", usual: false, run };
+pub(crate) const CASE: Case =
+    Case { id: "F15", title: "etcd disk full", usual: false, owners: Owners::Change, run };
 
 /// Room for etcd's first log segment of 64 MB and its database, and not for a second one.
 const DISK_BYTES: u64 = 100_000_000;
@@ -25,8 +26,17 @@ fn run(attempt: &Attempt) -> Outcome {
     disk.fill();
     let stuck = fleet.fill_store(1_000_000, 100);
     fleet.bite(&format!("etcd says: {stuck}"));
+    let before = fleet.given();
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
+    fleet.none_given_since(before);
+    // For as long as etcd itself goes on, renewals need no disk.
+    if fleet.members.has_ended(1) {
+        fleet.bite("etcd has ended by itself");
+    } else {
+        fleet.keeps(&victim);
+        fleet.bite("the owners renew");
+    }
     fleet.kill_worker(&victim.node);
     disk.free();
     if fleet.members.has_ended(1) {

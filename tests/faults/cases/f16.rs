@@ -1,9 +1,10 @@
 //! F16: etcd's quota is used up and its alarm raised; an operator makes room.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F16", title: "etcd out of quota", usual: true, run };
+pub(crate) const CASE: Case =
+    Case { id: "F16", title: "etcd out of quota", usual: true, owners: Owners::Change, run };
 
 fn run(attempt: &Attempt) -> Outcome {
     let quota = vec!["--quota-backend-bytes=16777216"];
@@ -13,6 +14,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let refused = fleet.fill_store(1_000_000, 40);
     assert!(refused.contains("space exceeded"), "{refused}");
     fleet.bite(&refused);
+    let before = fleet.given();
     let dies = if victim.node == "n1" { "n2" } else { "n1" };
     fleet.kill_worker(dies);
     let ttl = fleet.shape.ttl();
@@ -20,6 +22,8 @@ fn run(attempt: &Attempt) -> Outcome {
     // Renewals need no space: the owners are the same, or ended by themselves.
     let lives = fleet.record.see(|view| view.sessions.get(&victim.node).cloned());
     assert_eq!(lives.as_deref(), Some(victim.life.as_str()), "the node lost its lease");
+    fleet.none_given_since(before);
+    fleet.keeps(&victim);
     fleet.make_room();
     fleet.start_worker(dies);
     fleet.over();

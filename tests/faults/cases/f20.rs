@@ -2,10 +2,15 @@
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::proxy::{Mode, Way};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F20", title: "leader's watch stalls silently", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F20",
+    title: "leader's watch stalls silently",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape::default());

@@ -8,10 +8,15 @@ use flyball_tests::history::Event;
 use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F23", title: "etcd restored from an old snapshot", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F23",
+    title: "etcd restored from an old snapshot",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let shape = Shape { members: 1, schedulers: 1, items: 8, ..Shape::default() };
@@ -55,9 +60,14 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.bite(&said);
     // One that remembers nothing knows no better than the store; the repositories do.
     fleet.kill_scheduler("s1");
+    let from = fleet.log("s1").len();
     fleet.start_scheduler("s1");
+    let refused = fleet.logs("s1", from, &["a worker is refused", "store-behind"]);
+    fleet.bite(&refused);
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 3);
+    let begun = fleet.logged("s1", from, &["a worker is attached"]);
+    assert_eq!(begun, None, "a worker began on a store that went back");
     // The operator's next step: the right data.
     fleet.members.kill(1);
     std::fs::rename(&now, &old).expect("directories can be moved");

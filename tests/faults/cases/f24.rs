@@ -1,43 +1,63 @@
 //! F24: the leader is killed again and again, each time when one of its writes was sent and not answered.
 
-use std::time::{Duration, Instant};
+use flyball_tests::poll::until;
 
-use crate::fleet::{Fleet, Shape};
+use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::proxy::Proxy;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F24", title: "leaders killed at their writes", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F24",
+    title: "leaders killed at their writes",
+    usual: true,
+    owners: Owners::Stay("only schedulers die, and runs go on without them"),
+    run,
+};
 
-/// How many leaders are killed.
-const ROUNDS: usize = 4;
-/// Longest wait for a write of the wanted kind: by then it may have been made before.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// What the writes name.
-const WRITES: [&str; 4] = ["/claims/default/", "/owners/x/", "/status", "/events/"];
+/// Loops that are there from the start.
+const FIRST: usize = 2;
+
+/// What the writes of a new loop name, in the order in which they come: its claim, what it owns, its
+/// status, its events.
+fn writes(number: usize) -> [String; 4] {
+    [
+        format!("/claims/default/l{number}"),
+        format!("/l{number}.txt"),
+        format!("/loops/default/l{number}/status"),
+        format!("/events/default/l{number}/"),
+    ]
+}
 
 fn run(attempt: &Attempt) -> Outcome {
-    let mut fleet = Fleet::start(attempt, Shape { spare: ROUNDS, ..Shape::default() });
+    let rounds = writes(0).len();
+    // Every second number, so that no loop waits for another.
+    let shape = Shape { loops: FIRST, spare: 2 * rounds, ..Shape::default() };
+    let mut fleet = Fleet::start(attempt, shape);
     fleet.victim();
     fleet.fault("kill leaders at their writes");
-    let mut hit = 0;
-    for round in 1..=ROUNDS {
-        let leader = fleet.leader();
-        let write = *fleet.dice.pick(&WRITES);
-        fleet.net.edges(&leader, "*").for_each(|edge| edge.cut_behind(write));
-        // A new loop makes writes of every kind.
-        fleet.submit(3 + round);
+    let first = fleet.dice.range(0, 3) as usize;
+    let mut since = 0;
+    for round in 0..rounds {
+        let number = FIRST + 1 + 2 * round;
+        let write = &writes(number)[(first + round) % rounds];
+        let (leader, leads_since) = fleet.leader_after(since);
+        since = leads_since;
         let fired = |fleet: &Fleet| fleet.net.edges(&leader, "*").map(Proxy::fired).sum::<u64>();
-        let (before, begun) = (fired(&fleet), Instant::now());
-        while fired(&fleet) == before && begun.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        hit += u32::from(fired(&fleet) > before);
+        let before = fired(&fleet);
+        fleet.net.edges(&leader, "*").for_each(|edge| edge.cut_behind(write));
+        fleet.submit(number);
+        until(&format!("{leader} writes {write}"), NOTICE_MAX, || {
+            (fired(&fleet) > before).then_some(())
+        });
         fleet.kill_scheduler(&leader);
         fleet.net.heal();
+        fleet.bite(&format!(
+            "{leader}, which led since {since}, was killed at its write of {write}"
+        ));
         fleet.start_scheduler(&leader);
     }
-    fleet.bite(&format!("{ROUNDS} leaders were killed, {hit} of them just after a write"));
+    // The last of them is followed by somebody, too.
+    fleet.leader_after(since);
     fleet.over();
     fleet.finish();
     Outcome::Passed

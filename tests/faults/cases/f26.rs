@@ -2,10 +2,15 @@
 
 use crate::faketime::WallClock;
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F26", title: "wall clocks jump by a day", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F26",
+    title: "wall clocks jump by a day",
+    usual: true,
+    owners: Owners::Stay("no deadline rests on the wall clock"),
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let clock = match WallClock::prepare(&attempt.dir) {

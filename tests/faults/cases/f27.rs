@@ -3,10 +3,15 @@
 use crate::fleet::{Fleet, Shape};
 use crate::host::Cgroup;
 use crate::host_limits::can_offset_clocks;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F27", title: "node suspended, its clocks apart", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F27",
+    title: "node suspended, its clocks apart",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 /// What a woken run may still live before its own deadline, long past, kills it; this is for a
 /// machine that is busy.
@@ -27,6 +32,9 @@ fn run(attempt: &Attempt) -> Outcome {
     let victim = fleet.victim();
     cgroup.take_in(fleet.workers[&victim.node].pid());
     fleet.fault("suspend the node");
+    // What is frozen cannot die in time; that it does nothing before it dies is asked below.
+    let lease = fleet.lease_of(&victim);
+    fleet.ends_unfairly(lease);
     cgroup.freeze(true);
     fleet.lost_everything(&victim);
     let ttl = fleet.shape.ttl();

@@ -5,10 +5,15 @@ use std::time::Duration;
 use flyball_core::lease::{BootInstant, deadline};
 
 use crate::dice::Dice;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F28", title: "clock rates apart (simulated)", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F28",
+    title: "clock rates apart (simulated)",
+    usual: true,
+    owners: Owners::Stay("simulated: there is no store and no owner"),
+    run,
+};
 
 /// Renewals that are tried.
 const TRIALS: u32 = 200_000;

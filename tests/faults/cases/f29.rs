@@ -1,15 +1,26 @@
 //! F29: an agent forks until the host refuses.
 
+use std::time::Duration;
+
 use flyball_tests::poll::until;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::host_limits::PidLimit;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F29", title: "fork bomb in an agent", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F29",
+    title: "fork bomb in an agent",
+    usual: true,
+    owners: Owners::Stay("guard and heartbeats have what they need beside a full process table"),
+    run,
+};
 
 /// Most processes and threads of both workers and all they start.
 const LIMIT: u32 = 400;
+
+/// Longest wait for what the bomb left behind to be killed.
+const GONE_MAX: Duration = Duration::from_secs(20);
 
 fn run(attempt: &Attempt) -> Outcome {
     let limit = match PidLimit::create(LIMIT) {
@@ -27,11 +38,17 @@ fn run(attempt: &Attempt) -> Outcome {
     let said = until("the bomb went off", NOTICE_MAX, || {
         std::fs::read_to_string(&bombed).ok().filter(|said| !said.is_empty())
     });
+    let alive = fleet.processes_of(&["sleep"]).len();
+    assert!(alive > 0, "an agent had {said} children, and none is alive");
     fleet.bite(&format!("an agent has {said} children and got no more"));
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
     // Guards and heartbeats are alive: nobody lost its lease.
     assert_eq!(fleet.record.see(|view| view.sessions.clone()), lives, "a node lost its lease");
+    // The run kills its tree at its end; these would live for a minute.
+    until("nothing is left of the bomb", GONE_MAX, || {
+        fleet.processes_of(&["sleep"]).is_empty().then_some(())
+    });
     fleet.over();
     // A loop whose runs could not start git three times in a row is put aside.
     fleet.finish_or_give_up();

@@ -1,11 +1,16 @@
 //! F31: a worker's disk fills up while its agents write a lot of output.
 
-use crate::fleet::{Fleet, Shape};
+use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::host::SmallDisk;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F31", title: "worker's disk full, logs flooded", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F31",
+    title: "worker's disk full, logs flooded",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 /// Enough for some clones and their output.
 const DISK_BYTES: u64 = 48 << 20;
@@ -27,6 +32,11 @@ fn run(attempt: &Attempt) -> Outcome {
     let room = std::fs::write(fleet.node_dir("n1").join("more"), [0; 4096]);
     let refused = room.expect_err("the disk is full");
     fleet.bite(&format!("n1 cannot write: {refused}"));
+    let said = fleet.until("a run on n1 fails, and says why", NOTICE_MAX, |view| {
+        let mut statuses = view.statuses.values();
+        statuses.find(|it| it.message.contains("No space left")).map(|it| it.message.clone())
+    });
+    fleet.bite(&said);
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
     // Heartbeats need no disk.

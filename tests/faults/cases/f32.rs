@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F32", title: "repository's server killed in mid-push", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F32",
+    title: "repository's server killed in mid-push",
+    usual: true,
+    owners: Owners::Stay("the server of a repository owns nothing"),
+    run,
+};
 
 /// How often.
 const ROUNDS: u32 = 8;

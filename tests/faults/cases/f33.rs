@@ -3,10 +3,15 @@
 use std::net::TcpListener;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F33", title: "telemetry collector swallows everything", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F33",
+    title: "telemetry collector swallows everything",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 /// Far above what a process needs, far below what unsent spans without a bound would take.
 const MEMORY_MAX_KIB: u64 = 400 * 1024;

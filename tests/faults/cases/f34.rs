@@ -5,11 +5,16 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 use crate::work::{LEAK_LOG, LEAK_TARGETS, LeakTargets};
 
-pub(crate) const CASE: Case =
-    Case { id: "F34", title: "agent tries to exfiltrate", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F34",
+    title: "agent tries to exfiltrate",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { agent: "leak", ..Shape::default() });

@@ -1,10 +1,15 @@
 //! F35: agents leave processes behind that change their session, ignore signals and let go of their parents.
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F35", title: "agents that try to outlive their run", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F35",
+    title: "agents that try to outlive their run",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { agent: "escape", ..Shape::default() });

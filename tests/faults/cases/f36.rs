@@ -6,9 +6,10 @@ use flyball_proto::v1::NodeMark;
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::recorder::View;
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case { id: "F36", title: "mixed versions", usual: true, run };
+pub(crate) const CASE: Case =
+    Case { id: "F36", title: "mixed versions", usual: true, owners: Owners::Change, run };
 
 fn run(attempt: &Attempt) -> Outcome {
     let Some(earlier) = attempt.earlier.clone() else {

@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F37", title: "thousands of leases end at once", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F37",
+    title: "thousands of leases end at once",
+    usual: true,
+    owners: Owners::Stay("the leases that end are not those of the workers"),
+    run,
+};
 
 /// Leases; more with FLYBALL_FAULT_LEASES. etcd ends at most 1000 per second.
 const LEASES: usize = 1500;

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use crate::fleet::{Fleet, Shape};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case =
-    Case { id: "F38", title: "two workers with one identity", usual: true, run };
+pub(crate) const CASE: Case = Case {
+    id: "F38",
+    title: "two workers with one identity",
+    usual: true,
+    owners: Owners::Change,
+    run,
+};
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { items: 12, ..Shape::default() });

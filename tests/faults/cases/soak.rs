@@ -3,10 +3,11 @@
 use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::hands::Victim;
 use crate::proxy::{Mode, Way};
-use crate::runner::{Attempt, Case, Outcome};
+use crate::runner::{Attempt, Case, Outcome, Owners};
 
 /// Run by `--soak`, with a seed of its own for each schedule.
-pub(crate) const SOAK: Case = Case { id: "soak", title: "random schedule", usual: false, run };
+pub(crate) const SOAK: Case =
+    Case { id: "soak", title: "random schedule", usual: false, owners: Owners::Change, run };
 
 /// Faults per schedule.
 const FAULTS: u32 = 3;

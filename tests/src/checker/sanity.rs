@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::Facts;
+use super::facts::{Change, Facts};
 use super::lines::Line;
-use super::resources::PatternId;
 use super::verdict::{Invariant, Verdict};
 use crate::history::Event;
 
@@ -17,17 +16,21 @@ pub(super) fn judge(lines: &[Line], facts: &Facts<'_>, verdict: &mut Verdict) {
     }
     let faults = faults(lines, verdict);
     let bites = lines.iter().filter(|line| matches!(line.event, Event::Bite { .. })).count();
-    let changes = ownership_changes(facts);
+    let changes = ownership_changes(lines, facts);
+    let stay = lines.iter().any(|line| matches!(line.event, Event::OwnersStay { .. }));
     verdict.count("faults", faults);
     verdict.count("bites", bites);
     verdict.count("changes of owner", changes);
     if !is_fault(scenario.as_deref().unwrap_or_default()) {
         return;
     }
-    for (number, what) in
-        [(faults, "fault"), (bites, "sign that a fault bit"), (changes, "change of owner")]
-    {
-        if number == 0 {
+    let changed = changes > 0 || stay;
+    for (is_there, what) in [
+        (faults > 0, "fault"),
+        (bites > 0, "sign that a fault bit"),
+        (changed, "change of owner after the first fault"),
+    ] {
+        if !is_there {
             let message = format!("there is no {what}: the history proves nothing");
             verdict.add(Invariant::Sanity, &[], message);
         }
@@ -126,17 +129,33 @@ fn faults(lines: &[Line], verdict: &mut Verdict) -> usize {
     count
 }
 
-/// How often a loop was claimed again, or a resource by another claim.
-fn ownership_changes(facts: &Facts<'_>) -> usize {
-    let mut owners: BTreeMap<PatternId, BTreeSet<(&str, i64)>> = BTreeMap::new();
-    let mut loops: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
-    for claim in &facts.claims {
-        loops.entry(claim.key.as_str()).or_default().insert(claim.token);
-        for held in claim.set.iter().filter(|held| !held.shared) {
-            owners.entry(held.pattern).or_default().insert((claim.key.as_str(), claim.token));
+/// How many tenures ended by a fault: after the first one began, the claim was lost without a word on
+/// its loop in the same transaction, or the loop was claimed again. That loops which share a resource
+/// follow each other proves nothing.
+fn ownership_changes(lines: &[Line], facts: &Facts<'_>) -> usize {
+    let begun = lines.iter().find(|line| matches!(line.event, Event::FaultBegins { .. }));
+    let Some(begun_us) = begun.map(|line| line.at_us) else { return 0 };
+    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut ended: BTreeSet<(&str, i64)> = BTreeSet::new();
+    let same = |a: &Change<'_>, b: &Change<'_>| (a.epoch, a.revision) == (b.epoch, b.revision);
+    for at_once in facts.changes.chunk_by(same) {
+        let told = |wanted: &str| {
+            let mut events = at_once.iter().map(|change| &change.line.event);
+            events.any(|event| matches!(event, Event::Status { key, .. } if key == wanted))
+        };
+        for change in at_once {
+            let of_fault = change.line.at_us >= begun_us;
+            match &change.line.event {
+                Event::Unclaimed { key, token, .. } if of_fault && !told(key) => {
+                    ended.insert((key.as_str(), *token));
+                }
+                Event::Claimed { key, token, .. } => {
+                    let before = newest.insert(key, *token).filter(|before| before != token);
+                    ended.extend(before.filter(|_| of_fault).map(|before| (key.as_str(), before)));
+                }
+                _ => {}
+            }
         }
     }
-    let resources = owners.values().map(BTreeSet::len);
-    let changes = resources.chain(loops.values().map(BTreeSet::len)).map(|owners| owners - 1);
-    changes.max().unwrap_or(0)
+    ended.len()
 }

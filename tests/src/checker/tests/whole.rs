@@ -6,29 +6,59 @@ use super::{bad, good};
 use crate::checker::{LISTED_MAX, read};
 use crate::history::{Answer, Event};
 
+const SET: [&str; 1] = ["git:h/r/**"];
+
+fn begins() -> Event {
+    Event::FaultBegins { fault: "kill".to_owned() }
+}
+
+fn ends() -> Event {
+    Event::FaultEnds { fault: "kill".to_owned() }
+}
+
+fn bite() -> Event {
+    Event::Bite { what: "it died".to_owned() }
+}
+
+/// A loop that is lost to a fault and claimed again.
 fn moved(scenario: &str) -> History {
-    History::of(scenario).claimed("a", "n1", 10, &["git:h/r/**"]).unclaimed("a", 10, 15).claimed(
-        "a",
-        "n2",
-        20,
-        &["git:h/r/**"],
-    )
+    History::of(scenario)
+        .claimed("a", "n1", 10, &SET)
+        .line(begins())
+        .unclaimed("a", 10, 15)
+        .claimed("a", "n2", 20, &SET)
+        .line(ends())
 }
 
 #[test]
 fn a_fault_has_to_bite_and_the_owner_has_to_change() {
-    let verdict = good(moved("F1").fault());
+    let verdict = good(moved("F1").line(bite()));
     assert_eq!((verdict.judged["faults"], verdict.judged["changes of owner"]), (1, 1));
     good(History::of("quiet"));
-    bad(History::of("F1").claimed("a", "n1", 10, &[]).fault(), Sanity, "no change of owner");
-    let fault = "kill".to_owned();
-    let without_bite = |history: History| {
-        history
-            .line(Event::FaultBegins { fault: fault.clone() })
-            .line(Event::FaultEnds { fault: fault.clone() })
-    };
-    bad(without_bite(moved("F1")), Sanity, "no sign that a fault bit");
-    bad(moved("sim").after_ms(1), Sanity, "no fault");
+    bad(moved("F1"), Sanity, "no sign that a fault bit");
+    let without_fault = History::of("sim").claimed("a", "n1", 10, &SET).after_ms(1);
+    let verdict = without_fault.judge();
+    assert_eq!(verdict.of(Sanity), 2, "{verdict}");
+    assert!(verdict.to_string().contains("no fault"), "{verdict}");
+}
+
+#[test]
+fn only_what_a_fault_ended_is_a_change_of_owner() {
+    let none = "no change of owner after the first fault";
+    let one = || History::of("F1").claimed("a", "n1", 10, &SET);
+    bad(one().fault(), Sanity, none);
+    // One loop makes room for another, before or in the fault: that is how it ought to be.
+    let ended = || one().status("a", "Converged", "c", 15).unclaimed("a", 10, 15);
+    bad(ended().claimed("b", "n2", 20, &SET).fault(), Sanity, none);
+    let in_it = one().line(begins()).line(bite()).status("a", "Converged", "c", 15);
+    let in_it = in_it.unclaimed("a", 10, 15).claimed("b", "n2", 20, &SET).line(ends());
+    bad(in_it, Sanity, none);
+    // What was lost before the fault, it did not take.
+    let before = one().unclaimed("a", 10, 15).claimed("a", "n2", 20, &SET);
+    bad(before.fault(), Sanity, none);
+    good(one().line(begins()).line(bite()).unclaimed("a", 10, 15).line(ends()));
+    let why = "nobody dies".to_owned();
+    good(one().line(Event::OwnersStay { why }).fault());
 }
 
 #[test]
