@@ -19,7 +19,6 @@ impl Reactor {
             return;
         }
         let name = attached.node.clone();
-        self.unheard.on_attached(&name);
         let news = NodeNews {
             facts: attached.facts.clone(),
             incarnation: attached.incarnation.clone(),
@@ -151,6 +150,7 @@ impl Reactor {
         let (session, incarnation) = (stream.session, stream.incarnation.clone());
         let runs = stream.runs.clone();
         entry.adopted = true;
+        self.unheard.on_adopted(name);
         for run in runs {
             let entry = self.view.loops.get_mut(&run.key);
             let owned = entry.filter(|entry| {

@@ -27,7 +27,8 @@ impl Unheard {
         }
     }
 
-    pub(super) fn on_attached(&mut self, name: &NodeName) {
+    /// What it runs has been compared with what the store knows.
+    pub(super) fn on_adopted(&mut self, name: &NodeName) {
         self.nodes.remove(name);
     }
 
