@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::Facts;
+use super::facts::{ClaimId, Facts};
 use super::lines::Line;
 use super::resources::PatternId;
 use super::verdict::{Invariant, Verdict};
 use crate::history::Event;
 
-pub(super) fn judge(lines: &[Line], facts: &Facts<'_>, verdict: &mut Verdict) {
+pub(super) fn judge(lines: &[Line], facts: &mut Facts<'_>, verdict: &mut Verdict) {
     let scenario = frame(lines, verdict);
     calls(lines, verdict);
     for line in &facts.unreadable {
@@ -126,17 +126,21 @@ fn faults(lines: &[Line], verdict: &mut Verdict) -> usize {
     count
 }
 
-/// How often a loop was claimed again, or a resource by another claim.
-fn ownership_changes(facts: &Facts<'_>) -> usize {
-    let mut owners: BTreeMap<PatternId, BTreeSet<(&str, i64)>> = BTreeMap::new();
+/// How often a loop was claimed again, or a resource by another claim, whatever each calls it.
+fn ownership_changes(facts: &mut Facts<'_>) -> usize {
+    let mut owners: BTreeMap<PatternId, BTreeSet<ClaimId>> = BTreeMap::new();
     let mut loops: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
-    for claim in &facts.claims {
+    let Facts { claims, patterns, .. } = facts;
+    for (id, claim) in claims.iter().enumerate() {
         loops.entry(claim.key.as_str()).or_default().insert(claim.token);
         for held in claim.set.iter().filter(|held| !held.shared) {
-            owners.entry(held.pattern).or_default().insert((claim.key.as_str(), claim.token));
+            owners.entry(held.pattern).or_default().insert(id);
         }
     }
-    let resources = owners.values().map(BTreeSet::len);
-    let changes = resources.chain(loops.values().map(BTreeSet::len)).map(|owners| owners - 1);
-    changes.max().unwrap_or(0)
+    let of_resources = owners.keys().map(|pattern| {
+        let near = patterns.overlapping(*pattern).iter().filter_map(|near| owners.get(near));
+        near.flatten().collect::<BTreeSet<_>>().len()
+    });
+    let of_loops = loops.values().map(BTreeSet::len);
+    of_resources.chain(of_loops).map(|owners| owners - 1).max().unwrap_or(0)
 }

@@ -21,6 +21,12 @@ fn a_fault_has_to_bite_and_the_owner_has_to_change() {
     assert_eq!((verdict.judged["faults"], verdict.judged["changes of owner"]), (1, 1));
     good(History::of("quiet"));
     bad(History::of("F1").claimed("a", "n1", 10, &[]).fault(), Sanity, "no change of owner");
+    // A part of what another has owned changes its owner; what is beside it does not.
+    let first = || History::of("F1").claimed("a", "n1", 10, &["git:h/r/src/**"]);
+    let first = || first().unclaimed("a", 10, 15).unfinished("a").unfinished("b");
+    good(first().claimed("b", "n1", 20, &["git:h/r/src/a.rs"]).fault());
+    let beside = first().claimed("b", "n1", 20, &["git:h/r/docs/**"]);
+    bad(beside.fault(), Sanity, "no change of owner");
     let fault = "kill".to_owned();
     let without_bite = |history: History| {
         history
