@@ -53,7 +53,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
         })
         .unwrap_or_default();
     let mut facts = facts::Facts::gather(lines);
-    sanity::judge(lines, &mut facts, &mut verdict);
+    sanity::judge(lines, &facts, &mut verdict);
     effects::judge(lines, &mut facts, &mut verdict);
     journal::judge(lines, &mut verdict);
     life::judge(lines, &facts, &mut verdict);
