@@ -14,6 +14,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let refused = fleet.fill_store(1_000_000, 40);
     assert!(refused.contains("space exceeded"), "{refused}");
     fleet.bite(&refused);
+    fleet.until_all_refuse();
     let before = fleet.given();
     let dies = if victim.node == "n1" { "n2" } else { "n1" };
     fleet.kill_worker(dies);
