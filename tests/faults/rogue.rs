@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{Client, CompactionOptions, DeleteOptions};
+use flyball_tests::poll::until;
 
 use super::fleet::{Fleet, NOTICE_MAX};
 
@@ -45,6 +46,21 @@ impl Fleet {
             None
         });
         stuck.unwrap_or_else(|| panic!("etcd took {count} times {bytes} bytes"))
+    }
+
+    /// Waits until every member refuses to write: the alarm is itself written first.
+    #[track_caller]
+    pub(crate) fn until_all_refuse(&self) {
+        let refuses = |number: usize| {
+            self.runtime.block_on(async {
+                let mut client = self.members.client(number).await.ok()?;
+                let put = client.put(format!("{FILL}more"), "x", None);
+                tokio::time::timeout(CALL_MAX, put).await.ok()?.err().map(drop)
+            })
+        };
+        for number in self.members.numbers() {
+            until(&format!("m{number} refuses"), NOTICE_MAX, || refuses(number));
+        }
     }
 
     /// Removes the filling.

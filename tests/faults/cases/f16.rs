@@ -14,6 +14,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let refused = fleet.fill_store(1_000_000, 40);
     assert!(refused.contains("space exceeded"), "{refused}");
     fleet.bite(&refused);
+    fleet.until_all_refuse();
     let before = fleet.given();
     let dies = if victim.node == "n1" { "n2" } else { "n1" };
     fleet.kill_worker(dies);
@@ -22,7 +23,10 @@ fn run(attempt: &Attempt) -> Outcome {
     // Renewals need no space: the owners are the same, or ended by themselves.
     let lives = fleet.record.see(|view| view.sessions.get(&victim.node).cloned());
     assert_eq!(lives.as_deref(), Some(victim.life.as_str()), "the node lost its lease");
-    fleet.none_given_since(before);
+    // Claims are put by nested transactions, whose size etcd 3.4.23 does not count: it takes them. Whoever
+    // is given one is judged as anywhere.
+    let given = fleet.given() - before;
+    fleet.bite(&format!("{given} claims were given under the alarm"));
     fleet.keeps(&victim);
     fleet.make_room();
     fleet.start_worker(dies);
