@@ -214,6 +214,7 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             ),
             SIMULATED,
             scene("--scene=new-leader-behind", OVERLAP),
+            fault("F1", "whose set overlaps, had begun under token"),
         ],
     ),
     (Bug::ReleaseBeforeGone, &[KILL, SIMULATED]),

@@ -13,7 +13,8 @@ use super::fleet::{Fleet, NOTICE_MAX};
 const ASK_PAUSE: Duration = Duration::from_millis(250);
 
 impl Fleet {
-    /// The manifest of a loop. Loops 1 and 2, 3 and 4, … overlap.
+    /// The manifest of a loop. Loops 1 and 2, 3 and 4, … overlap: the second of a pair owns a part of what the first does,
+    /// under another owner key, so that only whoever understands paths keeps them apart.
     pub(crate) fn manifest(&self, number: usize) -> Value {
         let name = format!("l{number}");
         let list = format!("{name}.txt");
@@ -29,7 +30,8 @@ impl Fleet {
             "sed -n 's/ done$//p' {list} | sed 's/^/ok /'; sed -n 's/ open$//p' {list} | \
              sed 's/^/open /'; ! grep -q ' open$' {list}"
         );
-        let common = format!("common-{}/**", number.div_ceil(2));
+        let part = if number.is_multiple_of(2) { "part/" } else { "" };
+        let common = format!("common-{}/{part}**", number.div_ceil(2));
         json!({
             "apiVersion": "flyball.dev/v1",
             "kind": "Loop",

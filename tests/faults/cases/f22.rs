@@ -17,7 +17,7 @@ pub(crate) const CASE: Case = Case {
 
 /// The claim of the first loop.
 const CLAIM: &str = "/flyball/v1/claims/default/l1";
-/// What the second loop waits for.
+/// What the second loop waits for a part of.
 const WANTED: &str = "/common-1/**";
 /// How long the second loop has to resist: many times what an assignment takes.
 const TEMPTED: Duration = Duration::from_millis(1500);
