@@ -11,9 +11,8 @@ use flyball_tests::poll::until;
 use super::fleet::{Fleet, NOTICE_MAX};
 use super::hands::Victim;
 
-/// How much earlier than reckoned a claim may be seen to go: etcd counts in whole seconds from a
-/// renewal that is some milliseconds old when the fault begins.
-const LOSS_SLACK: Duration = Duration::from_millis(150);
+/// How much earlier than reckoned a claim may go: a busy machine sends heartbeats late.
+const LOSS_SLACK: Duration = Duration::from_millis(350);
 
 /// Longest wait for keys that nobody owns any more to be gone, once all loops are over.
 const ORPHANS_MAX: Duration = Duration::from_secs(10);

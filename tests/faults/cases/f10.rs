@@ -10,7 +10,7 @@ pub(crate) const CASE: Case =
     Case { id: "F10", title: "answer to a result lost", usual: true, owners: Owners::Change, run };
 
 fn run(attempt: &Attempt) -> Outcome {
-    let mut fleet = Fleet::start(attempt, Shape { items: 8, ..Shape::default() });
+    let mut fleet = Fleet::start(attempt, Shape { items: 8, spare: 2, ..Shape::default() });
     fleet.victim();
     let leader = fleet.leader();
     fleet.fault("lose the answer to a result");
@@ -28,8 +28,9 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.submit(number);
     let claims = fleet.record.see(|view| view.owners[&ended]);
     assert_eq!(claims, 1, "{ended} ran again after its end");
-    let other = if ended == "default/l1" { "default/l2" } else { "default/l1" };
-    let victim = fleet.busy_victim_of(other);
+    // One that cannot have come to its end meanwhile, and waits for no other.
+    let other = fleet.submit(5);
+    let victim = fleet.busy_victim_of(&other);
     fleet.kill_worker(&victim.node);
     fleet.comes_back(&victim);
     fleet.over();
