@@ -251,14 +251,12 @@ impl Fleet {
     /// Waits until every loop has converged, closes the history and judges it.
     #[track_caller]
     pub(crate) fn finish(self) {
-        let unfinished = self.finish_or_give_up();
-        assert!(unfinished.is_empty(), "lost too many runs: {unfinished:?}");
+        self.finish_but_for(&[]);
     }
 
-    /// The same where so much is broken that loops may be put aside for having lost too many runs;
-    /// gives those.
+    /// The same where so much is broken that loops may be put aside for one of these reasons.
     #[track_caller]
-    pub(crate) fn finish_or_give_up(mut self) -> Vec<String> {
+    pub(crate) fn finish_but_for(mut self, reasons: &[Reason]) {
         assert!(self.faults.is_empty(), "not over: {:?}", self.faults);
         assert!(self.bites > 0, "nothing shows that the fault bit");
         let loops = self.loops.clone();
@@ -266,9 +264,12 @@ impl Fleet {
             let over = |key: &String| Some(is_over(view.statuses.get(key)?));
             loops.iter().all(|key| over(key) == Some(true)).then_some(())
         });
-        let unfinished = self.record.see(|view| {
+        let unfinished: Vec<String> = self.record.see(|view| {
             let open = loops.iter().filter(|key| !view.statuses[*key].phase.is_terminal());
             let open: Vec<String> = open.cloned().collect();
+            for status in open.iter().map(|key| &view.statuses[key]) {
+                assert!(reasons.contains(&status.reason), "put aside: {}", status.message);
+            }
             for (key, status) in view.statuses.iter().filter(|(key, _)| !open.contains(key)) {
                 assert_eq!(status.phase, Phase::Converged, "{key}: {}", status.message);
             }
@@ -276,9 +277,8 @@ impl Fleet {
         });
         self.stop_asking();
         self.read_results();
-        let path = self.close(unfinished.clone());
+        let path = self.close(unfinished);
         judge::judge(&path);
-        unfinished
     }
 
     /// Reads every loop through every scheduler once more.
@@ -329,10 +329,10 @@ impl Fleet {
     }
 }
 
-/// Whether nothing more happens to a loop by itself: it has ended, or lost so many runs in a row
-/// that it waits for somebody to look at it.
+/// Whether nothing more happens to a loop by itself: it has ended, or waits for somebody to look at it.
 fn is_over(status: &LoopStatus) -> bool {
-    let given_up = status.phase == Phase::Parked && status.reason == Reason::RunsLost;
+    let for_a_person = matches!(status.reason, Reason::RunsLost | Reason::Hold);
+    let given_up = status.phase == Phase::Parked && for_a_person;
     status.phase.is_terminal() || given_up
 }
 
