@@ -80,6 +80,6 @@ fn main() {
         leader::ended(asked.trials);
     }
     if asked.wants("restart") {
-        restart::measure(asked.loops);
+        restart::measure(asked.loops, asked.trials);
     }
 }

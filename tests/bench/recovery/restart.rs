@@ -23,22 +23,21 @@ const NODES: usize = 50;
 /// Lease time to live of the nodes, seconds: far longer than any restart here.
 const TTL: u32 = 60;
 const PARALLEL: usize = 64;
-const ROUNDS: usize = 5;
 const BOUND: Duration = Duration::from_secs(300);
 
-pub(crate) fn measure(loops: usize) {
+pub(crate) fn measure(loops: usize, trials: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        on("embedded store", None, loops).await;
+        on("embedded store", None, loops, trials).await;
         if etcd::is_skipped() {
             println!("  skipped: no etcd");
         } else {
-            on("etcd", Some(Etcd::start().await), loops).await;
+            on("etcd", Some(Etcd::start().await), loops, trials).await;
         }
     });
 }
 
-async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
+async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize, trials: usize) {
     println!("restart of everything with {loops} live loops on {NODES} nodes, {name}");
     let endpoint = etcd.as_ref().map(Etcd::endpoint);
     let options = Options { workers: 0, ttl: TTL, etcd: endpoint.clone(), ..Options::default() };
@@ -56,7 +55,7 @@ async fn on(name: &str, mut etcd: Option<Etcd>, loops: usize) {
     let before = tokens.lock().unwrap().clone();
     let [mut accepting, mut whole, mut fresh, mut warm] = [const { Samples::empty() }; 4];
     let place = endpoint.unwrap_or_else(|| cluster.dir().join("s1/store").display().to_string());
-    for round in 0..ROUNDS {
+    for round in 0..trials {
         cluster.schedulers.get_mut(&1).unwrap().kill();
         if let Some(etcd) = &mut etcd {
             etcd.crash_and_restart().await;
