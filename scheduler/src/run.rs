@@ -327,7 +327,6 @@ fn keeper(api: &Api) -> Keeper {
         sessions: api.sessions.clone(),
         leadership: api.leadership.clone(),
         core: api.core.clone(),
-        session_ttl: api.about.session_ttl,
     }
 }
 

@@ -27,6 +27,7 @@ mod outages;
 mod overlap;
 mod quotas;
 mod reporter;
+mod restored;
 mod rogue;
 mod rolling;
 mod schedulers;

@@ -14,22 +14,22 @@ use crate::support::{
 };
 
 /// Longest wait for anything here.
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// A real etcd, and what a foreign client does to it.
-struct Rogue {
-    runtime: Runtime,
-    etcd: Etcd,
+pub(crate) struct Rogue {
+    pub(crate) runtime: Runtime,
+    pub(crate) etcd: Etcd,
 }
 
 impl Rogue {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let runtime = Runtime::new().unwrap();
         let etcd = runtime.block_on(Etcd::start_with(arguments));
         Self { runtime, etcd }
     }
 
-    fn cluster(&self, options: Options) -> Cluster {
+    pub(crate) fn cluster(&self, options: Options) -> Cluster {
         Cluster::start(Options { etcd: Some(self.etcd.endpoint()), ..options })
     }
 
@@ -38,7 +38,11 @@ impl Rogue {
         self.runtime.block_on(Client::from_channel(self.etcd.channel(), None)).unwrap()
     }
 
-    fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> Result<(), etcd_client::Error> {
+    pub(crate) fn put(
+        &self,
+        key: &str,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<(), etcd_client::Error> {
         self.runtime.block_on(self.client().put(key, value, None)).map(drop)
     }
 
@@ -55,7 +59,7 @@ impl Rogue {
         self.runtime.block_on(self.client().delete(prefix, Some(options))).unwrap();
     }
 
-    fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         let found = self.runtime.block_on(self.client().get("x", None)).unwrap();
         found.header().unwrap().revision()
     }
@@ -73,7 +77,7 @@ fn go(cluster: &Cluster) {
     std::fs::write(cluster.dir().join("go"), "").unwrap();
 }
 
-fn said(cluster: &Cluster, name: &str, words: &str) {
+pub(crate) fn said(cluster: &Cluster, name: &str, words: &str) {
     cluster.until(&format!("{name} says {words:?}"), BOUND, |cluster| {
         cluster.log(name).contains(words).then_some(())
     });
@@ -225,59 +229,7 @@ fn a_store_restored_from_an_old_state_is_refused_until_its_revision_is_raised() 
     assert_eq!(repo.file("main", "list.txt"), "a done\nb done\nc done\n");
 }
 
-/// An agent that shows by a number that grows whether it lives.
-fn shows_its_life(cluster: &Cluster) -> String {
-    let life = cluster.dir().join("life").display().to_string();
-    format!(
-        "i=0; while true; do i=$((i + 1)); echo $i > {life}.new; mv {life}.new {life}; sleep 0.02; done"
-    )
-}
-
-/// An agent that tells if that one lives, and then finishes an item.
-fn tells_of_another(cluster: &Cluster) -> String {
-    let dir = cluster.dir().display().to_string();
-    format!(
-        "a=$(cat {dir}/life); sleep 0.5; test \"$a\" = \"$(cat {dir}/life)\" || echo two > {dir}/two; {FINISH_ONE}"
-    )
-}
-
-#[test]
-fn a_store_restored_under_live_workers_makes_no_second_owner() {
-    if etcd::is_skipped() {
-        return;
-    }
-    let mut rogue = Rogue::start(&[]);
-    let mut cluster = rogue.cluster(Options { workers: 2, ttl: 12, ..Options::default() });
-    let repo = list(&["a", "b"]);
-    let snapshot = cluster.dir().join("snapshot");
-    save(&rogue, &snapshot);
-    for number in 0..100 {
-        rogue.put("raise", format!("{number}")).unwrap();
-    }
-    cluster.apply(&finish_list("first", &repo, &shows_its_life(&cluster), ""));
-    let life = cluster.dir().join("life");
-    cluster.until("the first agent acts", BOUND, |_| life.exists().then_some(()));
-    let owner = cluster.status("first").unwrap().node.unwrap().to_string();
-    // The schedulers are restarted too, so nobody but the worker knows what it runs.
-    cluster.schedulers.get_mut(&1).unwrap().kill();
-    let Rogue { runtime, etcd } = &mut rogue;
-    runtime.block_on(etcd.restore(&snapshot));
-    cluster.start_scheduler(1);
-    assert_eq!(cluster.status("first").map(|status| status.phase), None, "it is forgotten");
-    cluster.apply(&finish_list("second", &repo, &tells_of_another(&cluster), ""));
-    let told = cluster.until("what it waits for is told", BOUND, |cluster| {
-        let told = cluster.cli(&["explain", "second"]);
-        let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        told.contains("have come back").then_some(told)
-    });
-    assert!(told.contains(&owner), "{told}");
-    said(&cluster, "s1", "StoreBehind");
-    let status = ended(&cluster, "second", Phase::Converged, Reason::None);
-    assert_ne!(status.node.unwrap().as_str(), owner, "it is behind what that node knows");
-    assert!(!cluster.dir().join("two").exists(), "two owners at a time");
-}
-
-fn save(rogue: &Rogue, file: &std::path::Path) {
+pub(crate) fn save(rogue: &Rogue, file: &std::path::Path) {
     let mut bytes = Vec::new();
     rogue.runtime.block_on(async {
         let client = Client::from_channel(rogue.etcd.channel(), None).await.unwrap();

@@ -19,6 +19,7 @@ use tonic::{Code, Response, Status};
 
 use super::Api;
 use super::error::{of_store, status};
+use crate::findings::STORE_BEHIND;
 
 /// Whose a lease is.
 enum Owner {
@@ -50,6 +51,7 @@ impl Api {
         if let Some(why) = self.is_behind(node, request.token_mark).await? {
             return Err(status(Code::Unavailable, "STORE_BEHIND", why));
         }
+        self.findings.clear(STORE_BEHIND, node);
         let begun = Instant::now();
         let renewed = self.renewal(lease).await;
         let granted = match &renewed {

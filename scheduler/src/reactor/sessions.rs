@@ -150,7 +150,7 @@ impl Reactor {
         let (session, incarnation) = (stream.session, stream.incarnation.clone());
         let runs = stream.runs.clone();
         entry.adopted = true;
-        self.unheard.on_adopted(name);
+        let mut unknown = false;
         for run in runs {
             let entry = self.view.loops.get_mut(&run.key);
             let owned = entry.filter(|entry| {
@@ -163,11 +163,27 @@ impl Reactor {
             if let Some(entry) = owned {
                 entry.sent = Some(Sent { session, uid: run.uid, token: run.token });
             } else {
+                unknown = true;
                 let (uid, token, reason) = (run.uid, run.token, StopReason::Lost);
                 let message = ToNode::Stop { uid, token, reason };
                 self.effects.push(Effect::Send { session, message });
             }
         }
+        if unknown && self.unheard.waits_for(name) {
+            self.ask_to_come_again(name, session);
+        } else {
+            self.unheard.on_adopted(name);
+        }
+    }
+
+    /// What it runs and the store does not know of is told to stop, and has not: it comes again, without it in the end.
+    fn ask_to_come_again(&mut self, name: &NodeName, session: SessionId) {
+        if let Some(entry) = self.view.nodes.get_mut(name) {
+            entry.stream = None;
+            entry.adopted = false;
+        }
+        let why = "it runs what the store does not know of; attach again when that has stopped";
+        self.close(session, "attach-again", why);
     }
 
     /// Writes the node's record if there is news of it.

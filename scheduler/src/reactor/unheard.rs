@@ -1,6 +1,6 @@
 //! Sessions that a scheduler found when it first listed the state, and that have not come to it since. What runs on such
 //! a node is known from the store alone, and a store that was restored from an old state does not know it. So
-//! nothing is placed until each has attached, which tells what runs there, or has ended, and all of it with it.
+//! nothing is placed until each has attached and runs nothing else, or has ended, and all of it with it.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,11 @@ impl Unheard {
         }
     }
 
-    /// What it runs has been compared with what the store knows.
+    pub(super) fn waits_for(&self, name: &NodeName) -> bool {
+        self.nodes.contains_key(name)
+    }
+
+    /// What it runs has been compared with what the store knows, and is known there.
     pub(super) fn on_adopted(&mut self, name: &NodeName) {
         self.nodes.remove(name);
     }

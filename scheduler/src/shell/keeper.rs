@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flyball_core::lease::TTL_SECONDS_MAX;
 use flyball_store::{Leadership, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,9 +15,10 @@ use crate::reactor::Event;
 /// Pause between two looks: two cheap reads, and an operator who waits for an alarm to go sees it go.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long a node that was there at the start is waited for at least, though its lease goes on: one whose heartbeats
-/// arrive and whose session does not must not keep everybody waiting. Far above the leases that workers have.
-const HEARD_AFTER_MIN: Duration = Duration::from_secs(60);
+/// How long a node that was there at the start is waited for, though its lease goes on: one whose heartbeats arrive and
+/// whose session does not must not keep everybody waiting for ever. No lease lasts longer, so one that has not ended by then was
+/// renewed since the start, and not for a node that knows more than the store.
+const HEARD_AFTER: Duration = Duration::from_secs(TTL_SECONDS_MAX.unsigned_abs() + 10);
 
 pub(crate) const FULL: &str =
     "etcd has raised its NOSPACE alarm: it takes deletes and renewals only";
@@ -33,18 +35,15 @@ pub(crate) struct Keeper {
     pub(crate) sessions: Sessions,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
     pub(crate) core: Handle,
-    /// The time to live of all leases, if this scheduler sets it.
-    pub(crate) session_ttl: Option<Duration>,
 }
 
 impl Keeper {
     /// Looks for as long as the process lives.
     pub(crate) async fn run(self) {
         let began = Instant::now();
-        let after = HEARD_AFTER_MIN.max(self.session_ttl.unwrap_or_default() * 2);
         let mut heard = false;
         loop {
-            if !heard && began.elapsed() >= after {
+            if !heard && began.elapsed() >= HEARD_AFTER {
                 heard = true;
                 if self.core.tell(Event::Heard).await.is_err() {
                     return;

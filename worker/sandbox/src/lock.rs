@@ -51,7 +51,8 @@ impl StateLock {
     /// Whether everything that was started under an earlier holder is proven to be gone. Not where its guard was killed,
     /// and had no PID namespace whose end takes all processes with it.
     pub fn is_proven(&self) -> bool {
-        !self.dir.join(UNPROVEN_FILE).exists()
+        // One that cannot be looked for proves nothing.
+        matches!(self.dir.join(UNPROVEN_FILE).try_exists(), Ok(false))
     }
 
     pub(crate) fn file(&self) -> &File {

@@ -24,7 +24,8 @@ pub(super) struct Expected {
     base: Oid,
     checkpoint: Oid,
     iterations: u32,
-    pins: PinSet,
+    /// Unless they are invalid.
+    pins: Option<PinSet>,
     /// Nothing is to be carried over to a base that has moved.
     settled: bool,
     /// An agent is about to act on it.
@@ -32,14 +33,19 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn of(progress: &Progress, spec: &LoopSpec, pins: &PinSet, tip: &Oid) -> Self {
+    pub(super) fn of(
+        progress: &Progress,
+        spec: &LoopSpec,
+        pins: Option<PinSet>,
+        tip: &Oid,
+    ) -> Self {
         let (base, checkpoint) = accepted(progress).unwrap_or_else(|| (tip.clone(), tip.clone()));
         Self {
             settled: base == *tip,
             base,
             checkpoint,
             iterations: progress.iterations,
-            pins: pins.clone(),
+            pins,
             acts: spec.agent.is_some() && progress.iterations > 0,
         }
     }
@@ -62,10 +68,8 @@ impl Run {
         expected: &Expected,
         wanted: watch::Receiver<bool>,
     ) -> Result<Option<Measured>, Halt> {
-        let Expected { base, checkpoint, pins, .. } = expected;
-        if !expected.settled {
-            return Ok(None);
-        }
+        let Expected { base, checkpoint, pins, settled, .. } = expected;
+        let Some(pins) = pins.as_ref().filter(|_| *settled) else { return Ok(None) };
         let checkout = async {
             let tree = verified_tree(repo, pins, base, checkpoint).await?;
             repo.checkout(Place::Verify, &tree, Leftovers::KeepIgnored).await
@@ -91,29 +95,33 @@ impl Run {
         }
     }
 
-    /// Whether what is measured ahead is of no use any more: the takeover has failed or found something else, or the
-    /// run is to stop.
+    /// Whether what is measured ahead is of no use: the takeover has failed or found something else, or the run was to
+    /// stop before it was through.
     pub(super) fn is_unwanted(&self) -> bool {
-        let Some(wanted) = &self.wanted else { return false };
-        let ended = wanted.has_changed().is_err() && !*wanted.borrow();
-        ended || self.stop() != Stop::No
+        match &self.wanted {
+            Some(wanted) if !*wanted.borrow() => {
+                wanted.has_changed().is_err() || self.stop() != Stop::No
+            }
+            _ => false,
+        }
     }
 }
 
-/// Returns when what is measured ahead is of no use any more; never for what is not measured ahead.
+/// Returns when what is measured ahead is of no use; never once it is known to be wanted.
 pub(super) async fn unwanted(
     wanted: Option<watch::Receiver<bool>>,
     mut stop: watch::Receiver<Stop>,
 ) {
     let Some(mut wanted) = wanted else { return std::future::pending().await };
-    let ended = async {
-        if wanted.wait_for(|kept| *kept).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
+    let kept = async { wanted.wait_for(|kept| *kept).await.is_ok() };
+    let stopped = async { stop.wait_for(|stop| *stop != Stop::No).await.is_ok() };
+    let kept = tokio::select! {
+        biased;
+        kept = kept => kept,
+        _ = stopped => false,
     };
-    tokio::select! {
-        () = ended => {}
-        _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+    if kept {
+        std::future::pending::<()>().await;
     }
 }
 

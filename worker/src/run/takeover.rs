@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use flyball_core::governor::Governor;
 use flyball_core::planted::{self, Bug};
 use flyball_core::record::JournalRecord;
 use flyball_core::status::Progress;
@@ -65,13 +64,19 @@ async fn seal(journal: &mut Journal, owner: &Owner, base: &Oid) -> Result<(), Jo
 enum Stopped {
     Journal(JournalError),
     Halt(Halt),
+    /// After the seal, with what the journal told.
+    Sealed(Halt, Box<Progress>),
 }
 
 impl Stopped {
-    fn halt(self, governor: &mut Governor) -> Halt {
+    fn halt(self, run: &mut Run) -> Halt {
         match self {
-            Self::Journal(error) => Halt::of_journal(error, governor),
+            Self::Journal(error) => Halt::of_journal(error, &mut run.governor),
             Self::Halt(halt) => halt,
+            Self::Sealed(halt, progress) => {
+                run.progress = *progress;
+                halt
+            }
         }
     }
 }
@@ -79,12 +84,6 @@ impl Stopped {
 impl From<JournalError> for Stopped {
     fn from(error: JournalError) -> Self {
         Self::Journal(error)
-    }
-}
-
-impl From<Halt> for Stopped {
-    fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
     }
 }
 
@@ -132,7 +131,10 @@ impl Sealing {
         self.journal.add(older?);
         let Self { link, id, owner, repo, journal, tip, mut progress, expected, keep } = self;
         progress::catch_up(&mut progress, journal.records(), owner.generation);
-        let (base, checkpoint) = start(&progress, &repo, tip).await?;
+        let (base, checkpoint) = match start(&progress, &repo, tip).await {
+            Ok(found) => found,
+            Err(halt) => return Err(Stopped::Sealed(halt, Box::new(progress))),
+        };
         let published = journal.find_published(&checkpoint, owner.generation).is_some();
         let as_expected = !published && expected.is(&progress, &base, &checkpoint);
         // Dropped at once if not.
@@ -162,13 +164,14 @@ impl Work {
     /// Fetches, seals and restores the last checkpoint.
     pub(super) async fn take_over(run: &mut Run, source: Source) -> Result<Self, Halt> {
         run.progress.activity = "taking over".to_owned();
-        let (owns, pins) = bounds(run, &source)?;
+        let bounds = bounds(run, &source);
         let fetched = Self::fetch(run, &source).await;
         let (ground, base, journal) =
             fetched.map_err(|error| Halt::of_journal(error, &mut run.governor))?;
         let repo = ground.repo;
         run.objects = repo.object_dirs();
-        let expected = Expected::of(&run.progress, &run.spec, &pins, &base.tip);
+        let pins = bounds.as_ref().ok().map(|(_, pins)| pins.clone());
+        let expected = Expected::of(&run.progress, &run.spec, pins, &base.tip);
         let (keep, wanted) = watch::channel(false);
         let sealing = Sealing {
             link: run.context.link.clone(),
@@ -183,10 +186,17 @@ impl Work {
         };
         let ahead = Box::pin(run.measure_ahead(&repo, &expected, wanted));
         let (sealed, measured) = tokio::join!(Box::pin(sealing.seal()), ahead);
-        let sealed = sealed.map_err(|stopped| stopped.halt(&mut run.governor))?;
+        // Whoever cannot say what became of a step says nothing of the loop either.
+        if let Err(silent @ Halt::Silent(_)) = measured {
+            return Err(silent);
+        }
+        let sealed = sealed.map_err(|stopped| stopped.halt(run))?;
         run.governor.on_repository_reached();
-        let measured = measured?.filter(|_| sealed.as_expected);
+        // First: the run's end tells of it too.
         run.progress = sealed.progress;
+        let measured = if sealed.as_expected { measured? } else { None };
+        // Only now: a verdict on the work is one of an owner that has sealed.
+        let (owns, pins) = bounds?;
         if let Some(measured) = &measured {
             run.cases = measured.cases.clone();
         }

@@ -247,7 +247,7 @@ fn contain(
             Ok(spare) => {
                 if cgroups.is_some() && spare.group.is_none() {
                     *cgroups = None;
-                    weaker_because.push("cgroup: no process may be moved into one".to_owned());
+                    weaker_because.push("cgroup: no process can be forked into one".to_owned());
                 }
                 return Ok((around, spare));
             }
