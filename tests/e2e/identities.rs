@@ -310,7 +310,10 @@ fn certificates_are_renewed_through_a_scheduler_that_does_not_sign() {
     until("the scheduler's own certificate is renewed", BOUND, || {
         (serial_in(&fleet.path("s2")) != first).then_some(())
     });
-    assert!(fleet.log("s2-process").contains("the certificate was renewed"));
+    // Said after it was written.
+    until("the renewal is told", BOUND, || {
+        fleet.log("s2-process").contains("the certificate was renewed").then_some(())
+    });
     let dir = fleet.path("s2");
     let facts = facts_of_pem(&std::fs::read_to_string(dir.join("cert.pem")).unwrap()).unwrap();
     assert_eq!(facts[0].hosts, ["127.0.0.1"], "it may listen where it did");
