@@ -35,7 +35,8 @@ impl Api {
     }
 
     /// Why the store has not reached a mark, if it has not. What this process knows to be reached is not asked for again:
-    /// a store that is restored under a running scheduler is noticed by its watch.
+    /// a store that is restored under a running scheduler is noticed by its watch, unless its revisions were raised, and then
+    /// no mark would tell either.
     pub(super) async fn is_behind(&self, node: &str, mark: i64) -> Result<Option<String>, Status> {
         let reached = &self.about.reached;
         if mark <= reached.load(Ordering::Acquire) {

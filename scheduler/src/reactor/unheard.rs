@@ -17,7 +17,8 @@ pub(super) struct Unheard {
 }
 
 impl Unheard {
-    /// The first listing says who there is; later ones come from a view that has seen everything since.
+    /// The first listing says who there is. Later ones come to a view that has followed the store since; one that was
+    /// restored meanwhile with raised revisions looks the same (ARCHITECTURE, decision 47).
     pub(super) fn on_snapshot(&mut self, snapshot: &Snapshot) {
         if !std::mem::replace(&mut self.listed, true) {
             let sessions = snapshot.sessions.iter();

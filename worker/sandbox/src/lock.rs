@@ -110,8 +110,8 @@ pub enum StateLockError {
 }
 
 /// Locks the state directory `dir` (made if missing), waiting at most `timeout` for its last owner's
-/// processes to be gone. Call it before the worker registers: with the lock in hand it is proven
-/// that nothing of an earlier incarnation runs on this machine.
+/// processes to be gone. Call it before the worker registers: with the lock in hand, and if
+/// [`StateLock::is_proven`], nothing of an earlier incarnation runs on this machine.
 ///
 /// # Errors
 /// [`StateLockError::Held`] if somebody still holds it after the timeout.
