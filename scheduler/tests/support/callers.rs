@@ -117,15 +117,16 @@ impl Drop for Callers {
     }
 }
 
-/// A worker's stream as some caller: what the scheduler answers to a registration.
+/// A worker's stream as some caller: what the scheduler answers to a registration. Like a worker, it asks
+/// every scheduler until one leads.
 pub(crate) async fn attach(
     callers: &Callers,
     who: &str,
     node: &str,
 ) -> Result<(mpsc::Sender<NodeMessage>, Streaming<SchedulerMessage>, i64), Status> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let mut client = SessionsClient::new(callers.caller(who).await);
+    for number in (0..callers.schedulers.len()).cycle() {
+        let mut client = SessionsClient::new(callers.caller_at(number, who).await);
         let (sender, stream) = mpsc::channel(16);
         let message = Some(node_message::Message::Register(register(node, &format!("i-{node}"))));
         sender.send(NodeMessage { message }).await.unwrap();
@@ -140,6 +141,7 @@ pub(crate) async fn attach(
         assert!(tokio::time::Instant::now() < deadline, "nobody leads");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    unreachable!("there is a scheduler");
 }
 
 /// The next acknowledgement: of what, and why it is refused.

@@ -55,21 +55,22 @@ pub(crate) async fn behind(stage: &Stage) -> Result<(), String> {
 }
 
 /// A scheduler starts while another leads, and its first listing is answered late: by then it leads itself, and
-/// what overlaps has been given away. It asked for no revision, so only the leader's own look at the answer's
-/// tells that it is too old.
+/// what overlaps has been given away, to a node that it does not list either and so does not wait for. It asked for
+/// no revision, so only the leader's own look at the answer's tells that it is too old.
 pub(crate) async fn listed_before(stage: &Stage) -> Result<(), String> {
     let (old, new) = stage.leaders().await?;
     nodes(stage).await?;
     stage.begins("a scheduler starts, leads, and hears what was so before");
     stage.crash(new);
-    stage.crash("w2");
-    let gone = |view: &View| !view.sessions.contains_key("w2");
-    stage.until("the end of w2's session", gone).await?;
+    ["w1", "w2"].into_iter().for_each(|node| stage.crash(node));
+    let gone = |view: &View| ["w1", "w2"].iter().all(|node| !view.sessions.contains_key(*node));
+    stage.until("the end of both sessions", gone).await?;
     stage.submit(old, "b", &["a/b/**"], Some("w2")).await;
     let watch = stage.trap_store(Then::Wait, usize::MAX, WATCH, Some(new), Vec::new());
     let list = stage.trap_store(Then::AnswerLater, 1, RANGE, Some(new), whole_state());
     stage.bounce(new);
     stage.until("the first listing", |_| list.done() > 0).await?;
+    stage.bounce("w1");
     stage.submit(old, "a", &["a/**"], Some("w1")).await;
     stage.until("the assignment", |view| view.claims.contains_key(&key("a"))).await?;
     stage.crash(old);
