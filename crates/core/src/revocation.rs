@@ -208,6 +208,7 @@ mod tests {
         for text in ["serial:", "serial:xy", "owner", "n1", "", "user:A"] {
             assert!(text.parse::<Revoked>().is_err(), "{text}");
         }
+        assert!(Revoked::serial(&"a".repeat(64)).is_ok());
         assert!(Revoked::serial(&"a".repeat(65)).is_err());
     }
 
@@ -215,7 +216,10 @@ mod tests {
     fn a_serial_is_refused_whosever_it_is() {
         let mut all = Revocations::default();
         assert_eq!(all.objection(None, "7f01", at(5)), None);
+        assert_eq!((all.len(), all.is_empty()), (0, true));
         all.put(Revoked::serial("7f01").unwrap(), record(9));
+        all.put(Revoked::serial("7f03").unwrap(), record(9));
+        assert_eq!((all.len(), all.is_empty()), (2, false));
         for serial in ["7f01", "007f01"] {
             assert!(all.objection(None, serial, at(99)).is_some(), "{serial}");
         }

@@ -100,6 +100,13 @@ mod tests {
     }
 
     #[test]
+    fn a_duty_tells_whose_it_is_and_since_when() {
+        let duty = SealDuty::of("u1".into(), "default/a".to_owned(), jiff::Timestamp::MAX);
+        assert_eq!((duty.loop_uid, duty.loop_key), ("u1".into(), "default/a".to_owned()));
+        assert_eq!(duty.since, Some(jiff::Timestamp::MAX));
+    }
+
+    #[test]
     fn a_seal_counts_for_its_repository_and_up_to_its_token() {
         let duty = duty(vec![run("one", 5, "x:a"), run("one", 9, "x:b"), run("two", 5, "x:c")]);
         assert_eq!(duty.left(&[]), duty.runs);
