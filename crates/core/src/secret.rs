@@ -82,8 +82,11 @@ mod tests {
     fn values_are_checked_and_never_shown() {
         let value = SecretValue::new(b"hunter2-hunter2\r\n".to_vec()).unwrap();
         assert_eq!(value.expose_text(), "hunter2-hunter2");
+        assert_eq!(value.expose(), b"hunter2-hunter2");
         assert_eq!(SecretValue::new(b"hunter2-hunter2\n\n\r\n".to_vec()), Ok(value.clone()));
-        assert!(!format!("{value:?}").contains("hunter"));
+        assert_eq!(format!("{value:?}"), "SecretValue(***)");
+        assert_eq!((SECRET_BYTES_MAX, SECRETS_OF_RUN_BYTES_MAX), (32_768, 65_536));
+        assert!(SecretValue::new(vec![b'x'; SECRET_BYTES_MAX]).is_ok());
         for bad in [
             b"1234567\n".to_vec(),
             vec![b'x'; SECRET_BYTES_MAX + 1],

@@ -206,6 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_says_why_within_bounds_and_how_often_only_if_it_was_more_than_once() {
+        let long = "x".repeat(REASON_CHARS_MAX + 1);
+        let entry = AuditEntry { number: 7, ..AuditEntry::default() }.because(&long);
+        assert_eq!((entry.number, entry.reason.len()), (7, REASON_CHARS_MAX));
+        let once = serde_json::to_value(&entry).unwrap();
+        assert_eq!(once.get("repeated"), None);
+        let often = serde_json::to_value(AuditEntry { repeated: 2, ..entry }).unwrap();
+        assert_eq!(often["repeated"], 2);
+    }
+
+    #[test]
+    fn a_walk_tells_the_hash_that_it_has_come_to() {
+        let (head, kept) = chain(2);
+        let mut walk = ChainWalk::new(head.clone());
+        for (number, bytes) in numbered(kept) {
+            walk.step(number, &bytes, serde_json::from_slice(&bytes).ok().as_ref()).unwrap();
+        }
+        assert_eq!(walk.hash(), head.last);
+    }
+
+    #[test]
     fn a_whole_chain_holds_and_every_change_shows() {
         let (head, kept) = chain(5);
         let kept = numbered(kept);

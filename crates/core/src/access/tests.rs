@@ -216,6 +216,50 @@ fn lists_are_bounded() {
 }
 
 #[test]
+fn what_allows_a_call_is_told() {
+    let binding = BindingKey { namespace: Some("a".to_owned()), name: "subs".to_owned() };
+    let by = By::Binding { binding, role: "submitter".to_owned() };
+    let told = [By::Owner, By::Everyone, By::Itself, By::Joining, by].map(|by| by.to_string());
+    let expected = [
+        "the owner may do everything",
+        "every known caller may",
+        "a node may, for itself",
+        "whoever has no certificate may ask to join",
+        "role submitter, given by rolebinding a/subs",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_node_is_told_whether_it_is_another_or_asks_for_too_much() {
+    let why = |verb, scope: Scope| {
+        let node = Identity::Node(crate::ids::NodeName("n1".to_owned()));
+        policy().decide(&node, verb, Kind::Nodes, &scope).unwrap_err().to_string()
+    };
+    let other = why(Verb::Attach, Scope::AsNode(crate::ids::NodeName("n2".to_owned())));
+    assert!(other.ends_with(": it is another node"), "{other}");
+    let itself = why(Verb::Mark, Scope::AsNode(crate::ids::NodeName("n1".to_owned())));
+    assert!(itself.ends_with(": a node may only attach, heartbeat, report and fetch"), "{itself}");
+}
+
+#[test]
+fn bindings_are_found_by_role_and_by_caller_until_they_are_removed() {
+    let mut policy = policy();
+    let names = |found: Vec<&BindingKey>| -> Vec<String> {
+        found.into_iter().map(|key| key.name.clone()).collect()
+    };
+    assert_eq!(names(policy.bindings_of("viewer")), ["all"]);
+    assert_eq!(names(policy.bindings_of("nobody")), Vec::<String>::new());
+    let of_ada = |policy: &Policy| -> Vec<String> {
+        policy.roles_of(&user("ada")).into_iter().map(|(_, role)| role).collect()
+    };
+    assert_eq!(of_ada(&policy), ["viewer", "submitter"]);
+    let key = BindingKey { namespace: Some("a".to_owned()), name: "subs".to_owned() };
+    policy.remove_binding(&key);
+    assert_eq!(of_ada(&policy), ["viewer"]);
+}
+
+#[test]
 fn a_policy_counts_its_roles_and_bindings() {
     let mut policy = policy();
     assert_eq!(policy.counts(), (0, 5));
