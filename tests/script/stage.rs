@@ -71,6 +71,7 @@ impl Stage {
             "attach" => self.attach(&command),
             "alive" => self.alive(&command),
             "heard" => self.event(Event::Heard),
+            "behind" => self.event(Event::StoreBehind),
             "detach" => self.detach(&command),
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),

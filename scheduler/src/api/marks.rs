@@ -34,17 +34,24 @@ impl Api {
         Ok(behind)
     }
 
-    /// Why the store has not reached a mark, if it has not. What this process knows to be reached is not asked for again:
-    /// a store that is restored under a running scheduler is noticed by its watch, unless its revisions were raised, and then
-    /// no mark would tell either.
+    /// Why the store has not reached a mark, if it has not. What this process knows to be reached is not asked for again
+    /// but while its own watch has found the store to be behind; one whose revisions were raised is not noticed so, and
+    /// then no mark would tell either.
     pub(super) async fn is_behind(&self, node: &str, mark: i64) -> Result<Option<String>, Status> {
         let reached = &self.about.reached;
-        if mark <= reached.load(Ordering::Acquire) {
+        let behind = self.findings.holds(STORE_BEHIND);
+        if mark <= reached.load(Ordering::Acquire) && !behind {
             return Ok(None);
         }
         // Not what the view says: it may be older than a restored store.
         let revision = self.store.revision().await.map_err(|error| of_store(&error))?;
-        if mark <= reached.fetch_max(revision, Ordering::AcqRel).max(revision) {
+        let reached = if behind {
+            reached.store(revision, Ordering::Release);
+            revision
+        } else {
+            reached.fetch_max(revision, Ordering::AcqRel).max(revision)
+        };
+        if mark <= reached {
             return Ok(None);
         }
         let message = format!(

@@ -71,6 +71,8 @@ pub enum Event {
     StoreFull(bool),
     /// Every lease that was there when this scheduler first listed has ended or was renewed since.
     Heard,
+    /// The store does not reach a revision that this scheduler has seen, so it was restored from an old state.
+    StoreBehind,
     /// A worker reports on a run.
     Report(Box<Report>),
     /// Time has passed; sent at the bound of [`super::Reactor::wake_at`] and at idle now and then.

@@ -163,10 +163,8 @@ impl Reactor {
                 self.wake_all |= self.full && !full;
                 self.full = full;
             }
-            Event::Heard => {
-                self.unheard.on_heard();
-                self.wake_all = true;
-            }
+            Event::Heard => self.unheard.on_heard(),
+            Event::StoreBehind => self.on_store_behind(),
             Event::Report(report) => self.on_report(*report),
             Event::Tick => {}
         }
@@ -179,6 +177,7 @@ impl Reactor {
         let timer = self.view.derived.timers.first().map(|(at, _)| *at);
         let retries = self.node_retries.values().chain(self.duty_retries.values()).copied();
         let all = timer.into_iter().chain(retries).chain(self.next_drain);
+        let all = all.chain(self.unheard.wake_at());
         all.chain(self.rests.wake_at()).min().filter(|_| self.is_acting())
     }
 
@@ -326,8 +325,9 @@ impl Reactor {
             self.find_next_drain();
         }
         for name in touched {
-            self.reconcile_node(&name);
+            self.reconcile_node(&name, now);
         }
+        let waits = self.is_acting() && self.waits_for_nodes();
         self.reconcile_duties();
         loop {
             let touched = self.view.take_touched();
@@ -345,7 +345,7 @@ impl Reactor {
             }
             self.reconcile_duties();
         }
-        if self.is_acting() && !self.full && !self.waits_for_nodes() {
+        if self.is_acting() && !self.full && !waits {
             self.place(now);
         }
     }
@@ -379,6 +379,7 @@ impl Reactor {
             !due
         });
         self.wake_all |= self.rests.fire(now);
+        self.send_back_unheard(now);
         if self.next_drain.is_some_and(|at| at <= now) {
             self.end_drains(now);
         }

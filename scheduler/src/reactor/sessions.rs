@@ -94,12 +94,12 @@ impl Reactor {
         }
     }
 
-    pub(super) fn reconcile_node(&mut self, name: &NodeName) {
+    pub(super) fn reconcile_node(&mut self, name: &NodeName, now: Timestamp) {
         if !self.is_acting() {
             return;
         }
         self.end_lost_session(name);
-        self.adopt(name);
+        self.adopt(name, now);
         self.put_node(name);
         // A mark or a session may change what the node's loops are to be told.
         self.view.touch_loops_of(name);
@@ -144,7 +144,7 @@ impl Reactor {
     /// Compares the runs that are alive in the worker with the claims. Those that match are its own
     /// and go on; those without a claim must stop; claims without a run are sent (again) when their
     /// loops are reconciled.
-    fn adopt(&mut self, name: &NodeName) {
+    fn adopt(&mut self, name: &NodeName, now: Timestamp) {
         let Some(entry) = self.view.nodes.get_mut(name) else { return };
         let Some(stream) = entry.stream.as_ref().filter(|_| !entry.adopted) else { return };
         let (session, incarnation) = (stream.session, stream.incarnation.clone());
@@ -170,20 +170,10 @@ impl Reactor {
             }
         }
         if unknown && self.unheard.waits_for(name) {
-            self.ask_to_come_again(name, session);
+            self.unheard.on_unknown(name, now);
         } else {
             self.unheard.on_adopted(name);
         }
-    }
-
-    /// What it runs and the store does not know of is told to stop, and has not: it comes again, without it in the end.
-    fn ask_to_come_again(&mut self, name: &NodeName, session: SessionId) {
-        if let Some(entry) = self.view.nodes.get_mut(name) {
-            entry.stream = None;
-            entry.adopted = false;
-        }
-        let why = "it runs what the store does not know of; attach again when that has stopped";
-        self.close(session, "attach-again", why);
     }
 
     /// Writes the node's record if there is news of it.

@@ -31,7 +31,8 @@ impl Reactor {
         if !is_told(entry, session) {
             // What should stop is not started: the assignment is taken back.
             let unwanted = node.leaving || stop_reason(entry, wish).is_some();
-            let start = !unwanted && !releasing;
+            // A claim may be of a state that was restored: what runs elsewhere is heard first.
+            let start = !unwanted && !releasing && self.unheard.is_empty();
             if start && entry.uid() == Some(&claim.value.uid) {
                 self.send_assignment(key);
             }
@@ -138,6 +139,13 @@ impl Reactor {
         of_claim.is_some_and(|(stream, _)| !is_told(entry, stream.session))
             && (node.is_some_and(|node| node.leaving)
                 || stop_reason(entry, node_wish(self, key)).is_some())
+    }
+
+    /// True if the loop's node is attached and does not know of its claim.
+    pub(super) fn is_untold(&self, entry: &LoopEntry) -> bool {
+        let node = entry.claim.get().and_then(|claim| self.view.nodes.get(&claim.node));
+        let stream = node.and_then(|node| node.stream.as_ref());
+        stream.is_some_and(|stream| !is_told(entry, stream.session))
     }
 
     /// The run of a claim whose loop is gone is killed before others can own its resources.

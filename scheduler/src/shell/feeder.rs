@@ -78,6 +78,10 @@ impl Feeder {
                         if behind >= BEHIND_TRIES {
                             self.observer.on_behind(found, wanted);
                         }
+                        if behind == BEHIND_TRIES {
+                            // A core that has ended needs no listing either; the caller finds out.
+                            let _ = self.core.tell(Event::StoreBehind).await;
+                        }
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_MAX);
