@@ -175,6 +175,14 @@ fn on_registered(life: &Life, registered: &Registered, sent: BootInstant) {
         tracing::warn!("the lease was granted too late");
     }
     let (granted, asked) = (registered.ttl_seconds, life.config.ttl_seconds);
+    let usable = sent.until(clock.deadline());
+    if usable < Duration::from_secs(granted.unsigned_abs()) / 2 {
+        tracing::warn!(
+            granted,
+            ?usable,
+            "of the lease less than half can be used: lower --kill-budget and --clock-drift, or raise the scheduler's --session-ttl"
+        );
+    }
     if asked.is_some_and(|asked| asked != granted) {
         tracing::warn!(
             granted,

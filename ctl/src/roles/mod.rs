@@ -3,6 +3,7 @@
 mod demo;
 mod dirs;
 mod fleet;
+mod margins;
 mod sandbox;
 mod scheduler;
 mod signals;

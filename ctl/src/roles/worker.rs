@@ -8,7 +8,6 @@ use anyhow::Context;
 use clap::Args;
 use flyball_core::identity::Identity;
 use flyball_core::ids::{NodeName, check_name};
-use flyball_core::lease::TTL_SECONDS_DEFAULT;
 use flyball_core::model::PriceTable;
 use flyball_core::node::{NodeFacts, Resources};
 use flyball_core::quantity::{ByteSize, CpuMillis};
@@ -16,6 +15,7 @@ use flyball_pki::LiveIdentity;
 use flyball_proto::transport::{Address, Credential};
 use flyball_worker as worker;
 
+use super::margins::MarginArgs;
 use super::sandbox::SandboxArgs;
 use super::{dirs, signals};
 use crate::paths;
@@ -57,6 +57,8 @@ pub struct WorkerArgs {
     /// [default: 6]
     #[arg(long, value_name = "SECONDS", value_parser = super::ttl())]
     ttl: Option<i64>,
+    #[command(flatten)]
+    margins: MarginArgs,
     /// Variables of this process that agents and checks may see, beside PATH and locale
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pass_env: Vec<String>,
@@ -145,8 +147,8 @@ fn config(args: WorkerArgs, identity: Option<PathBuf>) -> anyhow::Result<worker:
         },
         guard_command: guard_command()?,
         ttl_seconds: args.ttl,
-        drift_ppm: worker::DRIFT_PPM_DEFAULT,
-        kill_budget: kill_budget(args.ttl),
+        drift_ppm: args.margins.drift_ppm(),
+        kill_budget: args.margins.kill_budget(args.ttl)?,
         pass_env,
         sandbox: args.sandbox.config()?,
         ref_prefix: args.ref_prefix,
@@ -185,12 +187,6 @@ fn node_name(asked: Option<String>, identity: Option<&LiveIdentity>) -> anyhow::
         anyhow::bail!("--node {asked}, but the certificate in {dir} is of node {own}");
     }
     Ok(own.0)
-}
-
-/// The default, or less where it would eat more than an eighth of a short lease.
-fn kill_budget(ttl_seconds: Option<i64>) -> Duration {
-    let ttl_seconds = ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT).unsigned_abs();
-    worker::KILL_BUDGET_DEFAULT.min(Duration::from_secs(ttl_seconds) / 8)
 }
 
 fn guard_command() -> anyhow::Result<Vec<String>> {

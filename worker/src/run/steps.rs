@@ -107,7 +107,7 @@ impl Run {
         let (killer, mut stop) = (handle.killer(), self.context.stop.clone());
         let mut off = std::pin::pin!(unwanted(self.wanted.clone(), self.context.stop.clone()));
         let mut wait = std::pin::pin!(handle.wait());
-        let mut cut = None;
+        let (mut cut, mut dropped) = (None, false);
         let end = tokio::select! {
             end = &mut wait => end,
             () = urgent(&mut stop) => {
@@ -116,6 +116,7 @@ impl Run {
             }
             () = &mut off => {
                 killer.kill();
+                dropped = true;
                 wait.await
             }
             why = until_cut(&mut watch, &output) => {
@@ -124,6 +125,10 @@ impl Run {
                 wait.await
             }
         };
+        // A word that it is wanted comes too late for one that has been killed.
+        if dropped && end.exit == ExitKind::Killed {
+            return Err(Halt::stopped(self.stop()));
+        }
         let mut result = self.ended(end, cut, watch, &output).await?;
         result.explain(&sight, &request.argv, &output);
         Ok(result)
@@ -145,9 +150,6 @@ impl Run {
             return Err(self.cut_off(&end.detail).await);
         }
         if self.stop() >= Stop::Evict {
-            return Err(Halt::stopped(self.stop()));
-        }
-        if end.exit == ExitKind::Killed && self.is_unwanted() {
             return Err(Halt::stopped(self.stop()));
         }
         // One that ended by itself in the same moment was not cut off.

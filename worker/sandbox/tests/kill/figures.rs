@@ -3,7 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flyball_sandbox::KILL_BUDGET_DEFAULT;
+
 use crate::trial::{Outcome, Plan};
+
+/// Default kill budget of a worker with the shortest lease, two seconds: a fifth of it.
+const SHORTEST_BUDGET: Duration = Duration::from_millis(400);
+/// What 99 of 100 kills are to take at most, on a quiet machine.
+const GOAL_P99: Duration = Duration::from_millis(100);
 
 /// Delays of all trials.
 #[derive(Default)]
@@ -27,6 +34,16 @@ impl Figures {
             "  all: {} trials{}",
             self.0.values().map(Vec::len).sum::<usize>(),
             summary(&mut all)
+        );
+        let over = |bound: Duration| all.iter().filter(|delay| **delay > bound).count();
+        println!(
+            "  later than the default budget ({} ms): {}; than that of the shortest lease ({} ms): {}; p99 of at most {} ms: {}",
+            KILL_BUDGET_DEFAULT.as_millis(),
+            over(KILL_BUDGET_DEFAULT),
+            SHORTEST_BUDGET.as_millis(),
+            over(SHORTEST_BUDGET),
+            GOAL_P99.as_millis(),
+            if over(GOAL_P99) * 100 <= all.len() { "met" } else { "missed" }
         );
     }
 }

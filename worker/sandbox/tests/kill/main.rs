@@ -7,8 +7,8 @@
 //! that is no file. The worker is stopped, killed, or asks for the kill itself.
 //!
 //! `FLYBALL_KILL_TRIALS` sets the number of trials with a stopped or killed worker (200), `--list`
-//! and filters work as in other tests. The delays are printed and not judged beyond that: the kill budget is the one
-//! that is shipped, with an allowance for machines that are busy.
+//! and filters work as in other tests. Judged is the kill budget that the workers are configured with. The delays are
+//! printed, and how they stand to the budgets that are shipped and to the goal.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,

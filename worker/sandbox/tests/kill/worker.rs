@@ -10,7 +10,7 @@ use flyball_sandbox::{Guard, GuardConfig, Reporter, Step, boottime};
 
 use crate::agent::SCRIPT;
 use crate::mark::{Lives, VARIABLE, marked};
-use crate::trial::{Means, this_program};
+use crate::trial::{KILL_BUDGET, Means, this_program};
 
 /// What happens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut config = GuardConfig::new(this_program("guard"), dir.join("state"));
     config.isolation = means.isolation();
+    config.kill_budget = KILL_BUDGET;
     let guard = runtime.block_on(Guard::start(config)).unwrap();
     let note = dir.display().to_string().into_bytes();
     guard.report_with(Reporter { arguments: vec!["report-gone".into()], note }).unwrap();
