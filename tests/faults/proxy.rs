@@ -1,6 +1,7 @@
 //! A TCP proxy with a hand on each direction: what one process says to another passes, waits, is
 //! lost or is cut off, as a case asks for.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,9 +11,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes taken at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Chunks of one direction that are under way at a time on a slow link; then its sender has to wait.
+const UNDER_WAY_MAX: usize = 64;
 /// How long answers are swallowed after a trigger, so that the one that matters is among them.
 const BLIND: Duration = Duration::from_millis(300);
 
@@ -21,6 +25,8 @@ const BLIND: Duration = Duration::from_millis(300);
 pub(crate) enum Mode {
     /// They go on at once.
     Pass,
+    /// They go on in their order, each so much later.
+    Delay(Duration),
     /// They wait until the mode is another.
     Hold,
     /// They are taken and lost; the connection is cut when the mode changes.
@@ -217,52 +223,85 @@ impl Pump<'_> {
     async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut tail = Vec::new();
+        // What is late, with the time at which it goes on.
+        let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
         // A stream with a gap is no stream: it is cut once bytes may pass again.
-        let mut gap = false;
+        let (mut gap, mut ended) = (false, false);
         loop {
-            match *self.modes.borrow_and_update() {
+            let mode = *self.modes.borrow_and_update();
+            match mode {
                 Mode::Close => return,
                 Mode::Drop => {}
-                _ if gap => return,
+                _ if gap || (ended && under_way.is_empty()) => return,
                 _ => {}
             }
-            let count = tokio::select! {
-                count = from.read(&mut chunk) => count.unwrap_or(0),
+            let due = under_way.front().map(|(at, _)| *at);
+            let bytes = tokio::select! {
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    under_way.pop_front().map(|(_, bytes)| bytes).unwrap_or_default()
+                }
+                count = from.read(&mut chunk), if !ended && under_way.len() < UNDER_WAY_MAX => {
+                    let count = count.unwrap_or(0);
+                    let late = match mode {
+                        Mode::Delay(late) => Some(late),
+                        // Nothing overtakes.
+                        _ => due.map(|_| Duration::ZERO),
+                    };
+                    match late {
+                        _ if count == 0 && under_way.is_empty() => return,
+                        _ if count == 0 => {
+                            ended = true;
+                            continue;
+                        }
+                        Some(late) => {
+                            under_way.push_back((Instant::now() + late, chunk[..count].to_vec()));
+                            continue;
+                        }
+                        None => chunk[..count].to_vec(),
+                    }
+                }
                 changed = self.modes.changed() => if changed.is_ok() { continue } else { return },
             };
-            if count == 0 {
-                return;
-            }
-            let bytes = &chunk[..count];
-            let fired = if self.way == Way::There { self.fires(&mut tail, bytes) } else { None };
-            if let Some(Then::Hold(way)) = fired {
-                self.shared.mode(way).send_replace(Mode::Hold);
-                self.shared.fired.fetch_add(1, Ordering::SeqCst);
-            }
-            match self.pass(bytes).await {
+            match self.send(&bytes, &mut tail, &mut to).await {
                 Passed::Yes => {}
-                Passed::Lost => {
-                    gap = true;
-                    continue;
-                }
+                Passed::Lost => gap = true,
                 Passed::Cut => return,
             }
-            let cuts = fired == Some(Then::Cut);
-            if self.way == Way::There {
-                self.shared.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-            }
-            if cuts {
-                self.blind.store(true, Ordering::SeqCst);
-            }
-            if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
-                return;
-            }
-            if cuts {
-                self.shared.fired.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(BLIND).await;
-                return;
-            }
         }
+    }
+
+    /// Lets bytes go on as the mode and the trigger say.
+    async fn send(
+        &mut self,
+        bytes: &[u8],
+        tail: &mut Vec<u8>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Passed {
+        let fired = if self.way == Way::There { self.fires(tail, bytes) } else { None };
+        if let Some(Then::Hold(way)) = fired {
+            self.shared.mode(way).send_replace(Mode::Hold);
+            self.shared.fired.fetch_add(1, Ordering::SeqCst);
+        }
+        match self.pass(bytes).await {
+            Passed::Yes => {}
+            other => return other,
+        }
+        let cuts = fired == Some(Then::Cut);
+        if self.way == Way::There {
+            self.shared.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        }
+        if cuts {
+            self.blind.store(true, Ordering::SeqCst);
+        }
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return Passed::Cut;
+        }
+        if cuts {
+            self.shared.fired.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(BLIND).await;
+            return Passed::Cut;
+        }
+        Passed::Yes
     }
 
     /// Waits until these bytes may go on, or tells that they may not.
@@ -282,7 +321,7 @@ impl Pump<'_> {
                         return Passed::Cut;
                     }
                 }
-                Mode::Pass | Mode::Drop => return Passed::Yes,
+                Mode::Pass | Mode::Delay(_) | Mode::Drop => return Passed::Yes,
             }
         }
     }

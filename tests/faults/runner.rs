@@ -43,6 +43,8 @@ pub(crate) struct Attempt {
     pub(crate) id: &'static str,
     pub(crate) seed: u64,
     pub(crate) owners: Owners,
+    /// Whether the longer form of a case was asked for.
+    pub(crate) all: bool,
     /// Kept: history and logs.
     pub(crate) dir: PathBuf,
     /// A program of an earlier version.
@@ -129,7 +131,7 @@ fn run_case(case: &Case, options: &Options, seed: u64, tally: &mut Tally) {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory for the history");
     let (owners, earlier) = (case.owners, options.earlier.clone());
-    let attempt = Attempt { id: case.id, seed, owners, dir, earlier };
+    let attempt = Attempt { id: case.id, seed, owners, all: options.all, dir, earlier };
     let title = format!("test {} ({}) seed {seed}", case.id, case.title);
     let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&attempt)));
     let took = begun.elapsed().as_secs_f64();

@@ -1,13 +1,19 @@
 //! Many leases and many nodes, for cases of a store with a lot to end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use etcd_client::{GetOptions, PutOptions};
 use flyball_core::node::NodeFacts;
 use flyball_proto::transport::{self, Address, Credential};
 use flyball_proto::v1::sessions_client::SessionsClient;
-use flyball_proto::v1::{NodeMessage, Register, node_message};
+use flyball_proto::v1::{
+    Assign, HeartbeatRequest, LiveRun, NodeMessage, Register, RunUpdate, node_message,
+    scheduler_message,
+};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::fleet::{Fleet, TOKEN};
 
@@ -15,21 +21,33 @@ use super::fleet::{Fleet, TOKEN};
 const SWARM: &str = "/swarm/";
 /// Calls under way at a time: what one client of etcd takes without a queue.
 const AT_ONCE: usize = 32;
-/// Longest wait for one call.
-const CALL_MAX: Duration = Duration::from_secs(10);
+/// Pause between two heartbeats of a ghost.
+const BEAT: Duration = Duration::from_millis(400);
+/// Pause before a ghost asks the next scheduler.
+const RETRY: Duration = Duration::from_millis(50);
+/// Messages of a ghost under way: it has one run.
+const OUTBOX: usize = 8;
+
+/// Nodes that run nothing: each takes one loop and says that it runs. Dropping this ends them all at once, without
+/// a word.
+pub(crate) struct Ghosts {
+    pub(crate) names: Vec<String>,
+    _lives: JoinSet<()>,
+}
 
 impl Fleet {
-    /// Registers nodes with the leader, then never sends a heartbeat. Gives their names.
-    pub(crate) fn short_lived_nodes(&self, count: usize) -> Vec<String> {
-        let address = &self.addresses[&self.leader()];
+    /// Registers such nodes.
+    pub(crate) fn ghosts(&self, count: usize) -> Ghosts {
         let names: Vec<String> = (1..=count).map(|number| format!("ghost-{number}")).collect();
-        self.runtime.block_on(async {
-            for name in &names {
-                let registered = tokio::time::timeout(CALL_MAX, register(address, name)).await;
-                registered.expect("a scheduler answers").expect("a node can register");
-            }
-        });
-        names
+        let addresses: Vec<String> = self.addresses.values().cloned().collect();
+        let ttl_seconds = i64::try_from(self.shape.ttl).expect("a short time");
+        let mut lives = JoinSet::new();
+        for name in &names {
+            let (name, addresses) = (name.clone(), addresses.clone());
+            let life = Ghost { name, ttl_seconds, lease: 0, sequence: 0, runs: BTreeMap::new() };
+            lives.spawn_on(life.live(addresses), self.runtime.handle());
+        }
+        Ghosts { names, _lives: lives }
     }
 
     /// Grants leases, each with a key, that nobody renews.
@@ -68,22 +86,104 @@ impl Fleet {
     }
 }
 
-async fn register(address: &str, name: &str) -> Result<(), String> {
-    let address: Address = address.parse().map_err(|_| format!("{address} is no address"))?;
-    let credential = Credential::bearer(TOKEN).map_err(|error| error.to_string())?;
-    let connection = transport::connect(&address, credential).await;
-    let connection = connection.map_err(|error| error.to_string())?;
-    let facts = NodeFacts { slots: 1, ..NodeFacts::default() };
-    let register = Register {
-        node: name.to_owned(),
-        incarnation: format!("{name}-1"),
-        version: "0.1.0".to_owned(),
-        facts_json: serde_json::to_vec(&facts).map_err(|error| error.to_string())?.into(),
-        ttl_seconds: 2,
-        ..Register::default()
-    };
-    let message = NodeMessage { message: Some(node_message::Message::Register(register)) };
-    let answer = SessionsClient::new(connection).attach(tokio_stream::iter([message])).await;
-    let mut answers = answer.map_err(|status| status.to_string())?.into_inner();
-    answers.message().await.map(drop).map_err(|status| status.to_string())
+struct Ghost {
+    name: String,
+    ttl_seconds: i64,
+    lease: i64,
+    sequence: u64,
+    runs: BTreeMap<String, LiveRun>,
+}
+
+impl Ghost {
+    /// Keeps a session with whoever leads.
+    async fn live(mut self, addresses: Vec<String>) {
+        for address in addresses.iter().cycle() {
+            // One that does not lead refuses; whatever went wrong, the next one is asked.
+            let _ = self.session(address).await;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn incarnation(&self) -> String {
+        format!("life-of-{}", self.name)
+    }
+
+    fn register(&self) -> NodeMessage {
+        let facts = NodeFacts { slots: 1, ..NodeFacts::default() };
+        let register = Register {
+            node: self.name.clone(),
+            incarnation: self.incarnation(),
+            version: "0.1.0".to_owned(),
+            facts_json: serde_json::to_vec(&facts).expect("plain data").into(),
+            ttl_seconds: self.ttl_seconds,
+            lease_id: self.lease,
+            runs: self.runs.values().cloned().collect(),
+            ..Register::default()
+        };
+        NodeMessage { message: Some(node_message::Message::Register(register)) }
+    }
+
+    async fn session(&mut self, address: &str) -> Result<(), String> {
+        let address: Address = address.parse().map_err(|_| format!("{address} is no address"))?;
+        let credential = Credential::bearer(TOKEN).map_err(|error| error.to_string())?;
+        let connection = transport::connect(&address, credential).await;
+        let mut client = SessionsClient::new(connection.map_err(|error| error.to_string())?);
+        let (outbox, stream) = mpsc::channel(OUTBOX);
+        outbox.send(self.register()).await.map_err(|error| error.to_string())?;
+        let answer = client.attach(ReceiverStream::new(stream)).await;
+        let mut inbound = answer.map_err(|status| status.to_string())?.into_inner();
+        let mut beat = tokio::time::interval(BEAT);
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message.map_err(|status| status.to_string())?,
+                _ = beat.tick() => {
+                    if self.lease != 0 {
+                        let beat = client.heartbeat(self.heartbeat()).await;
+                        beat.map_err(|status| status.to_string())?;
+                    }
+                    continue;
+                }
+            };
+            match message.and_then(|message| message.message) {
+                Some(scheduler_message::Message::Registered(known)) => self.lease = known.lease_id,
+                Some(scheduler_message::Message::Assign(assign)) => {
+                    self.assigned(assign, &outbox).await;
+                }
+                Some(scheduler_message::Message::Refused(_)) | None => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> HeartbeatRequest {
+        HeartbeatRequest {
+            node: self.name.clone(),
+            incarnation: self.incarnation(),
+            lease_id: self.lease,
+            token_mark: 0,
+        }
+    }
+
+    async fn assigned(&mut self, assign: Assign, outbox: &mpsc::Sender<NodeMessage>) {
+        let run = LiveRun {
+            namespace: assign.namespace.clone(),
+            r#loop: assign.name.clone(),
+            uid: assign.uid.clone(),
+            token: assign.token,
+        };
+        self.runs.insert(assign.uid.clone(), run);
+        self.sequence += 1;
+        let update = RunUpdate {
+            sequence: self.sequence,
+            namespace: assign.namespace,
+            r#loop: assign.name,
+            uid: assign.uid,
+            token: assign.token,
+            progress_json: assign.progress_json,
+            event: String::new(),
+        };
+        let message = Some(node_message::Message::RunUpdate(update));
+        // The session may have ended; then the next one tells of the run.
+        let _ = outbox.send(NodeMessage { message }).await;
+    }
 }

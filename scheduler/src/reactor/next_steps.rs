@@ -113,7 +113,7 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
                 .to_owned()
         }
         Reason::RepositoryUnreachable => "check spec.workspace.git.url, and that the nodes reach \
-                                          it, then apply it again"
+                                          it and it has room, then apply it again"
             .to_owned(),
         Reason::InvalidWork => "mend what the message names and apply it again".to_owned(),
         Reason::ByUser => "apply a changed spec to start over, or delete it".to_owned(),

@@ -53,8 +53,8 @@ fn run(attempt: &Attempt) -> Outcome {
         fleet.processes_of(&["sleep"]).is_empty().then_some(())
     });
     fleet.over();
-    // A loop whose runs could not start git three times in a row is put aside, as is one whose push was
-    // cut short for the same reason: the server's word on that is a refusal.
-    fleet.finish_but_for(&[Reason::RunsLost, Reason::Hold]);
+    // A loop whose runs could not start git three times in a row is put aside. One whose push was cut
+    // short for the same reason is not: it is tried again.
+    fleet.finish_but_for(&[Reason::RunsLost]);
     Outcome::Passed
 }

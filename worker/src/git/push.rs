@@ -135,7 +135,7 @@ impl RunRepo {
             .filter(|line| !line.contains("(atomic push failed)"))
             .collect();
         let lost = reasons.iter().any(|line| line.contains("remote failure"));
-        if !reasons.is_empty() && !lost {
+        if !reasons.is_empty() && !lost && !failed_to_unpack(&reasons, &output.stderr) {
             let said = message_of(&output.stderr);
             return Answer::Refused(format!("{}; {said}", reasons.join("; ")));
         }
@@ -233,6 +233,16 @@ impl RunRepo {
         let output = self.call(options).network().arg(self.url()).arg(name).output().await?;
         if output.code == Some(0) { Ok(()) } else { Err(remote_failure("fetch", &output.stderr)) }
     }
+}
+
+/// Whether the server took the push and could not store what was in it. That is no refusal: half a pack
+/// comes from a client that cannot fork, and a server's disk may have room again. Two causes stay as they
+/// are, and are its rules: what may be in an object, and how large a push may be.
+fn failed_to_unpack(reasons: &[&str], stderr: &str) -> bool {
+    const FAULTS: [&str; 3] = ["unpacker error", "failed to unpack", "unable to migrate objects"];
+    const RULES: [&str; 2] = ["fsck error", "exceeds maximum allowed size"];
+    let has = |needles: &[&str], text: &str| needles.iter().any(|needle| text.contains(needle));
+    reasons.iter().any(|line| has(&FAULTS, line)) && !has(&RULES, stderr)
 }
 
 /// Where reading back found the refs.

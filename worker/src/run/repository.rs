@@ -139,7 +139,6 @@ impl Work {
                 fetched.map_err(|error| Halt::of_git(error, governor))?.base
             }
         };
-        governor.on_repository_reached();
         let Some(tip) = tip.filter(|tip| *tip != self.base) else { return Ok(false) };
         if self.checkpoint == self.base {
             self.checkpoint = tip.clone();
@@ -243,8 +242,12 @@ impl Work {
         extra: &[RefUpdate],
     ) -> Result<(), Halt> {
         let appended = self.journal.append(&self.owner, entry, extra).await;
-        let governor = &mut run.governor;
-        appended.map(drop).map_err(|error| Halt::of_journal(error, governor))
+        match appended {
+            // Not before: one that takes a seal and never what is larger must not be tried for ever.
+            Ok(_) => run.governor.on_repository_reached(),
+            Err(error) => return Err(Halt::of_journal(error, &mut run.governor)),
+        }
+        Ok(())
     }
 
     /// Appends and moves this run's ref to a checkpoint in the same push.

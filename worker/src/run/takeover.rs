@@ -191,7 +191,6 @@ impl Work {
             return Err(silent);
         }
         let sealed = sealed.map_err(|stopped| stopped.halt(run))?;
-        run.governor.on_repository_reached();
         // First: the run's end tells of it too.
         run.progress = sealed.progress;
         let measured = if sealed.as_expected { measured? } else { None };

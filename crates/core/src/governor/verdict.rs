@@ -241,7 +241,7 @@ impl Governor {
         }
     }
 
-    /// The repository answered: failures are counted anew.
+    /// The repository took an iteration: failures are counted anew.
     pub fn on_repository_reached(&mut self) {
         self.memory.repository_failures = 0;
     }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flyball_core::ids::Token;
@@ -257,6 +257,57 @@ async fn servers_that_cannot_or_will_not_are_named() {
     let JournalError::Git(GitError::Rejected { message }) = &error else { panic!("{error}") };
     assert!(message.contains("only on Fridays") && message.contains("pre-receive"), "{message}");
     assert!(!error.is_retryable() && fixture.remote_ref(&refs().journal()).is_empty());
+}
+
+/// Has the server name a file that it reads when it unpacks, and that is not there.
+fn cannot_unpack(remote: &Path) -> PathBuf {
+    let missing = remote.join("missing");
+    git(remote, &["config", "receive.fsckObjects", "true"]);
+    git(remote, &["config", "receive.fsck.skipList", missing.to_str().unwrap()]);
+    missing
+}
+
+#[tokio::test]
+async fn a_push_that_the_server_cannot_unpack_is_tried_again() {
+    let fixture = Fixture::new();
+    let missing = cannot_unpack(&fixture.remote());
+    let hooks = fixture.dir.path().join("hooks");
+    fs::create_dir(&hooks).unwrap();
+    let count = hooks.join("count");
+    // By the second try the server has what it lacks.
+    let script = format!(
+        "#!/bin/sh\necho >> {count}\n[ $(wc -l < {count}) -lt 2 ] || : > {missing}\n",
+        count = count.display(),
+        missing = missing.display(),
+    );
+    fs::write(hooks.join("pre-push"), script).unwrap();
+    fs::set_permissions(hooks.join("pre-push"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut settings = fixture.settings();
+    settings.hooks_path = Some(hooks);
+    let cache = fixture.cache_with("w", fixture.remote().to_str().unwrap(), settings).await;
+    let (repo, base) = fixture.run_on(&cache, "w").await;
+    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+    journal.seal(&owner(5, "w"), &base).await.unwrap();
+    assert_eq!(fs::read_to_string(count).unwrap().lines().count(), 2);
+    assert!(!repo.doubt().holds());
+}
+
+#[tokio::test]
+async fn a_server_that_never_unpacks_is_away_and_one_with_rules_refuses() {
+    let fixture = Fixture::new();
+    let remote = fixture.remote();
+    cannot_unpack(&remote);
+    let (repo, base) = fixture.run("w").await;
+    let mut journal = Journal::open(&repo, &refs()).await.unwrap();
+    let error = journal.seal(&owner(5, "w"), &base).await.unwrap_err();
+    let JournalError::Git(GitError::Unreachable { message }) = &error else { panic!("{error}") };
+    assert!(message.contains("unpack"), "{message}");
+    assert!(error.is_retryable() && fixture.remote_ref(&refs().journal()).is_empty());
+    git(&remote, &["config", "receive.fsckObjects", "false"]);
+    git(&remote, &["config", "receive.maxInputSize", "5"]);
+    let error = journal.seal(&owner(5, "w"), &base).await.unwrap_err();
+    let JournalError::Git(GitError::Rejected { message }) = &error else { panic!("{error}") };
+    assert!(message.contains("maximum allowed size") && !error.is_retryable(), "{message}");
 }
 
 #[tokio::test]
