@@ -363,7 +363,9 @@ fn explanations_logs_and_events_are_printed() {
     assert!(json.starts_with("exit 0") && json.contains(line), "{json}");
     assert!(setting.fake.state().calls.contains(&"logs x 0 \"\" token 7 \"n1\"".to_owned()));
     // A scheduler that knows no tokens answers with whatever there is.
-    insta::assert_snapshot!(setting.transcript(&["logs", "x", "--token", "6"]), @"");
+    let refused = setting.transcript(&["logs", "x", "--token", "6"]);
+    assert!(refused.starts_with("exit 1\n--- stderr\n"), "{refused}");
+    assert!(refused.contains("does not tell output of runs apart"), "{refused}");
     let event = Event { unix_ms: 0, reason: "Assigned".to_owned(), ..Event::default() };
     setting.fake.state().events = vec![event];
     insta::assert_snapshot!(setting.transcript(&["events", "x", "-o", "json"]), @r#"

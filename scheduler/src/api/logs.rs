@@ -33,7 +33,7 @@ const STREAMS_MAX: usize = 64;
 
 struct Open {
     session: SessionId,
-    /// The run that was asked for; without one, whichever the node takes to be meant.
+    /// The run that was asked for; without one, whichever the node takes to be meant: the first that it sends of.
     token: Option<i64>,
     sender: mpsc::Sender<Result<LogData, Status>>,
 }
@@ -52,18 +52,19 @@ impl LogRouter {
     /// asked for: a lost run's output never passes for the current one's.
     pub(super) fn on_chunk(&self, session: SessionId, chunk: LogChunk) {
         let mut open = self.lock();
-        let asked = open.get(&chunk.request).filter(|stream| stream.session == session);
+        let asked = open.get_mut(&chunk.request).filter(|stream| stream.session == session);
         let Some(stream) = asked else { return };
         let LogChunk { stream: name, data, iteration, token, .. } = chunk;
         let mut goes_on = true;
         if !data.is_empty() {
-            let told = match stream.token {
-                Some(asked) if token == 0 && asked != 0 => {
+            let asked = *stream.token.get_or_insert(token);
+            let told = match token {
+                _ if token == asked => Some(Ok(LogData { stream: name, data, iteration, token })),
+                0 => {
                     goes_on = false;
                     Some(Err(unknown_run()))
                 }
-                Some(asked) if token != asked => None,
-                _ => Some(Ok(LogData { stream: name, data, iteration, token })),
+                _ => None,
             };
             goes_on &= told.is_none_or(|told| stream.sender.try_send(told).is_ok());
         }
@@ -310,6 +311,11 @@ mod tests {
             router.on_chunk(SessionId(5), chunk(0, "whose?"));
             assert_eq!(told(&mut receiver), ["0 whose?"]);
         }
+        // One stream is of one run, whoever chose it.
+        let (router, mut receiver) = opened(None);
+        router.on_chunk(SessionId(5), chunk(12, "new"));
+        router.on_chunk(SessionId(5), chunk(7, "lost"));
+        assert_eq!(told(&mut receiver), ["12 new"]);
     }
 
     #[test]
