@@ -302,6 +302,30 @@ fn nodes_are_marked_and_drained() {
 }
 
 #[test]
+fn output_is_read_from_the_leader() {
+    let (setting, leader) = (Setting::new(), Setting::new());
+    setting.fake.put(object("x", "Running"));
+    let data = "said".to_owned().into();
+    leader.fake.state().logs =
+        vec![LogData { stream: "agent".to_owned(), data, iteration: 1, token: 7 }];
+    setting.fake.state().leader = Some(format!("unix://{}", leader.fake.socket.display()));
+    insta::assert_snapshot!(setting.transcript(&["logs", "x"]), @"
+    exit 0
+    --- stdout
+    ==> iteration 1, agent <==
+    said
+    ");
+    // Once: who is named and does not lead either is not asked for another one.
+    leader.fake.state().leader = Some(format!("unix://{}", setting.fake.socket.display()));
+    let refused = setting.transcript(&["logs", "x"]);
+    assert!(refused.contains("output comes through the leader"), "{refused}");
+    assert_eq!(leader.fake.state().calls, ["logs x 0 \"\"", "logs x 0 \"\""]);
+    // Nobody leads.
+    setting.fake.state().leader = Some(String::new());
+    assert!(setting.transcript(&["logs", "x"]).starts_with("exit 1"));
+}
+
+#[test]
 fn explanations_logs_and_events_are_printed() {
     let setting = Setting::new();
     setting.fake.put(object("x", "Pending"));
@@ -317,6 +341,7 @@ fn explanations_logs_and_events_are_printed() {
         stream: stream.to_owned(),
         data: text.to_owned().into(),
         iteration,
+        token: 7,
     };
     setting.fake.state().logs =
         vec![chunk(1, "agent", "one\ntw"), chunk(1, "agent", "o\n"), chunk(1, "check/test", "ok")];
@@ -333,6 +358,14 @@ fn explanations_logs_and_events_are_printed() {
     let raw = setting.transcript(&["logs", "x", "--iteration", "1", "--stream", "agent"]);
     assert!(raw.starts_with("exit 0\n--- stdout\none\ntwo\n"), "{raw}");
     assert!(setting.fake.state().calls.contains(&"logs x 1 \"agent\"".to_owned()));
+    let json = setting.transcript(&["logs", "x", "--token", "7", "--node", "n1", "-o", "json"]);
+    let line = r#"{"iteration":1,"stream":"check/test","text":"ok","token":7}"#;
+    assert!(json.starts_with("exit 0") && json.contains(line), "{json}");
+    assert!(setting.fake.state().calls.contains(&"logs x 0 \"\" token 7 \"n1\"".to_owned()));
+    // A scheduler that knows no tokens answers with whatever there is.
+    let refused = setting.transcript(&["logs", "x", "--token", "6"]);
+    assert!(refused.starts_with("exit 1\n--- stderr\n"), "{refused}");
+    assert!(refused.contains("does not tell output of runs apart"), "{refused}");
     let event = Event { unix_ms: 0, reason: "Assigned".to_owned(), ..Event::default() };
     setting.fake.state().events = vec![event];
     insta::assert_snapshot!(setting.transcript(&["events", "x", "-o", "json"]), @r#"

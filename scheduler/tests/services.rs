@@ -192,8 +192,12 @@ async fn output_comes_from_the_node_that_has_it() {
         iteration: 1,
         end,
         error: String::new(),
+        token: run.token,
     };
+    // The run that has the loop is meant; what another one has left there is not passed on.
+    assert_eq!(asked.token, Some(run.token));
     worker.log(chunk(b"hello ", false)).await;
+    worker.log(LogChunk { token: run.token - 1, ..chunk(b"a lost run's ", false) }).await;
     worker.log(chunk(b"world", true)).await;
     let mut text = Vec::new();
     while let Some(data) = stream.message().await.unwrap() {

@@ -24,6 +24,7 @@ mod misuse;
 mod moving_base;
 mod operations;
 mod outages;
+mod output;
 mod overlap;
 mod quotas;
 mod reporter;

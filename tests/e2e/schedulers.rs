@@ -88,6 +88,10 @@ fn a_second_scheduler_leads_when_the_first_is_killed() {
     cluster.wait("finish", "half-way", BOUND, |status| status.progress.accepted >= 1);
     let before = token(&cluster, "finish");
     let leader = leader(&cluster);
+    // Output comes through the leader, whichever scheduler is asked for it.
+    let stand_by = cluster.address(3 - leader);
+    let logs = cluster.cli(&["logs", "finish", "--addr", &stand_by]);
+    assert!(logs.status.success() && !logs.stdout.is_empty(), "{logs:?}");
     cluster.schedulers.remove(&leader).unwrap().kill();
     let others = 3 - leader;
     cluster.until("the other leads", BOUND, |cluster| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flyball_core::ids::InstallationId;
+use flyball_core::ids::{InstallationId, Token};
 use flyball_core::planted::{self, Bug};
 use flyball_core::status::{Outcome, Phase, Progress, Reason};
 use flyball_proto::v1::LogRequest;
@@ -65,7 +65,7 @@ impl Execute for Runs {
     fn serve_logs(
         &self,
         _: LogRequest,
-        _: Box<dyn Fn() -> bool + Send + Sync>,
+        _: Box<dyn Fn() -> Option<Token> + Send + Sync>,
     ) -> Boxed<'static, ()> {
         Box::pin(async {})
     }

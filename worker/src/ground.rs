@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use flyball_core::ids::{Incarnation, InstallationId};
+use flyball_core::ids::{Incarnation, InstallationId, Token};
 use flyball_core::lease::BootInstant;
 use flyball_gateway::Gateway;
 use flyball_proto::transport::{self, Address, Connection, Credential};
@@ -61,11 +61,11 @@ pub trait Execute: Send + Sync + 'static {
     /// prove it.
     fn on_broken(&self, run: &RunId, error: &str);
 
-    /// Streams a run's output; `live` says whether it goes on.
+    /// Streams a run's output; `live` says which run of the loop goes on here.
     fn serve_logs(
         &self,
         request: LogRequest,
-        live: Box<dyn Fn() -> bool + Send + Sync>,
+        live: Box<dyn Fn() -> Option<Token> + Send + Sync>,
     ) -> Boxed<'static, ()>;
 }
 
@@ -140,7 +140,7 @@ impl Execute for Processes {
     fn serve_logs(
         &self,
         request: LogRequest,
-        live: Box<dyn Fn() -> bool + Send + Sync>,
+        live: Box<dyn Fn() -> Option<Token> + Send + Sync>,
     ) -> Boxed<'static, ()> {
         Box::pin(logs::serve(self.logs.clone(), self.link.clone(), request, live))
     }

@@ -230,7 +230,7 @@ impl Runs {
             return;
         }
         let (runs, uid) = (self.clone(), LoopUid(request.uid.clone()));
-        let live = Box::new(move || runs.lock().contains_key(&uid));
+        let live = Box::new(move || runs.lock().get(&uid).map(|live| live.id.token));
         tokio::spawn(self.execute.serve_logs(request, live));
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use flyball_proto::v1::{GetLoopRequest, LogData, ReadLogsRequest};
+use flyball_proto::v1::{GetLoopRequest, InfoRequest, LogData, ReadLogsRequest};
 use serde_json::json;
 use tokio::time::Instant;
+use tonic::{Status, Streaming};
+use tonic_types::StatusExt;
 
 use super::context::Context;
 use super::target::{Noun, name_of};
@@ -38,6 +40,13 @@ pub struct Logs {
     /// At most this many bytes from the end of each stream.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     tail_bytes: Option<u64>,
+    /// What the run with this token wrote, also one that was lost; 0: of no known run, as earlier versions wrote it
+    /// [default: of each iteration the run whose result counts, and of the newest the run that has the loop].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    token: Option<i64>,
+    /// With --token: the node to ask, if another one has the loop by now.
+    #[arg(long, value_name = "NODE", requires = "token")]
+    node: Option<String>,
 }
 
 fn stream(text: &str) -> Result<String, String> {
@@ -60,10 +69,12 @@ impl Logs {
                 stream: self.stream.clone().unwrap_or_default(),
                 follow: self.follow,
                 tail_bytes: self.tail_bytes.unwrap_or(0),
+                token: self.token,
+                node: self.node.clone().unwrap_or_default(),
             },
         };
         let mut printer = Printer { headings: self.stream.is_none(), ..Printer::default() };
-        if self.follow && self.iteration.is_none() {
+        if self.follow && self.iteration.is_none() && self.token.is_none() {
             return source.follow(context, &mut printer).await;
         }
         match source.read(context, &mut printer).await {
@@ -96,11 +107,31 @@ impl Source {
         printer: &mut Printer,
     ) -> Result<(), Failure> {
         printer.begin_stream();
-        let mut chunks = self.clients.logs.read(self.request.clone()).await?.into_inner();
+        let mut chunks = self.open(context).await?;
         while let Some(chunk) = chunks.message().await? {
+            if self.request.token.is_some_and(|token| token != chunk.token) {
+                let message = "the scheduler does not tell output of runs apart by their tokens";
+                return Err(Status::unimplemented(message).into());
+            }
             printer.take(context, chunk)?;
         }
         Ok(())
+    }
+
+    /// Output comes through the leader. Any other scheduler says so, and who leads, each time anew: leaders change.
+    async fn open(&mut self, context: &Context<'_>) -> Result<Streaming<LogData>, Failure> {
+        let refused = match self.clients.logs.read(self.request.clone()).await {
+            Ok(chunks) => return Ok(chunks.into_inner()),
+            Err(status) => status,
+        };
+        let info = refused.get_details_error_info();
+        if info.is_none_or(|info| info.reason != "NOT_LEADER") {
+            return Err(refused.into());
+        }
+        let info = self.clients.server.info(InfoRequest {}).await?.into_inner();
+        let Ok(address) = info.leader_address.parse() else { return Err(refused.into()) };
+        let mut leader = context.clients_at(&address).await?;
+        Ok(leader.logs.read(self.request.clone()).await?.into_inner())
     }
 
     /// Follows the loop from run to run and from node to node, until it has finished. A stream ends
@@ -158,17 +189,22 @@ struct Printer {
     repeated: BTreeMap<Key, u64>,
 }
 
-/// Iteration and name of a stream.
-type Key = (u32, String);
+/// Token of the run, iteration and name of a stream.
+type Key = (i64, u32, String);
+
+fn key_of(chunk: &LogData) -> Key {
+    (chunk.token, chunk.iteration, chunk.stream.clone())
+}
 
 impl Printer {
-    /// Another node writes other streams, though iterations may have the same numbers.
+    /// Another node writes other streams, though iterations may have the same numbers. Where runs are known it does
+    /// not matter: they are told apart by their tokens.
     fn on_node(&mut self, node: &str) {
         if self.node != node {
             node.clone_into(&mut self.node);
-            self.printed.clear();
+            self.printed.retain(|(token, ..), _| *token != 0);
             // No stream has this key: the next one gets a heading.
-            self.current = self.current.take().map(|_| Key::default());
+            self.current = self.current.take().map(|(token, ..)| (token, 0, String::new()));
         }
     }
 
@@ -184,7 +220,7 @@ impl Printer {
         if context.format() == Format::Json {
             let text = String::from_utf8_lossy(&chunk.data);
             return context.out.stream_document(&json!({
-                "iteration": chunk.iteration, "stream": chunk.stream, "text": text,
+                "iteration": chunk.iteration, "token": chunk.token, "stream": chunk.stream, "text": text,
             }));
         }
         let heading = self.heading(&chunk);
@@ -195,7 +231,7 @@ impl Printer {
 
     /// Cuts off what was printed before the stream was opened again.
     fn drop_repeated(&mut self, chunk: &mut LogData) {
-        let key = (chunk.iteration, chunk.stream.clone());
+        let key = key_of(chunk);
         let repeated = self.repeated.entry(key.clone()).or_default();
         let known = usize::try_from(*repeated).unwrap_or(usize::MAX).min(chunk.data.len());
         *repeated -= known as u64;
@@ -203,9 +239,9 @@ impl Printer {
         *self.printed.entry(key).or_default() += chunk.data.len() as u64;
     }
 
-    /// In the manner of tail: `==> iteration 3, check/test <==`.
+    /// In the manner of tail: `==> iteration 3, check/test <==`; the run is named where another one goes on.
     fn heading(&mut self, chunk: &LogData) -> String {
-        let key = (chunk.iteration, chunk.stream.clone());
+        let key = key_of(chunk);
         if !self.headings || self.current.as_ref() == Some(&key) {
             return String::new();
         }
@@ -214,8 +250,12 @@ impl Printer {
             (Some(_), false) => "\n",
             (Some(_), true) => "\n\n",
         };
+        let run = match &self.current {
+            Some((token, ..)) if *token != chunk.token => format!(" (token {})", chunk.token),
+            _ => String::new(),
+        };
         self.current = Some(key);
-        format!("{before}==> iteration {}, {} <==\n", chunk.iteration, chunk.stream)
+        format!("{before}==> iteration {}, {}{run} <==\n", chunk.iteration, chunk.stream)
     }
 }
 
@@ -230,33 +270,46 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_passed_over_unless_another_node_wrote_it() {
+    fn what_comes_again_is_passed_over_unless_another_run_wrote_it() {
         let mut printer = Printer::default();
-        let mut printed = |node: &str, text: &str| {
+        let mut printed = |node: &str, token: i64, text: &str| {
             printer.on_node(node);
             printer.begin_stream();
             let data = text.to_owned().into();
-            let mut chunk = LogData { stream: "agent".to_owned(), data, iteration: 1 };
+            let mut chunk = LogData { stream: "agent".to_owned(), data, iteration: 1, token };
             printer.drop_repeated(&mut chunk);
             String::from_utf8(chunk.data.to_vec()).unwrap()
         };
-        assert_eq!(printed("a", "one"), "one");
-        assert_eq!(printed("a", "one two"), " two");
-        assert_eq!(printed("a", "one"), "");
-        assert_eq!(printed("b", "one"), "one");
+        assert_eq!(printed("a", 0, "one"), "one");
+        assert_eq!(printed("a", 0, "one two"), " two");
+        assert_eq!(printed("a", 0, "one"), "");
+        assert_eq!(printed("b", 0, "one"), "one");
+        // Known runs are told apart on the same node, and known again after another node was heard of.
+        assert_eq!(printed("b", 7, "one"), "one");
+        assert_eq!(printed("b", 12, "one"), "one");
+        assert_eq!(printed("c", 12, "one two"), " two");
     }
 
     #[test]
     fn headings_stand_where_the_stream_changes() {
-        let chunk = |iteration, stream: &str| LogData {
+        let chunk = |token, iteration, stream: &str| LogData {
             stream: stream.to_owned(),
             data: Default::default(),
             iteration,
+            token,
         };
         let mut printer = Printer { headings: true, ..Printer::default() };
         let mut headings = String::new();
-        for (iteration, stream) in [(1, "agent"), (1, "agent"), (1, "check/a"), (2, "check/a")] {
-            headings.push_str(&printer.heading(&chunk(iteration, stream)));
+        let chunks = [
+            (7, 1, "agent"),
+            (7, 1, "agent"),
+            (7, 1, "check/a"),
+            (7, 2, "check/a"),
+            (12, 2, "check/a"),
+            (12, 3, "agent"),
+        ];
+        for (token, iteration, stream) in chunks {
+            headings.push_str(&printer.heading(&chunk(token, iteration, stream)));
         }
         insta::assert_snapshot!(headings, @"
         ==> iteration 1, agent <==
@@ -264,6 +317,10 @@ mod tests {
         ==> iteration 1, check/a <==
 
         ==> iteration 2, check/a <==
+
+        ==> iteration 2, check/a (token 12) <==
+
+        ==> iteration 3, agent <==
         ");
     }
 }

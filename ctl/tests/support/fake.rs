@@ -18,7 +18,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) diagnosis: flyball_core::diagnosis::Diagnosis,
     /// What `apply` answers instead.
     pub(crate) refusal: Option<Status>,
+    /// Address of another scheduler that leads instead.
+    pub(crate) leader: Option<String>,
     /// The token that every request must carry.
     pub(crate) token: Option<String>,
 }
@@ -312,21 +315,32 @@ impl Logs for Service {
 
     async fn read(&self, request: Request<ReadLogsRequest>) -> Answer<Self::ReadStream> {
         let request = request.into_inner();
-        let call = format!("logs {} {} {:?}", request.r#loop, request.iteration, request.stream);
-        Ok(Response::new(listed(self.called(call).logs.clone())))
+        let mut call =
+            format!("logs {} {} {:?}", request.r#loop, request.iteration, request.stream);
+        if let Some(token) = request.token {
+            call += &format!(" token {token} {:?}", request.node);
+        }
+        let state = self.called(call);
+        if state.leader.is_some() {
+            let details = ErrorDetails::with_error_info("NOT_LEADER", "flyball.dev", []);
+            let message = "output comes through the leader";
+            return Err(Status::with_error_details(Code::Unavailable, message, details));
+        }
+        Ok(Response::new(listed(state.logs.clone())))
     }
 }
 
 #[tonic::async_trait]
 impl Server for Service {
     async fn info(&self, _: Request<InfoRequest>) -> Answer<InfoResponse> {
+        let leader = self.state.lock().unwrap().leader.clone();
         Ok(Response::new(InfoResponse {
             version: "9.9.9".to_owned(),
             installation: "abc".to_owned(),
-            leader: true,
+            leader: leader.is_none(),
             store: "embedded".to_owned(),
             leader_id: "s1".to_owned(),
-            leader_address: String::new(),
+            leader_address: leader.unwrap_or_default(),
         }))
     }
 

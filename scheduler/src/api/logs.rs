@@ -1,12 +1,16 @@
 //! The service `Logs`: output of agents and checks, streamed on demand from the node that ran the
 //! iteration, through its session. Nothing of it is kept here.
+//!
+//! An iteration that a lost run had begun is begun again by the next one, maybe on the same node, so output is
+//! asked for by the run's token, and what comes back with another one is not passed on.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use flyball_core::ids::NodeName;
+use flyball_core::ids::{NodeName, Token};
+use flyball_core::status::LoopStatus;
 use flyball_proto::v1::logs_server::Logs;
 use flyball_proto::v1::{LogChunk, LogData, LogRequest, ReadLogsRequest};
 use tokio::sync::mpsc;
@@ -16,8 +20,8 @@ use tonic::{Code, Request, Response, Status};
 
 use super::Api;
 use super::apply::key_of;
-use super::error::{no_loop, status};
-use crate::reactor::{LoopView, SessionId};
+use super::error::{invalid_field, no_loop, status};
+use crate::reactor::SessionId;
 use crate::shell::outbox::Outboxes;
 
 /// Chunks on their way to one client (64 KiB each as workers send them). A client that does not read
@@ -29,6 +33,8 @@ const STREAMS_MAX: usize = 64;
 
 struct Open {
     session: SessionId,
+    /// The run that was asked for; without one, whichever the node takes to be meant: the first that it sends of.
+    token: Option<i64>,
     sender: mpsc::Sender<Result<LogData, Status>>,
 }
 
@@ -42,23 +48,32 @@ impl LogRouter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chunk from a worker; one that another node was asked for is dropped.
+    /// A chunk from a worker. One that another node was asked for is dropped, and so is one of another run than was
+    /// asked for: a lost run's output never passes for the current one's.
     pub(super) fn on_chunk(&self, session: SessionId, chunk: LogChunk) {
         let mut open = self.lock();
-        let asked = open.get(&chunk.request).filter(|stream| stream.session == session);
+        let asked = open.get_mut(&chunk.request).filter(|stream| stream.session == session);
         let Some(stream) = asked else { return };
-        let (name, data, iteration) = (chunk.stream, chunk.data, chunk.iteration);
-        let mut alive = true;
+        let LogChunk { stream: name, data, iteration, token, .. } = chunk;
+        let mut goes_on = true;
         if !data.is_empty() {
-            let data = LogData { stream: name, data, iteration };
-            alive = stream.sender.try_send(Ok(data)).is_ok();
+            let asked = *stream.token.get_or_insert(token);
+            let told = match token {
+                _ if token == asked => Some(Ok(LogData { stream: name, data, iteration, token })),
+                0 => {
+                    goes_on = false;
+                    Some(Err(unknown_run()))
+                }
+                _ => None,
+            };
+            goes_on &= told.is_none_or(|told| stream.sender.try_send(told).is_ok());
         }
         if chunk.end && !chunk.error.is_empty() {
             let error = status(Code::NotFound, "NO_OUTPUT", chunk.error);
             // The client is gone or slow; its stream ends either way.
             let _ = stream.sender.try_send(Err(error));
         }
-        if chunk.end || !alive {
+        if chunk.end || !goes_on {
             open.remove(&chunk.request);
         }
     }
@@ -87,9 +102,19 @@ impl Logs for Api {
         let request = request.into_inner();
         let key = key_of(&request.namespace, &request.r#loop)?;
         let wanted = key.clone();
-        let view = self.core.ask(move |reactor, _| reactor.loop_view(&wanted)).await?;
+        let look = self
+            .core
+            .ask(move |reactor, _| (reactor.loop_view(&wanted), reactor.claim_view(&wanted)));
+        let (view, claim) = look.await?;
         let view = view.ok_or_else(|| no_loop(&key))?;
-        let node = node_of(&view, request.iteration)?;
+        let run = claim.filter(|claim| claim.claim.uid == view.record.uid);
+        let run = run.map(|claim| (claim.claim.node, claim.token));
+        let Asked { node, token } = asked(&view.status, run, &request)?;
+        let not_run = || {
+            let message = format!("loop {key} has not run yet");
+            status(Code::FailedPrecondition, "NOT_RUN_YET", message)
+        };
+        let node = node.ok_or_else(not_run)?;
         let session = self.session_of(&node).await?;
         let number = self.about.number();
         let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
@@ -99,7 +124,7 @@ impl Logs for Api {
                 let message = format!("{STREAMS_MAX} log streams are open; close one");
                 return Err(status(Code::ResourceExhausted, "TOO_MANY_STREAMS", message));
             }
-            open.insert(number, Open { session, sender });
+            open.insert(number, Open { session, token, sender });
         }
         let ask = LogRequest {
             request: number,
@@ -109,6 +134,7 @@ impl Logs for Api {
             follow: request.follow,
             tail_bytes: request.tail_bytes,
             stop: false,
+            token,
         };
         if !self.outboxes.request_log(session, ask.clone()) {
             self.logs.lock().remove(&number);
@@ -177,18 +203,158 @@ impl Drop for LogStream {
     }
 }
 
-/// The node that ran the iteration; for the newest, the one that has the loop or had it last.
-fn node_of(view: &LoopView, iteration: u32) -> Result<NodeName, Status> {
-    let status_ = &view.status;
-    let ran = status_.progress.recent.iter().find(|summary| summary.number == iteration);
-    let node = ran.map(|summary| summary.node.clone()).or_else(|| status_.node.clone());
-    node.ok_or_else(|| {
-        let message = format!("loop {} has not run yet", view.record.key);
-        status(Code::FailedPrecondition, "NOT_RUN_YET", message)
+/// Whose output is meant, and where it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    /// None if nobody has run the loop yet.
+    node: Option<NodeName>,
+    /// None: the newest run of that node, or the one that it knows to have finished the iteration.
+    token: Option<i64>,
+}
+
+/// Of an iteration that is over, the run that the status names for it; of the newest and of one that is under way,
+/// the run that has the loop now. Where nobody has it, the newest is that of the run that had it last.
+fn asked(
+    status_: &LoopStatus,
+    run: Option<(NodeName, Token)>,
+    request: &ReadLogsRequest,
+) -> Result<Asked, Status> {
+    let recent = &status_.progress.recent;
+    let ran = recent.iter().rfind(|summary| summary.number == request.iteration);
+    let last = status_.node.clone();
+    if let Some(token) = request.token {
+        let named = Some(NodeName(request.node.clone())).filter(|node| !node.as_str().is_empty());
+        let did = recent.iter().rfind(|summary| summary.token.0 == token && token != 0);
+        let did = did.or(ran.filter(|_| token == 0)).map(|summary| summary.node.clone());
+        let has = run.filter(|(_, has)| has.0 == token).map(|(node, _)| node);
+        return Ok(Asked { node: named.or(did).or(has).or(last), token: Some(token) });
+    }
+    if !request.node.is_empty() {
+        return Err(invalid_field("node", "needs the token of a run"));
+    }
+    let under_way = request.iteration == 0 || request.iteration > status_.progress.iterations;
+    Ok(match (ran, run) {
+        (Some(ran), _) => {
+            // Summaries of the first versions have no token.
+            let token = Some(ran.token).filter(|token| *token != Token::default());
+            Asked { node: Some(ran.node.clone()), token: token.map(|token| token.0) }
+        }
+        (None, Some((node, token))) if under_way => {
+            Asked { node: Some(node), token: Some(token.0) }
+        }
+        // Older than what the status tells of: the node knows which of its runs finished it.
+        (None, _) => Asked { node: last, token: None },
     })
+}
+
+/// A node of an earlier version, which may have sent what a lost run wrote.
+fn unknown_run() -> Status {
+    let message = "the node is of a version that does not say which run wrote its output; \
+                   --token 0 shows it, whichever run's it is";
+    status(Code::Unimplemented, "RUN_NOT_KNOWN", message)
 }
 
 fn away(node: &NodeName, since: &str) -> Status {
     let message = format!("node {node}, which has the output, is away since {since}");
     status(Code::Unavailable, "NODE_AWAY", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use flyball_core::status::IterationSummary;
+
+    use super::*;
+
+    fn opened(token: Option<i64>) -> (LogRouter, mpsc::Receiver<Result<LogData, Status>>) {
+        let (router, (sender, receiver)) = (LogRouter::default(), mpsc::channel(8));
+        router.lock().insert(1, Open { session: SessionId(5), token, sender });
+        (router, receiver)
+    }
+
+    fn chunk(token: i64, text: &'static str) -> LogChunk {
+        LogChunk { request: 1, data: text.as_bytes().into(), token, ..LogChunk::default() }
+    }
+
+    /// What a client is told, in order.
+    fn told(receiver: &mut mpsc::Receiver<Result<LogData, Status>>) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(one) = receiver.try_recv() {
+            told.push(match one {
+                Ok(data) => format!("{} {}", data.token, String::from_utf8_lossy(&data.data)),
+                Err(status) => format!("{:?}", status.code()),
+            });
+        }
+        told
+    }
+
+    #[test]
+    fn chunks_of_another_run_or_session_are_dropped() {
+        let (router, mut receiver) = opened(Some(12));
+        router.on_chunk(SessionId(5), chunk(12, "new"));
+        router.on_chunk(SessionId(5), chunk(7, "lost"));
+        router.on_chunk(SessionId(4), chunk(12, "of an earlier session"));
+        router.on_chunk(SessionId(5), chunk(13, "newer"));
+        router.on_chunk(SessionId(5), chunk(12, "end"));
+        assert_eq!(told(&mut receiver), ["12 new", "12 end"]);
+        router.on_chunk(SessionId(5), LogChunk { end: true, ..chunk(7, "lost") });
+        assert_eq!((told(&mut receiver), router.lock().len()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn output_of_no_known_run_has_to_be_asked_for() {
+        let (router, mut receiver) = opened(Some(12));
+        router.on_chunk(SessionId(5), chunk(0, "whose?"));
+        router.on_chunk(SessionId(5), chunk(0, "whose?"));
+        assert_eq!(told(&mut receiver), ["Unimplemented"]);
+        for asked in [None, Some(0)] {
+            let (router, mut receiver) = opened(asked);
+            router.on_chunk(SessionId(5), chunk(0, "whose?"));
+            assert_eq!(told(&mut receiver), ["0 whose?"]);
+        }
+        // One stream is of one run, whoever chose it.
+        let (router, mut receiver) = opened(None);
+        router.on_chunk(SessionId(5), chunk(12, "new"));
+        router.on_chunk(SessionId(5), chunk(7, "lost"));
+        assert_eq!(told(&mut receiver), ["12 new"]);
+    }
+
+    #[test]
+    fn the_status_says_whose_output_is_meant() {
+        let summary = |number, token, node: &str| IterationSummary {
+            number,
+            token: Token(token),
+            node: node.into(),
+            ..IterationSummary::default()
+        };
+        let mut status_ = LoopStatus { node: Some("n2".into()), ..LoopStatus::default() };
+        status_.progress.iterations = 3;
+        status_.progress.recent = vec![summary(2, 7, "n1"), summary(3, 12, "n2")];
+        let now = Some(("n2", 15));
+        let whose = |run: Option<(&str, i64)>, iteration, token, node: &str| {
+            let (node, run) = (node.to_owned(), run.map(|(at, token)| (at.into(), Token(token))));
+            let request = ReadLogsRequest { iteration, token, node, ..ReadLogsRequest::default() };
+            let asked = asked(&status_, run, &request).unwrap();
+            (asked.node.unwrap().to_string(), asked.token)
+        };
+        let at = |node: &str, token| (node.to_owned(), token);
+        // Over: who is in the status, whoever has the loop now.
+        assert_eq!(whose(now, 2, None, ""), at("n1", Some(7)));
+        assert_eq!(whose(now, 3, None, ""), at("n2", Some(12)));
+        // Under way.
+        assert_eq!(whose(now, 4, None, ""), at("n2", Some(15)));
+        assert_eq!(whose(now, 0, None, ""), at("n2", Some(15)));
+        // Older than the status knows, and without anybody at work.
+        assert_eq!(whose(now, 1, None, ""), at("n2", None));
+        assert_eq!(whose(None, 0, None, ""), at("n2", None));
+        // By token: where that run was, as far as known.
+        assert_eq!(whose(now, 4, Some(7), ""), at("n1", Some(7)));
+        assert_eq!(whose(Some(("n3", 15)), 4, Some(15), ""), at("n3", Some(15)));
+        assert_eq!(whose(now, 4, Some(9), ""), at("n2", Some(9)));
+        assert_eq!(whose(now, 4, Some(9), "n4"), at("n4", Some(9)));
+        assert_eq!(whose(now, 2, Some(0), ""), at("n1", Some(0)));
+        let request = ReadLogsRequest { node: "n1".to_owned(), ..ReadLogsRequest::default() };
+        assert_eq!(asked(&status_, None, &request).unwrap_err().code(), Code::InvalidArgument);
+        let nobody = asked(&LoopStatus::default(), None, &ReadLogsRequest::default()).unwrap();
+        assert_eq!(nobody, Asked { node: None, token: None });
+    }
 }

@@ -77,6 +77,12 @@ impl Reactor {
             .collect()
     }
 
+    /// The run that has a loop now.
+    pub fn claim_view(&self, key: &LoopKey) -> Option<ClaimView> {
+        let claim = self.view.loops.get(key)?.claim.stored()?;
+        Some(ClaimView { claim: claim.value.clone(), token: Token(claim.create_revision) })
+    }
+
     /// All nodes in the order of their names.
     pub fn node_statuses(&self) -> Vec<NodeStatus> {
         self.view.nodes.keys().filter_map(|name| self.node_status(name)).collect()

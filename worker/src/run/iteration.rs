@@ -192,6 +192,7 @@ impl Work {
             Some(commit) => self.append_checkpoint(run, entry, commit.clone()).await?,
             None => self.append(run, entry, &[]).await?,
         }
+        run.context.logs.on_recorded(&run.id, record.number);
         // Only now: a checkpoint that never reached the remote must not be restored from there.
         progress::count(&mut run.progress, &record, self.owner.token, &self.owner.node);
         if let Some(commit) = kept {

@@ -74,7 +74,7 @@ impl Run {
         }
         let logs = &self.context.logs;
         let output = logs
-            .file(self.id.uid.as_str(), request.iteration, &request.stream)
+            .file(&self.id, request.iteration, &request.stream)
             .map_err(|error| Halt::node_fault(&format!("cannot keep output: {error}")))?;
         let path = request.env.iter().rev().find(|(name, _)| name == "PATH");
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
