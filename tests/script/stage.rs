@@ -71,6 +71,7 @@ impl Stage {
             "attach" => self.attach(&command),
             "alive" => self.alive(&command),
             "heard" => self.event(Event::Heard),
+            "full" => self.event(Event::StoreFull(!command.has("over"))),
             "detach" => self.detach(&command),
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),
