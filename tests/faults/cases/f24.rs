@@ -10,7 +10,7 @@ pub(crate) const CASE: Case = Case {
     id: "F24",
     title: "leaders killed at their writes",
     usual: true,
-    owners: Owners::Stay("only schedulers die, and runs go on without them"),
+    owners: Owners::Change,
     run,
 };
 
@@ -33,8 +33,9 @@ fn run(attempt: &Attempt) -> Outcome {
     // Every second number, so that no loop waits for another.
     let shape = Shape { loops: FIRST, spare: 2 * rounds, ..Shape::default() };
     let mut fleet = Fleet::start(attempt, shape);
-    fleet.victim();
-    fleet.fault("kill leaders at their writes");
+    let victim = fleet.busy_victim();
+    fleet.fault("kill leaders at their writes, and once a worker at the same time");
+    let with_worker = fleet.dice.range(0, rounds as u64 - 1) as usize;
     let first = fleet.dice.range(0, 3) as usize;
     let mut since = 0;
     for round in 0..rounds {
@@ -50,11 +51,18 @@ fn run(attempt: &Attempt) -> Outcome {
             (fired(&fleet) > before).then_some(())
         });
         fleet.kill_scheduler(&leader);
+        if round == with_worker {
+            // Whoever comes to lead learns from the store alone that its node is gone.
+            fleet.kill_worker(&victim.node);
+        }
         fleet.net.heal();
         fleet.bite(&format!(
             "{leader}, which led since {since}, was killed at its write of {write}"
         ));
         fleet.start_scheduler(&leader);
+        if round == with_worker {
+            fleet.comes_back(&victim);
+        }
     }
     // The last of them is followed by somebody, too.
     fleet.leader_after(since);

@@ -9,7 +9,7 @@ pub(crate) const CASE: Case = Case {
     id: "F37",
     title: "thousands of leases end at once",
     usual: true,
-    owners: Owners::Stay("the leases that end are not those of the workers"),
+    owners: Owners::Change,
     run,
 };
 
@@ -22,8 +22,8 @@ const NODES: usize = 60;
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut fleet = Fleet::start(attempt, Shape { items: 8, ..Shape::default() });
-    fleet.victim();
-    fleet.fault("let leases end at once");
+    let victim = fleet.busy_victim();
+    fleet.fault("let leases end at once, and kill a worker");
     let count: usize = std::env::var("FLYBALL_FAULT_LEASES")
         .ok()
         .and_then(|count| count.parse().ok())
@@ -31,6 +31,8 @@ fn run(attempt: &Attempt) -> Outcome {
     let nodes = fleet.short_lived_nodes(NODES);
     fleet.short_leases(count, LEASE_SECONDS);
     let begun = Instant::now();
+    // Its takeover comes while etcd has all the others to end.
+    fleet.kill_worker(&victim.node);
     fleet.until("all these nodes are gone", NOTICE_MAX, |view| {
         (!nodes.iter().any(|node| view.sessions.contains_key(node))).then_some(())
     });
@@ -41,6 +43,7 @@ fn run(attempt: &Attempt) -> Outcome {
     }
     let took = begun.elapsed();
     fleet.bite(&format!("{count} leases and {NODES} sessions ended within {took:?}"));
+    fleet.comes_back(&victim);
     fleet.until("the workers have sessions", NOTICE_MAX, |view| {
         ["n1", "n2"].iter().all(|node| view.sessions.contains_key(*node)).then_some(())
     });
