@@ -151,6 +151,21 @@ impl Fleet {
         victim
     }
 
+    /// Two nodes with agents that go on working until everything is lost: the owner of the first loop,
+    /// which is to keep it, and another, which owns something as well and is to lose it.
+    #[track_caller]
+    pub(crate) fn keeper_and_victim(&mut self) -> (Victim, Victim) {
+        let keeper = self.busy_victim();
+        let dies = self.until("another node owns a loop that has begun", NOTICE_MAX, |view| {
+            let mut claims = view.claims.iter();
+            let other = claims.find(|(_, claim)| claim.node != keeper.node);
+            other.map(|(_, claim)| claim.node.clone())
+        });
+        let life = self.record.see(|view| view.sessions[&dies].clone());
+        let dies = Victim { owned: self.owned_by(&dies), node: dies, life };
+        (keeper, dies)
+    }
+
     /// Until something that is alive though it must be dead has had the time to show it.
     fn wait_for_signs(&self) {
         let fenced_at_us = self.record.see(|view| view.fenced_at_us);

@@ -11,6 +11,7 @@ mod fleet;
 mod hands;
 mod host;
 mod host_limits;
+mod http2;
 mod judge;
 mod load;
 mod net;

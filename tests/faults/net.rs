@@ -59,6 +59,7 @@ impl Net {
     pub(crate) fn heal(&self) {
         self.edges.values().for_each(|proxy| {
             proxy.disarm();
+            proxy.silence_watches(false);
             proxy.set_both(Mode::Pass);
         });
     }

@@ -2,13 +2,15 @@
 //! who was alive when, when a claim was lost, what a process said of it.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use etcd_client::GetOptions;
+use flyball_tests::binary::flyball;
 use flyball_tests::history::Entry;
 use flyball_tests::poll::until;
 
-use super::fleet::{Fleet, NOTICE_MAX};
+use super::fleet::{Fleet, NOTICE_MAX, TOKEN};
 use super::hands::Victim;
 
 /// How much earlier than reckoned a claim may go: a busy machine sends heartbeats late.
@@ -116,6 +118,20 @@ impl Fleet {
         self.record.see(|view| view.owners.values().sum())
     }
 
+    /// Nothing that the victim owned is owned by anybody, though all of it waits for somebody: whoever
+    /// could give something to a node would give this.
+    #[track_caller]
+    pub(crate) fn is_free(&self, victim: &Victim) {
+        self.record.see(|view| {
+            for (key, _) in &victim.owned {
+                let claim = view.claims.get(key);
+                assert!(claim.is_none(), "{key} is owned: {claim:?}");
+                let phase = view.statuses[key].phase;
+                assert!(!phase.is_terminal(), "{key} waits for nobody: {phase}");
+            }
+        });
+    }
+
     /// The victim owns what it owned, but for loops that have ended.
     #[track_caller]
     pub(crate) fn keeps(&self, victim: &Victim) {
@@ -137,6 +153,27 @@ impl Fleet {
         let log = self.log(name);
         let mut lines = log.get(from..)?.lines();
         lines.find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+    }
+
+    /// What the command line says, asked of the leader.
+    pub(crate) fn cli(&self, args: &[&str]) -> String {
+        let asked = Command::new(flyball())
+            .args(args)
+            .env("FLYBALL_ADDR", &self.addresses[&self.leader()])
+            .env("FLYBALL_TOKEN", TOKEN)
+            .env("NO_COLOR", "1")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .output()
+            .expect("the binary can be started");
+        String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned()
+    }
+
+    /// Waits until the leader explains a loop with these words.
+    #[track_caller]
+    pub(crate) fn explains(&self, name: &str, words: &str) {
+        until(&format!("{name} is explained by: {words}"), NOTICE_MAX, || {
+            self.cli(&["explain", name]).contains(words).then_some(())
+        });
     }
 
     /// Once all loops are over nothing may be owned: a key that nobody's end removes would shut its

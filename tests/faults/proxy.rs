@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::http2::{Frames, Watches};
+
 /// Bytes taken at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks of one direction that are under way at a time on a slow link; then its sender has to wait.
@@ -74,8 +76,10 @@ struct Shared {
     fired: AtomicU64,
     /// Bytes that were lost or swallowed.
     lost: AtomicU64,
-    /// Bytes that went there.
-    sent: AtomicU64,
+    /// Messages that went there.
+    asked: AtomicU64,
+    /// Whether watches that are there hear nothing.
+    silent: AtomicBool,
 }
 
 impl Shared {
@@ -105,7 +109,8 @@ impl Proxy {
             trigger: Mutex::new(None),
             fired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
         });
         let proxy = Self { address: listener.local_addr()?, shared: shared.clone() };
         tokio::spawn(async move {
@@ -161,9 +166,17 @@ impl Proxy {
         self.shared.fired.load(Ordering::SeqCst)
     }
 
-    /// Bytes that went from who connected so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.shared.sent.load(Ordering::SeqCst)
+    /// Messages of who connected so far: requests, and what goes on streams that are open.
+    pub(crate) fn asked(&self) -> u64 {
+        self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    /// Watches of the store that are there now hear nothing, and everything else is heard; so are
+    /// watches that begin later. What was held comes when it is over.
+    pub(crate) fn silence_watches(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+        // Wakes those who hold something.
+        self.shared.back.send_modify(|_| {});
     }
 
     /// Bytes lost so far.
@@ -202,9 +215,14 @@ async fn join(
     server: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     shared: &Shared,
 ) {
-    let blind = AtomicBool::new(false);
-    let there = Pump { shared, modes: shared.there.subscribe(), blind: &blind, way: Way::There };
-    let back = Pump { shared, modes: shared.back.subscribe(), blind: &blind, way: Way::Back };
+    let (blind, watches) = (AtomicBool::new(false), Mutex::new(Watches::default()));
+    let (blind, watches) = (&blind, &watches);
+    let modes = shared.there.subscribe();
+    let frames = Frames::of_client();
+    let there = Pump { shared, modes, blind, watches, frames, way: Way::There };
+    let modes = shared.back.subscribe();
+    let frames = Frames::of_server();
+    let back = Pump { shared, modes, blind, watches, frames, way: Way::Back };
     tokio::select! {
         () = there.run(client.0, server.1) => {}
         () = back.run(server.0, client.1) => {}
@@ -216,6 +234,8 @@ struct Pump<'a> {
     modes: watch::Receiver<Mode>,
     /// Set when this connection's answers are to be swallowed.
     blind: &'a AtomicBool,
+    watches: &'a Mutex<Watches>,
+    frames: Frames,
     way: Way,
 }
 
@@ -234,6 +254,10 @@ impl Pump<'_> {
                 Mode::Drop => {}
                 _ if gap || (ended && under_way.is_empty()) => return,
                 _ => {}
+            }
+            let late = if self.way == Way::Back { self.heard(&[]) } else { Vec::new() };
+            if !late.is_empty() && to.write_all(&late).await.is_err() {
+                return;
             }
             let due = under_way.front().map(|(at, _)| *at);
             let bytes = tokio::select! {
@@ -287,13 +311,11 @@ impl Pump<'_> {
             other => return other,
         }
         let cuts = fired == Some(Then::Cut);
-        if self.way == Way::There {
-            self.shared.sent.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        }
         if cuts {
             self.blind.store(true, Ordering::SeqCst);
         }
-        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+        let heard = if self.way == Way::There { self.note(bytes) } else { self.heard(bytes) };
+        if to.write_all(&heard).await.is_err() || to.flush().await.is_err() {
             return Passed::Cut;
         }
         if cuts {
@@ -302,6 +324,23 @@ impl Pump<'_> {
             return Passed::Cut;
         }
         Passed::Yes
+    }
+
+    /// Counts what is asked; all of it goes on.
+    fn note(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let silent = self.shared.silent.load(Ordering::SeqCst);
+        let mut watches = self.watches.lock().unwrap();
+        for frame in self.frames.cut(bytes) {
+            watches.note(&frame, silent);
+            self.shared.asked.fetch_add(u64::from(frame.is_message()), Ordering::SeqCst);
+        }
+        bytes.to_vec()
+    }
+
+    /// What goes on of these bytes of the server's, in whole frames.
+    fn heard(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let silent = self.shared.silent.load(Ordering::SeqCst);
+        self.watches.lock().unwrap().heard(self.frames.cut(bytes), silent)
     }
 
     /// Waits until these bytes may go on, or tells that they may not.

@@ -72,6 +72,7 @@ impl Stage {
             "alive" => self.alive(&command),
             "heard" => self.event(Event::Heard),
             "behind" => self.event(Event::StoreBehind),
+            "full" => self.event(Event::StoreFull(!command.has("over"))),
             "detach" => self.detach(&command),
             "leave" => self.leave(&command),
             "expire" => self.model.expire(&command.word(0).into()),

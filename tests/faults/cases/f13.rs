@@ -11,7 +11,7 @@ pub(crate) const CASE: Case = Case {
     id: "F13",
     title: "slow disk of the etcd leader",
     usual: false,
-    owners: Owners::Stay("a slow disk delays renewals, and may or may not end a lease"),
+    owners: Owners::Change,
     run,
 };
 
@@ -19,9 +19,11 @@ pub(crate) const CASE: Case = Case {
 const DELAY: Duration = Duration::from_secs(2);
 /// How long the disk is slow.
 const SLOW: Duration = Duration::from_secs(10);
-/// Most bytes that the schedulers may send to etcd meanwhile: about ten times what they send in
-/// such a time without a fault. More would be a storm of retries.
-const SENT_MAX: u64 = 3_000_000;
+/// How long requests are counted before.
+const NORMAL: Duration = Duration::from_secs(4);
+/// Most requests of the schedulers to etcd meanwhile, as a multiple of those in such a time before.
+/// More would be a storm of retries.
+const TIMES_MAX: u64 = 3;
 
 fn run(attempt: &Attempt) -> Outcome {
     let strace = match host::strace() {
@@ -29,22 +31,39 @@ fn run(attempt: &Attempt) -> Outcome {
         Err(why) => return Outcome::Skipped(why),
     };
     let mut fleet = Fleet::start(attempt, Shape::default());
-    fleet.victim();
+    // Agents that go on working: the same is to be done before and meanwhile.
+    let victim = fleet.busy_victim();
     let leader = fleet.etcd_leader();
-    let sent = |fleet: &Fleet| fleet.net.edges("*", "*").map(Proxy::sent).sum::<u64>();
-    let before = sent(&fleet);
-    fleet.fault("slow disk of the leading member");
+    let normal = asked_during(&mut fleet, NORMAL);
+    fleet.fault("slow disk of the leading member, and a killed worker");
     // A leader that is stuck may end leases that were renewed in time.
     fleet.leases_end_unfairly();
     let delay = format!("delay_enter={}", DELAY.as_micros());
     let injected = strace.inject(fleet.members.pid(leader), &delay, &fleet.dir().join("strace"));
-    fleet.last(SLOW);
+    fleet.kill_worker(&victim.node);
+    let asked = asked_during(&mut fleet, SLOW);
     let hits = injected.end();
     assert!(hits > 0, "no write to disk was slow");
     fleet.bite(&format!("{hits} writes were slow"));
+    let normal = normal * SLOW.as_secs() / NORMAL.as_secs();
+    assert!(asked <= normal * TIMES_MAX, "{asked} requests, {normal} without the fault");
+    fleet.bite(&format!("etcd was asked {asked} times, {normal} without the fault"));
+    fleet.comes_back(&victim);
     fleet.over();
-    let sent = sent(&fleet) - before;
-    assert!(sent < SENT_MAX, "{sent} bytes were sent while the disk was slow");
     fleet.finish();
     Outcome::Passed
+}
+
+/// How many requests the schedulers sent to etcd while this passed.
+fn asked_during(fleet: &mut Fleet, how_long: Duration) -> u64 {
+    let asked = |fleet: &Fleet| {
+        let mut sum = 0;
+        for number in 1..=fleet.shape.members {
+            sum += fleet.net.edges("*", &format!("m{number}")).map(Proxy::asked).sum::<u64>();
+        }
+        sum
+    };
+    let before = asked(fleet);
+    fleet.last(how_long);
+    asked(fleet) - before
 }

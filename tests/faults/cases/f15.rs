@@ -7,8 +7,9 @@ use crate::runner::{Attempt, Case, Outcome, Owners};
 pub(crate) const CASE: Case =
     Case { id: "F15", title: "etcd disk full", usual: false, owners: Owners::Change, run };
 
-/// Room for etcd's first log segment of 64 MB and its database, and not for a second one.
-const DISK_BYTES: u64 = 100_000_000;
+/// Room for two segments of etcd's log of 64 MB each, as it makes the next one beforehand, and for a new
+/// database.
+const DISK_BYTES: u64 = 200_000_000;
 
 fn run(attempt: &Attempt) -> Outcome {
     let mut disk = Err("not mounted".to_owned());
@@ -21,12 +22,14 @@ fn run(attempt: &Attempt) -> Outcome {
         Ok(disk) => disk,
         Err(why) => return Outcome::Skipped(format!("no disk of our own: {why}")),
     };
-    let victim = fleet.victim();
+    let (victim, dies) = fleet.keeper_and_victim();
     fleet.fault("fill the disk of etcd, and kill a worker");
     disk.fill();
     let stuck = fleet.fill_store(1_000_000, 100);
     fleet.bite(&format!("etcd says: {stuck}"));
     let before = fleet.given();
+    // What it owned waits from now on for whoever could give it to somebody.
+    fleet.kill_worker(&dies.node);
     let ttl = fleet.shape.ttl();
     fleet.last(ttl * 2);
     fleet.none_given_since(before);
@@ -37,7 +40,6 @@ fn run(attempt: &Attempt) -> Outcome {
         fleet.keeps(&victim);
         fleet.bite("the owners renew");
     }
-    fleet.kill_worker(&victim.node);
     disk.free();
     if fleet.members.has_ended(1) {
         fleet.members.kill(1);
@@ -45,7 +47,7 @@ fn run(attempt: &Attempt) -> Outcome {
     }
     fleet.etcd_leader();
     fleet.empty_store();
-    fleet.comes_back(&victim);
+    fleet.comes_back(&dies);
     fleet.over();
     fleet.submit(4);
     fleet.finish();

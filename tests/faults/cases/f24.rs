@@ -12,7 +12,7 @@ pub(crate) const CASE: Case = Case {
     id: "F24",
     title: "leaders killed at their writes",
     usual: true,
-    owners: Owners::Stay("only schedulers die but for one worker, and runs go on without them"),
+    owners: Owners::Change,
     run,
 };
 

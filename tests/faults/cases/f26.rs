@@ -8,7 +8,7 @@ pub(crate) const CASE: Case = Case {
     id: "F26",
     title: "wall clocks jump by a day",
     usual: true,
-    owners: Owners::Stay("no deadline rests on the wall clock"),
+    owners: Owners::Change,
     run,
 };
 
@@ -20,7 +20,7 @@ fn run(attempt: &Attempt) -> Outcome {
     let before = clock.date();
     let env = clock.env();
     let mut fleet = Fleet::start(attempt, Shape { env, items: 6, ..Shape::default() });
-    let victim = fleet.victim();
+    let victim = fleet.busy_victim();
     fleet.fault("let the wall clocks jump");
     clock.set("+1d");
     let jumped = clock.date() - before;
@@ -33,6 +33,10 @@ fn run(attempt: &Attempt) -> Outcome {
     // Nobody noticed: the node is as it was.
     let life = fleet.record.see(|view| view.sessions.get(&victim.node).cloned());
     assert_eq!(life.as_deref(), Some(victim.life.as_str()), "the node lost its lease");
+    fleet.keeps(&victim);
+    // Nor does a takeover rest on it.
+    fleet.kill_worker(&victim.node);
+    fleet.comes_back(&victim);
     clock.set("+0");
     fleet.over();
     fleet.finish();

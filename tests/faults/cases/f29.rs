@@ -9,13 +9,8 @@ use crate::fleet::{Fleet, NOTICE_MAX, Shape};
 use crate::host_limits::PidLimit;
 use crate::runner::{Attempt, Case, Outcome, Owners};
 
-pub(crate) const CASE: Case = Case {
-    id: "F29",
-    title: "fork bomb in an agent",
-    usual: true,
-    owners: Owners::Stay("guard and heartbeats have what they need beside a full process table"),
-    run,
-};
+pub(crate) const CASE: Case =
+    Case { id: "F29", title: "fork bomb in an agent", usual: true, owners: Owners::Change, run };
 
 /// Most processes and threads of both workers and all they start.
 const LIMIT: u32 = 400;
@@ -30,7 +25,7 @@ fn run(attempt: &Attempt) -> Outcome {
     };
     // The repository has processes of its own: one that cannot fork its hooks would refuse pushes, which
     // is for a person to look at.
-    let shape = Shape { agent: "bomb", served: true, ..Shape::default() };
+    let shape = Shape { agent: "bomb", served: true, spare: 2, ..Shape::default() };
     let mut fleet = Fleet::start(attempt, shape);
     let pids: Vec<i32> = fleet.workers.values().map(|process| process.pid()).collect();
     limit.take_in(&pids);
@@ -52,6 +47,12 @@ fn run(attempt: &Attempt) -> Outcome {
     until("nothing is left of the bomb", GONE_MAX, || {
         fleet.processes_of(&["sleep"]).is_empty().then_some(())
     });
+    // What survived works on: a node that is lost now is taken over.
+    fleet.shape.agent = "agent";
+    let key = fleet.submit(5);
+    let victim = fleet.busy_victim_of(&key);
+    fleet.kill_worker(&victim.node);
+    fleet.comes_back(&victim);
     fleet.over();
     // A loop whose runs could not start git three times in a row is put aside. One whose push was cut
     // short for the same reason is not: it is tried again.

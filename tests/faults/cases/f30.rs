@@ -10,7 +10,7 @@ pub(crate) const CASE: Case = Case {
     id: "F30",
     title: "heartbeats starved of processor time",
     usual: true,
-    owners: Owners::Stay("renewals in time and a clean end of the lease are both right"),
+    owners: Owners::Change,
     run,
 };
 
@@ -36,7 +36,8 @@ fn run(attempt: &Attempt) -> Outcome {
     if life.as_deref() == Some(victim.life.as_str()) {
         fleet.keeps(&victim);
         fleet.alive_after(token, begun_us);
-        fleet.release();
+        fleet.kill_worker(&victim.node);
+        fleet.comes_back(&victim);
     } else {
         fleet.lost_everything(&victim);
         fleet.reborn(&victim);

@@ -27,7 +27,11 @@ fn run(attempt: &Attempt) -> Outcome {
     let hole = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     hole.set_nonblocking(true).expect("a socket");
     let url = format!("http://{}", hole.local_addr().expect("an address"));
-    let env = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), url)];
+    let env = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), url),
+        // So few that most spans are dropped: work goes on with a queue that is full.
+        ("OTEL_BSP_MAX_QUEUE_SIZE".to_owned(), "8".to_owned()),
+    ];
     let mut fleet = Fleet::start(attempt, Shape { env, ..Shape::default() });
     fleet.fault("swallow all telemetry");
     let victim = fleet.victim();
