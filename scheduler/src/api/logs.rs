@@ -225,7 +225,7 @@ fn asked(
     if let Some(token) = request.token {
         let named = Some(NodeName(request.node.clone())).filter(|node| !node.as_str().is_empty());
         let did = recent.iter().rfind(|summary| summary.token.0 == token && token != 0);
-        let did = did.or(ran.filter(|_| token == 0)).map(|summary| summary.node.clone());
+        let did = did.or_else(|| ran.filter(|_| token == 0)).map(|summary| summary.node.clone());
         let has = run.filter(|(_, has)| has.0 == token).map(|(node, _)| node);
         return Ok(Asked { node: named.or(did).or(has).or(last), token: Some(token) });
     }
