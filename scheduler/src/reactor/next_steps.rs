@@ -85,10 +85,7 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::Hold => {
             "mend what the message names, then apply a changed spec to go on".to_owned()
         }
-        Reason::StoreBehindJournal => {
-            "restore the store's newest state, or apply a changed spec to go on under the journal"
-                .to_owned()
-        }
+        Reason::StoreBehindJournal => STORE_BEHIND.to_owned(),
         Reason::OtherInstallation => OTHER_INSTALLATION.to_owned(),
         Reason::RunsLost => {
             format!("look at {}, then apply a changed spec to go on", about("logs"))
@@ -121,6 +118,8 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
     }
 }
 
+const STORE_BEHIND: &str =
+    "restore the store's newest state, or apply a changed spec to go on under the journal";
 /// A deleted journal fences: every push compares where it was.
 const OTHER_INSTALLATION: &str = "see that nothing of that installation runs any more, or take its loop \
                                   or this one off the paths; then delete the journal: git push \
