@@ -34,3 +34,4 @@ mod schedulers;
 mod seals;
 mod takeover;
 mod trace;
+mod wiped;
