@@ -70,8 +70,13 @@ impl Flyball {
         let fetched = cache.fetch(Some("refs/heads/main"), Some(&refs)).await.unwrap();
         let repo = RunRepo::create(&cache, &root.join("run")).await.unwrap();
         let mut journal = Journal::at(&repo, &refs, fetched.journal).await.unwrap();
-        let owner =
-            Owner { loop_uid: uid, token: Token(1), node: NodeName::from("bench"), generation: 1 };
+        let owner = Owner {
+            loop_uid: uid,
+            token: Token(1),
+            node: NodeName::from("bench"),
+            generation: 1,
+            owns: None,
+        };
         let tip = fetched.base.unwrap();
         journal.seal(&owner, &tip).await.unwrap();
         Self { repo, journal, owner, tip, pushed: None }

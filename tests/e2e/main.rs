@@ -35,3 +35,4 @@ mod schedulers;
 mod seals;
 mod takeover;
 mod trace;
+mod wiped;

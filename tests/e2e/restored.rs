@@ -8,7 +8,7 @@ use crate::rogue::{BOUND, Rogue, said, save};
 use crate::support::{FINISH_ONE, ended, finish_list, list};
 
 /// An agent that shows by a number that grows whether it lives.
-fn shows_its_life(cluster: &Cluster) -> String {
+pub(crate) fn shows_its_life(cluster: &Cluster) -> String {
     let life = cluster.dir().join("life").display().to_string();
     format!(
         "i=0; while true; do i=$((i + 1)); echo $i > {life}.new; mv {life}.new {life}; sleep 0.02; done"
@@ -16,7 +16,7 @@ fn shows_its_life(cluster: &Cluster) -> String {
 }
 
 /// An agent that tells if that one lives, and then finishes an item.
-fn tells_of_another(cluster: &Cluster) -> String {
+pub(crate) fn tells_of_another(cluster: &Cluster) -> String {
     let dir = cluster.dir().display().to_string();
     format!(
         "a=$(cat {dir}/life); sleep 0.5; test \"$a\" = \"$(cat {dir}/life)\" || echo two > {dir}/two; {FINISH_ONE}"

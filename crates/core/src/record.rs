@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{LoopUid, NodeName, Token};
 use crate::model::AgentAccount;
 use crate::quantity::Distance;
+use crate::resource::PathSet;
 use crate::status::Outcome;
 
 /// Version of the records written by this code. Readers accept unknown fields.
@@ -31,8 +32,38 @@ pub struct JournalRecord {
     pub node: NodeName,
     /// When it was written; for display only.
     pub at: jiff::Timestamp,
+    /// Patterns of the paths that the owner may change in this repository, at most [`OWNS_BYTES_MAX`] of them together.
+    /// Another installation that uses the repository learns from it whether it would work on the same. Not told in
+    /// records of the first versions, and where there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owns: Option<Vec<String>>,
     /// What happened.
     pub entry: JournalEntry,
+}
+
+/// Most bytes of the paths in a record: each record holds them, and one is to stay far below a hundred kilobytes. A set
+/// with longer ones counts as one that may touch everything.
+pub const OWNS_BYTES_MAX: usize = 4096;
+
+impl JournalRecord {
+    /// True when this is the last word of a loop that has ended: nobody acts for it any more.
+    pub fn is_last_word(&self) -> bool {
+        matches!(self.entry, JournalEntry::Ended { .. } | JournalEntry::Published { .. })
+    }
+
+    /// Whether a journal of which this is the newest record is one of a loop that was begun, has not ended, and may change
+    /// some of these paths. Where it does not tell its paths, it may.
+    pub fn may_act_on(&self, paths: &PathSet) -> bool {
+        let theirs = self.owns.as_ref().and_then(|owns| PathSet::of_patterns(owns));
+        !self.is_last_word() && theirs.is_none_or(|theirs| theirs.overlaps(paths))
+    }
+}
+
+/// Paths as a record tells them; `None` if there are too many.
+pub fn told_paths(paths: &PathSet) -> Option<Vec<String>> {
+    let told: Vec<String> = paths.patterns().collect();
+    let bytes: usize = told.iter().map(String::len).sum();
+    (bytes <= OWNS_BYTES_MAX).then_some(told)
 }
 
 /// What a journal record records.
@@ -181,4 +212,83 @@ pub struct CaseCount {
     pub failed: u64,
     /// Seen before and now gone (counted in `failed` unless the check allows removal).
     pub vanished: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Phase, Reason};
+
+    fn record(owns: Option<&[&str]>, entry: JournalEntry) -> JournalRecord {
+        JournalRecord {
+            version: RECORD_VERSION,
+            loop_uid: "u".into(),
+            token: Token(7),
+            generation: 1,
+            sequence: 1,
+            node: "n1".into(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            owns: owns.map(|owns| owns.iter().map(|one| (*one).to_owned()).collect()),
+            entry,
+        }
+    }
+
+    fn paths(patterns: &[&str]) -> PathSet {
+        PathSet::of_patterns(patterns).unwrap()
+    }
+
+    fn takeover() -> JournalEntry {
+        JournalEntry::Takeover { base: "b".to_owned() }
+    }
+
+    #[test]
+    fn who_has_not_ended_may_act_on_its_paths() {
+        let mine = paths(&["src/**"]);
+        assert!(record(Some(&["src/a"]), takeover()).may_act_on(&mine));
+        assert!(!record(Some(&["docs/**"]), takeover()).may_act_on(&mine));
+        assert!(!record(Some(&[]), takeover()).may_act_on(&mine), "it may change nothing");
+        assert!(record(Some(&["**"]), takeover()).may_act_on(&mine));
+        let sealed = JournalEntry::SealedByOther { by: "v".into() };
+        assert!(record(Some(&["src/a"]), sealed).may_act_on(&mine), "it may go on");
+    }
+
+    #[test]
+    fn who_does_not_tell_its_paths_may_act_on_all() {
+        let mine = paths(&["src/**"]);
+        assert!(record(None, takeover()).may_act_on(&mine));
+        assert!(record(Some(&["a//b"]), takeover()).may_act_on(&mine), "unreadable");
+        let many: Vec<String> = (0..500).map(|n| format!("directory-{n}/**")).collect();
+        assert_eq!(told_paths(&PathSet::of_patterns(&many).unwrap()), None);
+        assert_eq!(told_paths(&mine), Some(vec!["src/**".to_owned()]));
+    }
+
+    #[test]
+    fn who_has_ended_does_not() {
+        let outcome = Outcome {
+            phase: Phase::Unreachable,
+            reason: Reason::NoProgress,
+            message: String::new(),
+            evidence: Vec::new(),
+            retry_after_ms: 0,
+            need: None,
+        };
+        let (commit, reference) = ("c".to_owned(), "refs/heads/main".to_owned());
+        for entry in
+            [JournalEntry::Ended { outcome }, JournalEntry::Published { commit, reference }]
+        {
+            for owns in [None, Some(["src/a"].as_slice())] {
+                assert!(!record(owns, entry.clone()).may_act_on(&paths(&["src/**"])));
+            }
+        }
+    }
+
+    #[test]
+    fn records_of_the_first_versions_are_read() {
+        let mut json = serde_json::to_value(record(Some(&["a"]), takeover())).unwrap();
+        assert_eq!(json["owns"], serde_json::json!(["a"]));
+        json.as_object_mut().unwrap().remove("owns");
+        let read: JournalRecord = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(read.owns, None);
+        assert_eq!(serde_json::to_value(read).unwrap(), json);
+    }
 }

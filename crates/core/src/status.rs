@@ -91,6 +91,9 @@ pub enum Reason {
     /// Parked: the journal holds a token that the store has not reached, so the store went back in
     /// time. Tried again after a while.
     StoreBehindJournal,
+    /// Parked: another installation has begun work on the same paths of the repository that is not ended
+    /// in its journal. Tried again after a while.
+    OtherInstallation,
     /// Parked: several runs were lost without an accepted iteration.
     RunsLost,
     /// Unreachable: patience ended without progress.
@@ -120,7 +123,10 @@ pub enum Reason {
 impl Reason {
     /// True when a loop parked for this reason goes on by itself after a pause.
     pub fn is_timed(self) -> bool {
-        matches!(self, Self::Backoff | Self::StoreBehindJournal | Self::Quota)
+        matches!(
+            self,
+            Self::Backoff | Self::StoreBehindJournal | Self::OtherInstallation | Self::Quota
+        )
     }
 }
 

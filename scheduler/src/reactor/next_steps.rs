@@ -85,10 +85,8 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
         Reason::Hold => {
             "mend what the message names, then apply a changed spec to go on".to_owned()
         }
-        Reason::StoreBehindJournal => {
-            "restore the store's newest state, or apply a changed spec to go on under the journal"
-                .to_owned()
-        }
+        Reason::StoreBehindJournal => STORE_BEHIND.to_owned(),
+        Reason::OtherInstallation => OTHER_INSTALLATION.to_owned(),
         Reason::RunsLost => {
             format!("look at {}, then apply a changed spec to go on", about("logs"))
         }
@@ -120,6 +118,13 @@ pub(super) fn of_reason(key: &LoopKey, status: &LoopStatus) -> String {
     }
 }
 
+const STORE_BEHIND: &str =
+    "restore the store's newest state, or apply a changed spec to go on under the journal";
+/// A deleted journal fences: every push compares where it was.
+const OTHER_INSTALLATION: &str = "see that nothing of that installation runs any more, or take its loop \
+                                  or this one off the paths; then delete the journal: git push \
+                                  REPOSITORY --delete JOURNAL, which also shuts out what is left; it \
+                                  goes on by itself";
 const QUOTA: &str = "it tries again by itself; who waits for which provider: flyball quota list";
 
 fn more_budget(command: &str) -> String {
@@ -155,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    const REASONS: [Reason; 27] = [
+    const REASONS: [Reason; 28] = [
         Reason::None,
         Reason::Submitted,
         Reason::ResourcesOwned,
@@ -171,6 +176,7 @@ mod tests {
         Reason::Backoff,
         Reason::Hold,
         Reason::StoreBehindJournal,
+        Reason::OtherInstallation,
         Reason::RunsLost,
         Reason::NoProgress,
         Reason::Flapping,

@@ -12,7 +12,6 @@ use flyball_core::record::{JournalEntry, JournalRecord, RECORD_VERSION};
 
 use super::error::{GitError, JournalError};
 use super::journal_ref::LoopRefs;
-use super::objects::Object;
 use super::oid::Oid;
 use super::push::{Pushed, RefUpdate};
 use super::repo::RunRepo;
@@ -38,6 +37,8 @@ pub struct Owner {
     pub node: NodeName,
     /// Generation of the spec it works on.
     pub generation: u64,
+    /// What it may change, as records tell it: [`flyball_core::record::told_paths`].
+    pub owns: Option<Vec<String>>,
 }
 
 /// A loop's journal as last read or written.
@@ -97,14 +98,22 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let mut journal = Self { repo: repo.clone(), refs: refs.clone(), tip, records: Vec::new() };
         if let Some(tip) = &journal.tip {
-            let found = repo.object(tip).await?;
-            let commit = found.as_ref().and_then(Object::commit).ok_or_else(|| {
-                GitError::local("read journal", format!("{tip} is not a commit here"))
-            })?;
-            let (_, body) = commit.message.split_once("\n\n").unwrap_or_default();
-            journal.records.push(parse(tip.as_str(), body, tip)?);
+            journal.records.push(Self::record(repo, tip).await?);
         }
         Ok(journal)
+    }
+
+    /// The record of a commit that is here.
+    pub(super) async fn record(repo: &RunRepo, oid: &Oid) -> Result<JournalRecord, JournalError> {
+        let found = repo.object(oid).await?;
+        let found =
+            found.ok_or_else(|| GitError::local("read journal", format!("{oid} is not here")))?;
+        let commit = found.commit().ok_or_else(|| JournalError::Corrupt {
+            commit: oid.clone(),
+            message: "it is not a commit".to_owned(),
+        })?;
+        let (_, body) = commit.message.split_once("\n\n").unwrap_or_default();
+        parse(oid.as_str(), body, oid)
     }
 
     /// The newest records of the chain that ends in this commit, newest first.
@@ -217,7 +226,10 @@ impl Journal {
             if self.last().is_some_and(|last| last.token > through) {
                 return Ok(None);
             }
-            match self.append(owner, entry.clone(), &[]).await {
+            // Of the loop whose journal it is.
+            let owns = self.last().and_then(|last| last.owns.clone());
+            let owner = Owner { owns, ..owner.clone() };
+            match self.append(&owner, entry.clone(), &[]).await {
                 Err(JournalError::Fenced { .. }) if attempt < SEAL_ATTEMPTS_MAX => {
                     attempt += 1;
                     *self = Self::open(&self.repo, &self.refs).await?;
@@ -282,6 +294,7 @@ impl Journal {
             sequence: self.last().map_or(1, |last| last.sequence.saturating_add(1)),
             node: owner.node.clone(),
             at: jiff::Timestamp::now(),
+            owns: owner.owns.clone(),
             entry,
         };
         let commit = self.write_record(&record).await?;

@@ -5,13 +5,17 @@ use flyball_core::ids::LoopKey;
 use flyball_core::status::{Outcome, Phase, Reason};
 
 use super::outcome;
-use crate::git::{GitError, JournalError};
+use crate::git::{GitError, JournalError, Other};
 use crate::models::AskError;
 use crate::runs::Stop;
 
 /// Pause before another try when the store is behind the journal: somebody has to act first, and each
 /// try costs a fetch.
 const STORE_BEHIND_RETRY_MS: u64 = 60_000;
+
+/// Pause before another look at the journals of another installation: somebody has to act first, and each
+/// look costs a claim and two connections.
+const OTHER_INSTALLATION_RETRY_MS: u64 = 60_000;
 
 /// Pause before another look for what is missing: somebody has to define it, and each look costs a claim.
 const MISSING_RETRY_MS: u64 = 10_000;
@@ -114,6 +118,31 @@ impl Halt {
         Self::End(Outcome { retry_after_ms: STORE_BEHIND_RETRY_MS, ..parked })
     }
 
+    /// Others have begun work on the same paths; `None` if nobody has.
+    pub(super) fn other_installation(others: &[Other]) -> Option<Self> {
+        let at = |other: &&Other| other.last.as_ref().map(|last| last.at);
+        let newest = others.iter().max_by_key(at)?;
+        let Other { reference, installation, last } = newest;
+        let written = last.as_ref().map_or_else(
+            || "its newest record cannot be read".to_owned(),
+            |last| {
+                let (at, node, token) = (last.at, &last.node, last.token);
+                format!("last written at {at} by node {node} under token {token}")
+            },
+        );
+        let more = match others.len() - 1 {
+            0 => String::new(),
+            more => format!("; so have {more} more under {}", prefix_of(reference)),
+        };
+        let message = format!(
+            "installation {installation} has begun work on the same paths that is not ended in its journal \
+             {reference}, {written}{more}; see that nothing of it runs any more, then delete the journal, \
+             which also shuts out what is left; looked at again every minute"
+        );
+        let parked = outcome(Phase::Parked, Reason::OtherInstallation, message);
+        Some(Self::End(Outcome { retry_after_ms: OTHER_INSTALLATION_RETRY_MS, ..parked }))
+    }
+
     /// What a failed git operation means.
     pub(super) fn of_git(error: GitError, governor: &mut Governor) -> Self {
         match error {
@@ -151,8 +180,15 @@ impl Halt {
     }
 }
 
+/// What a journal's name has before installation and loop.
+fn prefix_of(journal: &str) -> &str {
+    journal.rsplitn(4, '/').last().unwrap_or(journal)
+}
+
 #[cfg(test)]
 mod tests {
+    use flyball_core::ids::Token;
+    use flyball_core::record::{JournalEntry, JournalRecord};
     use flyball_core::spec::GovernorSpec;
 
     use super::*;
@@ -177,6 +213,40 @@ mod tests {
         let error = JournalError::Fenced { found_token: 3, own_token: 7 };
         let Halt::End(parked) = Halt::of_journal(error, &mut governor()) else { panic!() };
         assert_eq!(parked.reason, Reason::Hold);
+    }
+
+    #[test]
+    fn another_installation_is_named_with_its_newest_journal_and_what_to_do() {
+        let other = |uid: &str, last: Option<&str>| Other {
+            reference: format!("refs/flyball/abc/{uid}/journal"),
+            installation: "abc".into(),
+            last: last.map(|at| JournalRecord {
+                version: 1,
+                loop_uid: uid.into(),
+                token: Token(7),
+                generation: 1,
+                sequence: 1,
+                node: "n1".into(),
+                at: at.parse().unwrap(),
+                owns: None,
+                entry: JournalEntry::Takeover { base: "b".to_owned() },
+            }),
+        };
+        assert_eq!(Halt::other_installation(&[]), None);
+        let others = [
+            other("one", Some("2026-01-01T00:00:00Z")),
+            other("two", Some("2026-01-02T00:00:00Z")),
+            other("three", None),
+        ];
+        let Some(Halt::End(parked)) = Halt::other_installation(&others) else { panic!() };
+        assert_eq!((parked.phase, parked.reason), (Phase::Parked, Reason::OtherInstallation));
+        assert!(parked.retry_after_ms > 0);
+        let words = ["installation abc", "abc/two/journal", "2026-01-02", "n1", "2 more", "delete"];
+        for part in words.into_iter().chain(["under refs/flyball;"]) {
+            assert!(parked.message.contains(part), "{part}: {}", parked.message);
+        }
+        let Some(Halt::End(parked)) = Halt::other_installation(&others[2..]) else { panic!() };
+        assert!(parked.message.contains("cannot be read"), "{}", parked.message);
     }
 
     #[test]

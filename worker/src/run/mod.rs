@@ -143,6 +143,7 @@ impl Run {
             token: self.id.token,
             node: self.context.config.node.clone(),
             generation: self.generation,
+            owns: None,
         }
     }
 

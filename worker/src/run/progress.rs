@@ -101,6 +101,7 @@ mod tests {
             sequence,
             node: "n".into(),
             at: jiff::Timestamp::UNIX_EPOCH,
+            owns: None,
             entry,
         }
     }

@@ -1,10 +1,15 @@
 //! Taking a loop over: its journal is sealed, and what the run begins with is fetched, made ready and measured. No agent
 //! acts before the seal's answer; the first checks may run while it is on its way, see [`super::ready`].
+//!
+//! The first run of a loop also looks who else has begun work on its paths: journals of other installations, which no
+//! claim of this store excludes. It looks after its own takeover is in the repository, so that of two that begin at the
+//! same time at least one sees the other. Later runs need not look: whoever came after the first one has seen it.
 
 use std::sync::Arc;
 
 use flyball_core::planted::{self, Bug};
-use flyball_core::record::JournalRecord;
+use flyball_core::record::{JournalRecord, told_paths};
+use flyball_core::resource::PathSet;
 use flyball_core::status::Progress;
 use tokio::sync::watch;
 
@@ -13,7 +18,9 @@ use super::halt::Halt;
 use super::progress;
 use super::ready::{Expected, bounds, start};
 use super::repository::{Source, Work, short};
-use crate::git::{Cache, Fetched, GitError, Journal, JournalError, LoopRefs, Oid, Owner, RunRepo};
+use crate::git::{
+    Cache, Fetched, GitError, Journal, JournalError, LoopRefs, Oid, Other, Owner, RunRepo,
+};
 use crate::link::{Link, Refused, RunId};
 
 /// Where a takeover reads and writes.
@@ -103,6 +110,8 @@ struct Sealing {
     tip: Oid,
     progress: Progress,
     expected: Expected,
+    /// The loop's paths, if no run of it is known to have looked for others there.
+    look: Option<PathSet>,
     /// Whoever measures goes on if it is told so, and stops if this ends without a word.
     keep: watch::Sender<bool>,
 }
@@ -118,6 +127,11 @@ struct Sealed {
 
 impl Sealing {
     async fn seal(mut self) -> Result<Sealed, Stopped> {
+        // A run before this one has sealed and did not begin: most likely for others, who may still be there.
+        // Then the journal needs no further record that says so.
+        if self.journal.last().is_some() {
+            self.look_for_others().await?;
+        }
         let known = self.progress.base.as_ref().and_then(|text| text.parse().ok());
         let from = known.unwrap_or_else(|| self.tip.clone());
         // The older records are read while the seal is on its way.
@@ -129,7 +143,8 @@ impl Sealing {
         );
         sealed?;
         self.journal.add(older?);
-        let Self { link, id, owner, repo, journal, tip, mut progress, expected, keep } = self;
+        self.look_for_others().await?;
+        let Self { link, id, owner, repo, journal, tip, mut progress, expected, keep, .. } = self;
         progress::catch_up(&mut progress, journal.records(), owner.generation);
         let (base, checkpoint) = match start(&progress, &repo, tip).await {
             Ok(found) => found,
@@ -150,6 +165,16 @@ impl Sealing {
             keep.send_replace(true);
         }
         Ok(Sealed { journal, base, checkpoint, progress, as_expected })
+    }
+
+    /// Stops where another installation has begun work on the same paths that it has not ended.
+    async fn look_for_others(&self) -> Result<(), Stopped> {
+        let Some(paths) = &self.look else { return Ok(()) };
+        let others = self.repo.journals_of_others(self.journal.refs()).await;
+        let others = others.map_err(JournalError::from)?;
+        let in_the_way = |other: &Other| other.last.as_ref().is_none_or(|it| it.may_act_on(paths));
+        let others: Vec<Other> = others.into_iter().filter(in_the_way).collect();
+        Halt::other_installation(&others).map_or(Ok(()), |halt| Err(Stopped::Halt(halt)))
     }
 }
 
@@ -173,10 +198,17 @@ impl Work {
         let pins = bounds.as_ref().ok().map(|(_, pins)| pins.clone());
         let expected = Expected::of(&run.progress, &run.spec, pins, &base.tip);
         let (keep, wanted) = watch::channel(false);
+        let paths = bounds.as_ref().ok().map(|(owns, _)| owns);
+        let owner = Owner { owns: paths.and_then(told_paths), ..run.owner() };
+        // The store is told where the loop begins once nobody was found, and a changed spec makes it forget. Whose
+        // journal was deleted may have been taken for dead. A repository that is not published from is this run's own.
+        let unknown = run.progress.base.is_none() || journal.last().is_none();
+        let first = unknown && source.publish.is_some();
         let sealing = Sealing {
             link: run.context.link.clone(),
             id: run.id.clone(),
-            owner: run.owner(),
+            owner: owner.clone(),
+            look: paths.filter(|_| first).cloned(),
             repo: repo.clone(),
             journal,
             tip: base.tip.clone(),
@@ -204,7 +236,7 @@ impl Work {
             source,
             repo,
             journal: sealed.journal,
-            owner: run.owner(),
+            owner,
             base_ref: base.name,
             base: sealed.base,
             owns,

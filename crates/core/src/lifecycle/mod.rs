@@ -335,6 +335,7 @@ pub fn reason_fits(phase: Phase, reason: Reason) -> bool {
                 | R::Backoff
                 | R::Hold
                 | R::StoreBehindJournal
+                | R::OtherInstallation
                 | R::RunsLost
         ),
         Phase::Unreachable => matches!(reason, R::NoProgress | R::Flapping | R::Declared),

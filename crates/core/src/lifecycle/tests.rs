@@ -181,6 +181,8 @@ fn a_run_ends_only_for_a_reason_of_its_phase() {
         (Phase::Parked, Reason::Hold, true),
         (Phase::Parked, Reason::StoreBehindJournal, true),
         (Phase::Pending, Reason::StoreBehindJournal, false),
+        (Phase::Parked, Reason::OtherInstallation, true),
+        (Phase::Pending, Reason::OtherInstallation, false),
         (Phase::Parked, Reason::None, false),
         (Phase::Cancelled, Reason::ByUser, true),
         (Phase::Running, Reason::None, false),
@@ -300,6 +302,7 @@ fn only_a_pause_gets_a_due_time_and_it_never_overflows() {
     assert_eq!(parked(Reason::Backoff, 5000).parked_until, Some(at(5)));
     assert_eq!(parked(Reason::Backoff, u64::MAX).parked_until, Some(Timestamp::MAX));
     assert_eq!(parked(Reason::StoreBehindJournal, 5000).parked_until, Some(at(5)));
+    assert_eq!(parked(Reason::OtherInstallation, 5000).parked_until, Some(at(5)));
     assert_eq!(parked(Reason::Hold, 5000).parked_until, None);
 
     let due = apply(&parked(Reason::Backoff, 5000), &LoopEvent::ParkDue, at(5)).unwrap();

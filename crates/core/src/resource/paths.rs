@@ -1,6 +1,8 @@
 //! Sets of paths inside one repository: what a loop may write, and what is pinned.
 
-use super::entry::{ENTRY_BYTES_MAX, EntryProblem, parse_path, path_matches, split_scheme};
+use super::entry::{
+    ENTRY_BYTES_MAX, EntryProblem, parse_path, path_matches, paths_overlap, split_scheme,
+};
 use super::repo::RepoId;
 use super::segment::Segment;
 use super::{Entry, EntryError};
@@ -31,6 +33,18 @@ impl PathSet {
             entries.filter(|entry| entry.scheme() == "git" && entry.access() == Access::Exclusive);
         let patterns = exclusive.filter_map(|entry| inside(entry.segments(), repository)).collect();
         Self { patterns }
+    }
+
+    /// Of patterns as [`PathSet::patterns`] gives them; `None` if one cannot be read.
+    pub fn of_patterns<S: AsRef<str>>(patterns: &[S]) -> Option<Self> {
+        let patterns = patterns.iter().map(|pattern| parse_path(pattern.as_ref()).ok());
+        patterns.collect::<Option<_>>().map(|patterns| Self { patterns })
+    }
+
+    /// Whether some path is in both sets.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let with = |one: &Vec<Segment>| other.patterns.iter().any(|two| paths_overlap(one, two));
+        self.patterns.iter().any(with)
     }
 
     /// Whether the path, relative to the repository's root and as git writes it, is in the set.

@@ -108,5 +108,5 @@ pub(super) fn refs() -> LoopRefs {
 
 pub(super) fn owner(token: i64, node: &str) -> Owner {
     let (loop_uid, node) = (LoopUid::from("uid-1"), NodeName::from(node));
-    Owner { loop_uid, token: Token(token), node, generation: 1 }
+    Owner { loop_uid, token: Token(token), node, generation: 1, owns: None }
 }

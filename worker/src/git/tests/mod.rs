@@ -3,6 +3,7 @@
 mod fencing;
 mod fixture;
 mod journal;
+mod others;
 mod runner;
 mod servers;
 mod snapshot;
