@@ -72,7 +72,7 @@ fn restored_under_live_workers(raised: bool) -> Option<(Rogue, Cluster, String)>
         let told = cluster.until("what it waits for is told", BOUND, |cluster| {
             let told = cluster.cli(&["explain", "second"]);
             let told = String::from_utf8_lossy(&told.stdout).into_owned();
-            told.contains("have come back").then_some(told)
+            told.contains("has attached and runs nothing unknown").then_some(told)
         });
         assert!(told.contains(&owner), "{told}");
     }

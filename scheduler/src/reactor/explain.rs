@@ -136,16 +136,7 @@ impl Reactor {
                     .to_owned(),
             );
         }
-        if self.is_acting() && !self.unheard.is_empty() {
-            told.findings.push(format!(
-                "this scheduler began anew, and a store that was restored would not know what runs on {}: nothing is \
-                 assigned until each has attached and runs nothing unknown, or its lease has ended, some five \
-                 minutes at most",
-                self.unheard.names()
-            ));
-            let step = "if they do not come back: see their workers' logs, or stop those workers";
-            told.next_steps.push(step.to_owned());
-        }
+        self.explain_unheard(told);
         if let Some(in_flight) = &entry.in_flight {
             told.findings.push(if in_flight.unresolved {
                 "the store's answer to the last transaction was lost; it is being read back, and \

@@ -11,6 +11,7 @@ use flyball_store::Snapshot;
 use jiff::Timestamp;
 
 use super::Reactor;
+use super::explain::Explanation;
 
 /// How long a node that runs something unknown has for that to stop, before it is asked to come again. Until then its
 /// reports are answered: a run that has only to hear that its end was recorded goes in this time.
@@ -85,6 +86,21 @@ impl Unheard {
 }
 
 impl Reactor {
+    /// Why nothing is placed, while somebody is waited for.
+    pub(super) fn explain_unheard(&self, told: &mut Explanation) {
+        if !self.is_acting() || self.unheard.is_empty() {
+            return;
+        }
+        told.findings.push(format!(
+            "this scheduler began anew, and a store that was restored would not know what runs on {}: nothing is \
+             assigned until each has attached and runs nothing unknown, or its lease has ended, some five \
+             minutes at most",
+            self.unheard.names()
+        ));
+        let step = "if they do not come back: see their workers' logs, or stop those workers";
+        told.next_steps.push(step.to_owned());
+    }
+
     /// Forgets those whose session has ended. True if somebody is left; if nobody is any more, all that waited is looked
     /// at again.
     pub(super) fn waits_for_nodes(&mut self) -> bool {
