@@ -13,7 +13,7 @@ use crate::runner::{Attempt, Case, Outcome, Owners};
 pub(crate) const CASE: Case = Case {
     id: "F23",
     title: "etcd restored from an old snapshot",
-    usual: true,
+    usual: false,
     owners: Owners::Change,
     run,
 };

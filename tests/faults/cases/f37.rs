@@ -11,7 +11,7 @@ use crate::runner::{Attempt, Case, Outcome, Owners};
 pub(crate) const CASE: Case = Case {
     id: "F37",
     title: "thousands of leases end at once",
-    usual: true,
+    usual: false,
     owners: Owners::Change,
     run,
 };
