@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::core::Handle;
 use super::known::Sessions;
-use crate::findings::{Findings, STORE_ALARM, STORE_FULL, STORE_UNAVAILABLE, Severity};
+use crate::findings::{
+    Findings, STORE_ALARM, STORE_BEHIND, STORE_FULL, STORE_UNAVAILABLE, Severity,
+};
 use crate::reactor::Event;
 
 /// Pause between two looks: two cheap reads, and an operator who waits for an alarm to go sees it go.
@@ -17,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 /// How long a node that was there at the start is waited for, though its lease goes on: one whose heartbeats arrive and
 /// whose session does not must not keep everybody waiting for ever. No lease lasts longer, so one that has not ended by then was
-/// renewed since the start, and not for a node that knows more than the store.
+/// renewed since. It counts anew from when the store was found to be behind, as nodes are then asked again.
 const HEARD_AFTER: Duration = Duration::from_secs(TTL_SECONDS_MAX.unsigned_abs() + 10);
 
 pub(crate) const FULL: &str =
@@ -40,9 +42,12 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Looks for as long as the process lives.
     pub(crate) async fn run(self) {
-        let began = Instant::now();
+        let mut began = Instant::now();
         let mut heard = false;
         loop {
+            if self.findings.holds(STORE_BEHIND) {
+                (began, heard) = (Instant::now(), false);
+            }
             if !heard && began.elapsed() >= HEARD_AFTER {
                 heard = true;
                 if self.core.tell(Event::Heard).await.is_err() {
