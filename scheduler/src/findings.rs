@@ -23,6 +23,8 @@ pub(crate) const STORE_BEHIND: &str = "StoreBehind";
 /// What to do about it.
 pub(crate) const STORE_BEHIND_STEP: &str = "restore the store with raised revisions (etcdutl snapshot restore --bump-revision … \
      --mark-compacted), or raise its revision past that; then restart the schedulers";
+/// A node has a lease, and the leader hears nothing of it.
+pub(crate) const NODE_SILENT: &str = "NodeSilent";
 /// A node worked for another installation before.
 pub(crate) const OTHER_INSTALLATION: &str = "OtherInstallation";
 /// The audit trail cannot be written at present.

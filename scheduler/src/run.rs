@@ -29,6 +29,7 @@ use crate::shell::keeper::Keeper;
 use crate::shell::known::{Observer, Sessions};
 use crate::shell::leadership::Elector;
 use crate::shell::outbox::Outboxes;
+use crate::shell::prober::Prober;
 use crate::shell::submitter::{self, Submitter};
 use crate::shell::{Core, Handle};
 use crate::signing::renew_own;
@@ -210,6 +211,7 @@ async fn build(
     };
     announce(config, &api, tasks);
     tasks.spawn(keeper(&api).run());
+    tasks.spawn(prober(&api).run());
     Ok(Built { api, elector })
 }
 
@@ -318,6 +320,16 @@ fn observer(
     revoked: &RevokedList,
 ) -> Observer {
     Observer::new(sessions.clone(), findings.clone(), policies.clone(), revoked.clone())
+}
+
+fn prober(api: &Api) -> Prober {
+    Prober {
+        store: api.store.clone(),
+        core: api.core.clone(),
+        heard: api.sessions.heard().clone(),
+        findings: api.findings.clone(),
+        leadership: api.leadership.clone(),
+    }
 }
 
 fn keeper(api: &Api) -> Keeper {

@@ -8,6 +8,7 @@ mod events;
 mod faults;
 mod loops;
 mod lost_answers;
+mod probes;
 mod sessions;
 mod setup;
 mod snapshot;

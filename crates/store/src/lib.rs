@@ -22,6 +22,7 @@ mod keys;
 mod leadership;
 mod loops;
 mod nodes;
+mod probes;
 mod quotas;
 mod replace;
 mod revocations;

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub nodes: Vec<(NodeName, Stored<Arc<NodeRecord>>)>,
     /// Live sessions.
     pub sessions: Vec<(NodeName, Stored<SessionRecord>)>,
+    /// Nodes of which the leader asks who hears from them.
+    pub probes: Vec<(NodeName, Stored<SessionRecord>)>,
     /// Claims; those with lease 0 are detached and will never end by themselves.
     pub claims: Vec<(LoopKey, Stored<ClaimRecord>)>,
     /// Owner keys; those with lease 0 are detached and will never end by themselves.
@@ -137,6 +139,7 @@ impl Snapshot {
             Some(Change::Status(key, Some(stored))) => self.statuses.push((key, stored)),
             Some(Change::Node(name, Some(stored))) => self.nodes.push((name, stored)),
             Some(Change::Session(name, Some(stored))) => self.sessions.push((name, stored)),
+            Some(Change::Probe(name, Some(stored))) => self.probes.push((name, stored)),
             Some(Change::Claim(key, Some(stored))) => self.claims.push((key, stored)),
             Some(Change::Owner(key, Some(stored))) => self.owners.push((key, stored)),
             Some(Change::Role(name, Some(stored))) => self.roles.push((name, stored)),

@@ -61,6 +61,7 @@ impl Api {
         self.doctor.renewals.record(begun.elapsed(), granted);
         match renewed {
             Ok(KeepAlive::Renewed { ttl }) => {
+                self.answer_for(NodeName(node.clone()), lease);
                 let ttl_seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 Ok(Response::new(HeartbeatResponse { ttl_seconds }))
             }
@@ -75,6 +76,18 @@ impl Api {
             return renewal_from_cache(&self.store, lease).await;
         }
         self.store.keep_alive(lease).await
+    }
+
+    /// Takes the leader's question about this node away, if one stands: somebody hears from it. The heartbeat's answer
+    /// does not wait for it; if it fails, the next renewal does it.
+    fn answer_for(&self, node: NodeName, lease: i64) {
+        let Some(asked) = self.sessions.heard().renewed(&node, lease) else { return };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.answer_for_node(&node, asked).await {
+                tracing::debug!(%node, %error, "the leader cannot be told that the node is heard");
+            }
+        });
     }
 
     /// Looks the session up in what the watch tells, and in the store if it is not there.

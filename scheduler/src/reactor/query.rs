@@ -8,7 +8,7 @@ use flyball_core::node::{NodeRecord, Resources};
 use flyball_core::placement::{Placement, place};
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{LoopStatus, Phase};
-use flyball_store::{ClaimRecord, LeaderRecord, LoopRecord};
+use flyball_store::{ClaimRecord, LeaderRecord, LoopRecord, SessionRecord};
 
 use super::Reactor;
 use super::event::SessionId;
@@ -113,6 +113,17 @@ impl Reactor {
             runs,
             lease: entry.session.get().map(|session| session.lease),
         })
+    }
+
+    /// Sessions of nodes that have no stream here though this scheduler leads; none while its view is not current.
+    pub fn silent_sessions(&self) -> Vec<SessionRecord> {
+        if !self.is_acting() {
+            return Vec::new();
+        }
+        let away = self.view.nodes.values().filter(|entry| entry.stream.is_none());
+        let sessions = away.filter_map(|entry| entry.session.stored());
+        // One without a lease does not end with one (see the keeper).
+        sessions.filter(|found| found.lease != 0).map(|found| found.value.clone()).collect()
     }
 
     /// The stream of a node, if it is attached here.

@@ -243,6 +243,7 @@ impl View {
             | Change::Role(..)
             | Change::Binding(..)
             | Change::Revocation(..)
+            | Change::Probe(..)
             | Change::Event(..)
             | Change::ForeignGone { .. } => {}
         }

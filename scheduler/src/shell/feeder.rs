@@ -126,7 +126,10 @@ impl Feeder {
                     kept.push(Change::Leader(leader));
                 }
                 // The observer has heard of it; no loop depends on it.
-                Change::Role(..) | Change::Binding(..) | Change::Revocation(..) => {}
+                Change::Role(..)
+                | Change::Binding(..)
+                | Change::Revocation(..)
+                | Change::Probe(..) => {}
                 change => kept.push(change),
             }
         }

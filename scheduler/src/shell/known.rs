@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use flyball_core::ids::{Incarnation, NodeName};
 use flyball_store::{Change, LoopPart, SessionRecord, Snapshot, Stored, loop_part};
 
+use super::heard::Heard;
 use crate::access::{Policies, RevokedList};
 use crate::findings::{
     Findings, PERMANENT_KEY as PERMANENT, STORE_BEHIND, STORE_BEHIND_STEP, Severity,
@@ -21,9 +22,14 @@ const PERMANENT_STEP: &str = "nothing, it is removed as soon as its owner is gon
 
 /// The live sessions as the watch tells them. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sessions(Arc<RwLock<BTreeMap<NodeName, Stored<SessionRecord>>>>);
+pub(crate) struct Sessions(Arc<RwLock<BTreeMap<NodeName, Stored<SessionRecord>>>>, Heard);
 
 impl Sessions {
+    /// From whom this scheduler hears.
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.1
+    }
+
     /// True if this lease is known to be the one of the node's incarnation. What is known may be
     /// old, but a lease never changes hands: once true it is true for ever, whether or not the lease
     /// still lives. False says nothing: ask the store.
@@ -86,6 +92,7 @@ impl Observer {
     pub(crate) fn on_snapshot(&mut self, snapshot: &Snapshot) {
         let sessions = snapshot.sessions.iter().cloned();
         self.sessions.change(|known| *known = sessions.collect());
+        self.sessions.heard().on_snapshot(snapshot);
         self.policies.on_snapshot(snapshot);
         self.revoked.on_snapshot(snapshot);
         self.odd.clear();
@@ -125,7 +132,11 @@ impl Observer {
                 self.raise_unreadable(key, why, *held);
             }
             Change::Revocation(..) => self.revoked.on_change(change),
+            Change::Probe(name, stored) => self.sessions.heard().on_probe(name, stored.as_ref()),
             Change::Session(name, stored) => {
+                if stored.is_none() {
+                    self.sessions.heard().forget(name);
+                }
                 self.sessions.change(|known| {
                     match stored {
                         Some(stored) => known.insert(name.clone(), stored.clone()),

@@ -16,10 +16,12 @@ mod core;
 pub(crate) mod costs;
 pub(crate) mod events;
 pub(crate) mod feeder;
+mod heard;
 pub(crate) mod keeper;
 pub(crate) mod known;
 pub(crate) mod leadership;
 pub(crate) mod outbox;
+pub(crate) mod prober;
 pub(crate) mod submitter;
 
 pub(crate) use core::{Core, Handle, Stopped};

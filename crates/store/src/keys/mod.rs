@@ -13,6 +13,7 @@ mod loops;
 mod nodes;
 mod owners;
 mod path;
+mod probes;
 mod quotas;
 mod revoked;
 mod secrets;
@@ -39,6 +40,7 @@ pub(crate) use loops::{spec, status};
 pub(crate) use nodes::node;
 pub use owners::OwnerKey;
 pub(crate) use owners::owner;
+pub(crate) use probes::probe;
 pub(crate) use quotas::{QUOTAS, quota};
 pub(crate) use revoked::{REVOKED, revoked};
 pub(crate) use secrets::{secret, secrets_of};
@@ -67,6 +69,7 @@ pub(crate) enum Key {
     Leader,
     Node(NodeName),
     Session(NodeName),
+    Probe(NodeName),
     Spec(LoopKey),
     Status(LoopKey),
     Claim(LoopKey),
@@ -123,6 +126,7 @@ impl Key {
             None => singletons::decode(rest),
             Some(("nodes", rest)) => nodes::decode(rest),
             Some(("sessions", rest)) => sessions::decode(rest),
+            Some(("probes", rest)) => probes::decode(rest),
             Some(("loops", rest)) => loops::decode(rest),
             Some(("claims", rest)) => claims::decode(rest),
             Some(("owners", rest)) => owners::decode(rest).map(Self::Owner),

@@ -45,6 +45,7 @@ fn any_key() -> impl Strategy<Value = (Key, Vec<u8>)> {
     prop_oneof![
         odd_text().prop_map(|n| (Key::Node(n.clone().into()), node(&n.into()))),
         odd_text().prop_map(|n| (Key::Session(n.clone().into()), session(&n.into()))),
+        odd_text().prop_map(|n| (Key::Probe(n.clone().into()), probe(&n.into()))),
         loop_key().prop_map(|k| (Key::Spec(k.clone()), spec(&k))),
         loop_key().prop_map(|k| (Key::Status(k.clone()), status(&k))),
         loop_key().prop_map(|k| (Key::Claim(k.clone()), claim(&k))),
@@ -87,6 +88,7 @@ proptest! {
             Key::Duty(u) => duty(&u),
             Key::Node(n) => node(&n),
             Key::Session(n) => session(&n),
+            Key::Probe(n) => probe(&n),
             Key::Spec(k) => spec(&k),
             Key::Status(k) => status(&k),
             Key::Claim(k) => claim(&k),

@@ -32,6 +32,8 @@ pub enum Change {
     Node(NodeName, Option<Stored<Arc<NodeRecord>>>),
     /// A node's session.
     Session(NodeName, Option<Stored<SessionRecord>>),
+    /// The leader's question whether any scheduler hears from a node.
+    Probe(NodeName, Option<Stored<SessionRecord>>),
     /// A loop's claim.
     Claim(LoopKey, Option<Stored<ClaimRecord>>),
     /// An owner key.
@@ -79,6 +81,7 @@ impl Change {
             Self::Status(key, _) => keys::status(key),
             Self::Node(name, _) => keys::node(name),
             Self::Session(name, _) => keys::session(name),
+            Self::Probe(name, _) => keys::probe(name),
             Self::Claim(key, _) => keys::claim(key),
             Self::Owner(key, _) => key.encode(),
             Self::Duty(uid, _) => keys::duty(uid),
@@ -109,6 +112,7 @@ fn decode_delete(key: &[u8]) -> Option<Change> {
         Key::Status(key) => Change::Status(key, None),
         Key::Node(name) => Change::Node(name, None),
         Key::Session(name) => Change::Session(name, None),
+        Key::Probe(name) => Change::Probe(name, None),
         Key::Claim(key) => Change::Claim(key, None),
         Key::Owner(key) => Change::Owner(key, None),
         Key::Duty(uid) => Change::Duty(uid, None),
@@ -193,6 +197,10 @@ fn decode_value(key: Key, kv: &PbKeyValue) -> Result<Change, DecodeError> {
         Key::Session(name) => {
             let record = SessionRecord::decode(name.clone(), value)?;
             Change::Session(name, Some(stored(kv, record)))
+        }
+        Key::Probe(name) => {
+            let record = SessionRecord::decode(name.clone(), value)?;
+            Change::Probe(name, Some(stored(kv, record)))
         }
         Key::Claim(key) => {
             let record = ClaimRecord::decode(key.clone(), value)?;
