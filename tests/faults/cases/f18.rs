@@ -1,6 +1,8 @@
 //! F18: etcd changes its leader all the time, which arms every lease anew; the loops of a frozen machine must still
 //! go on. Nobody is left there to tell of its end, and its lease does not end: the leading scheduler has to find out.
 
+use std::time::Duration;
+
 use crate::fleet::{Fleet, Shape};
 use crate::hands::Victim;
 use crate::runner::{Attempt, Case, Outcome, Owners};
@@ -14,10 +16,13 @@ pub(crate) const CASE: Case = Case {
 };
 
 /// Most leaders that are stopped one after the other: three times what it took when it was tried.
-const CHANGES_MAX: u32 = 60;
+const CHANGES_MAX: u32 = 40;
+/// How long each one leads: well below a lease, so that none ends by itself, and long enough for
+/// etcd to answer in between: where it never does, nothing can be written, and nobody can take anything over.
+const REIGN: Duration = Duration::from_millis(1500);
 
 fn run(attempt: &Attempt) -> Outcome {
-    let mut fleet = Fleet::start(attempt, Shape::default());
+    let mut fleet = Fleet::start(attempt, Shape { ttl: 6, ..Shape::default() });
     let victim = fleet.busy_victim();
     fleet.fault("stop every leading member in turn, and freeze a machine");
     // Old leaders of etcd wake up and end leases that were renewed elsewhere.
@@ -33,6 +38,7 @@ fn run(attempt: &Attempt) -> Outcome {
         fleet.stop(&member);
         fleet.other_leads(leader);
         fleet.go_on(&member);
+        fleet.last(REIGN);
         changes += 1;
     }
     fleet.bite(&format!("its loops were taken over by change {changes} of etcd's leader"));
