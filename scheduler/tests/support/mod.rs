@@ -3,6 +3,7 @@
 
 mod callers;
 mod etcd;
+mod standby;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use tonic::Streaming;
 
 pub(crate) use callers::{As, Callers, ack, attach};
 pub(crate) use etcd::TestStore;
+pub(crate) use standby::{leads, shared_store, until_leading};
 
 /// Longest wait for anything; far above what is needed on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
