@@ -280,3 +280,59 @@ fn words_have_one_meaning() {
     assert!("pods".parse::<Kind>().unwrap_err().to_string().contains("rolebindings"));
     assert!("audi".parse::<Kind>().is_err());
 }
+
+#[test]
+fn a_stranger_may_ask_to_join_and_nothing_else() {
+    let stranger = Identity::Stranger;
+    for verb in Verb::all() {
+        for kind in Kind::all() {
+            let joins = (verb, kind) == (Verb::Join, Kind::Nodes);
+            assert_eq!(may(&stranger, verb, kind, &Scope::Open), joins, "{verb} {kind}");
+            assert!(!may(&stranger, verb, kind, &Scope::Installation), "{verb} {kind}");
+        }
+    }
+}
+
+#[test]
+fn roles_are_named_only_to_whom_one_could_help() {
+    let roles = |who: &Identity, verb| {
+        policy().decide(who, verb, Kind::Secrets, &namespace("b")).unwrap_err().roles
+    };
+    assert_eq!(roles(&user("ada"), Verb::Apply), ["admin"]);
+    assert!(roles(&user("ada"), Verb::Fetch).is_empty(), "only a node does this");
+    assert!(roles(&Identity::Node("n1".into()), Verb::Apply).is_empty(), "what it may is fixed");
+}
+
+#[test]
+fn a_subject_is_written_as_it_is_read() {
+    for text in ["user:ada", "users"] {
+        assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
+    }
+    for text in ["user:", "user:Ada", "user:a/b", "user:*"] {
+        assert!(text.parse::<Subject>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn kinds_are_of_a_namespace_or_of_the_installation() {
+    let outside = [
+        Kind::Nodes,
+        Kind::Sessions,
+        Kind::Schedulers,
+        Kind::Roles,
+        Kind::Providers,
+        Kind::ModelRoutes,
+        Kind::Agents,
+        Kind::Certificates,
+        Kind::JoinTokens,
+    ];
+    for kind in Kind::all() {
+        assert_eq!(kind.is_namespaced(), !outside.contains(&kind), "{kind}");
+        for verb in Verb::all() {
+            // A namespace's budget is its bound, so whoever is admin inside does not set it.
+            let bounds = kind == Kind::Budgets && [Verb::Apply, Verb::Delete].contains(&verb);
+            let expected = bounds || outside.contains(&kind);
+            assert_eq!(kind.is_of_installation(verb), expected, "{verb} {kind}");
+        }
+    }
+}

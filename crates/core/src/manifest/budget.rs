@@ -73,6 +73,13 @@ mod tests {
     }
 
     #[test]
+    fn a_narrower_bound_may_be_as_wide() {
+        let same =
+            json!({ "tokens": 10, "perRun": { "tokens": 10 }, "perIteration": { "tokens": 10 } });
+        assert_eq!(parsed(&same).unwrap().per_iteration.tokens, Some(10));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_the_field() {
         let wrong = parsed(&json!({
             "money": "0", "tokens": 10, "calls": 2_000_000_000_000_000_u64,
