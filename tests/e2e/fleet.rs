@@ -94,6 +94,11 @@ impl Fleet {
         (scheduler, address)
     }
 
+    /// Where etcd is asked over TLS.
+    pub(crate) fn etcd_url(&self) -> &str {
+        self.store[0].strip_prefix("--etcd=").expect("a fleet on etcd")
+    }
+
     /// A name in the directory of everything.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

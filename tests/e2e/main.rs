@@ -16,6 +16,7 @@ mod converge;
 mod costs;
 mod definitions;
 mod ending;
+mod etcd_roles;
 mod fleet;
 mod identities;
 mod itself;
