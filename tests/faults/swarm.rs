@@ -8,9 +8,9 @@ use flyball_core::node::NodeFacts;
 use flyball_proto::transport::{self, Address, Credential};
 use flyball_proto::v1::sessions_client::SessionsClient;
 use flyball_proto::v1::{
-    Assign, HeartbeatRequest, LiveRun, NodeMessage, Register, RunUpdate, node_message,
-    scheduler_message,
+    Assign, HeartbeatRequest, LiveRun, NodeMessage, Register, node_message, scheduler_message,
 };
+use flyball_tests::talk;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -156,34 +156,14 @@ impl Ghost {
     }
 
     fn heartbeat(&self) -> HeartbeatRequest {
-        HeartbeatRequest {
-            node: self.name.clone(),
-            incarnation: self.incarnation(),
-            lease_id: self.lease,
-            token_mark: 0,
-        }
+        talk::heartbeat(&self.name, self.incarnation(), self.lease)
     }
 
     async fn assigned(&mut self, assign: Assign, outbox: &mpsc::Sender<NodeMessage>) {
-        let run = LiveRun {
-            namespace: assign.namespace.clone(),
-            r#loop: assign.name.clone(),
-            uid: assign.uid.clone(),
-            token: assign.token,
-        };
-        self.runs.insert(assign.uid.clone(), run);
         self.sequence += 1;
-        let update = RunUpdate {
-            sequence: self.sequence,
-            namespace: assign.namespace,
-            r#loop: assign.name,
-            uid: assign.uid,
-            token: assign.token,
-            progress_json: assign.progress_json,
-            event: String::new(),
-        };
-        let message = Some(node_message::Message::RunUpdate(update));
+        let (run, message) = talk::begun(assign, self.sequence);
+        self.runs.insert(run.uid.clone(), run);
         // The session may have ended; then the next one tells of the run.
-        let _ = outbox.send(NodeMessage { message }).await;
+        let _ = outbox.send(message).await;
     }
 }

@@ -13,3 +13,4 @@ pub mod members;
 pub mod poll;
 pub mod provider;
 pub mod repo;
+pub mod talk;
