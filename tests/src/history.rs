@@ -179,6 +179,33 @@ pub enum Event {
         /// In words.
         what: String,
     },
+    /// A secret was put where it belongs. Its value is in no history: whoever seeks it later might find it there.
+    SecretPlanted {
+        /// What it is called.
+        secret: String,
+        /// Who has it, in words.
+        #[serde(rename = "where")]
+        place: String,
+    },
+    /// All that could be had of a surface was searched for a secret, in every form that the harness knows.
+    SecretSought {
+        /// What it is called.
+        secret: String,
+        /// Where it must not be, e.g. `sandbox` or `logs`.
+        surface: String,
+        /// How much was searched.
+        bytes: u64,
+    },
+    /// A secret was found where it must not be.
+    SecretSeen {
+        /// What it is called.
+        secret: String,
+        /// As in [`Event::SecretSought`].
+        surface: String,
+        /// Where exactly, e.g. a file.
+        #[serde(rename = "where")]
+        place: String,
+    },
     /// The last line. Loops are named that need not have ended, with the reason.
     End {
         /// `namespace/name` of loops that are allowed to be unfinished.

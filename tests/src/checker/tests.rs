@@ -4,6 +4,7 @@ mod build;
 mod clients;
 mod effects;
 mod journal;
+mod secrets;
 mod store;
 mod whole;
 

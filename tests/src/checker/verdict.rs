@@ -18,6 +18,8 @@ pub enum Invariant {
     I4,
     /// One owner at a time, in the store's own order.
     I5,
+    /// Secrets stay where they belong: out of the sandbox, its output, logs, spans and the store in clear.
+    I6,
     /// Clients see one copy of every loop.
     Linearizable,
     /// The history can be judged and proves something.
