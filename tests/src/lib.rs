@@ -13,4 +13,5 @@ pub mod members;
 pub mod poll;
 pub mod provider;
 pub mod repo;
+pub mod secret;
 pub mod talk;
