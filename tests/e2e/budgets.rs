@@ -9,13 +9,13 @@ use flyball_core::model::{Amount, BudgetReport, SliceError, Slices};
 use flyball_core::status::Phase;
 use flyball_proto::transport::{Address, Credential};
 use flyball_tests::cluster::{Cluster, Options, items};
+use flyball_tests::collector::{collector, exporting_to};
 use flyball_tests::poll;
 use flyball_tests::provider::{Provider, Reply};
 use flyball_worker::models::{RunSlices, Schedulers};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::collector::{collector, exporting_to};
 use crate::support::{builtin, list, manifest, models, scratch};
 
 /// Longest wait for anything here.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use etcd_client::Client;
 use flyball_core::status::Phase;
 use flyball_tests::cluster::{Cluster, Options};
+use flyball_tests::collector::{collector, exporting_to};
 use flyball_tests::etcd::{self, Etcd};
 use flyball_tests::poll;
 use flyball_tests::provider::{Provider, Reply};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::collector::{collector, exporting_to};
 use crate::support::{builtin, list, models};
 
 const BOUND: Duration = Duration::from_secs(60);

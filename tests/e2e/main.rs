@@ -2,7 +2,6 @@
 //! command line.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod collector;
 mod secrets;
 mod support;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use flyball_core::status::{Phase, Reason};
 use flyball_tests::cluster::{Cluster, Options};
+use flyball_tests::collector::{collector, exporting_to};
 use flyball_tests::poll;
 use flyball_tests::repo::Repo;
 use serde_json::Value;
 
-use crate::collector::{collector, exporting_to};
 use crate::support::{FINISH_ONE, finish_list, list, parked, url};
 
 const VALUE: &str = "hunter2/hunter2+hunter2";

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use flyball_core::status::Phase;
 use flyball_tests::cluster::Cluster;
+use flyball_tests::collector::{collector, exporting_to};
 use flyball_tests::poll;
 
-use crate::collector::{collector, exporting_to};
 use crate::support::{FINISH_ONE, finish_list, list};
 
 #[test]

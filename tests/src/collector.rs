@@ -1,10 +1,9 @@
-//! An OTLP collector that the cases play.
+//! An OTLP collector that tests play: it keeps what it is sent.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use flyball_tests::cluster::Options;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -20,18 +19,24 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use tonic::{Request, Response, Status};
 
+use crate::cluster::Options;
+
 /// A span as far as the test looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) service: String,
-    pub(crate) instance: String,
-    pub(crate) name: String,
-    pub(crate) trace: Vec<u8>,
+pub struct Seen {
+    /// Which program.
+    pub service: String,
+    /// Which process.
+    pub instance: String,
+    /// What was done.
+    pub name: String,
+    /// The trace that it belongs to.
+    pub trace: Vec<u8>,
 }
 
 /// An OTLP collector that keeps what it gets.
 #[derive(Clone, Default)]
-pub(crate) struct Collector(Arc<Mutex<Kept>>);
+pub struct Collector(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
@@ -43,20 +48,25 @@ struct Kept {
 }
 
 impl Collector {
-    pub(crate) fn spans(&self) -> Vec<Seen> {
-        self.0.lock().unwrap().spans.clone()
+    /// All spans so far.
+    pub fn spans(&self) -> Vec<Seen> {
+        self.kept().spans.clone()
     }
 
     /// Everything that was exported, also what [`Seen`] leaves out.
-    pub(crate) fn text(&self) -> String {
-        self.0.lock().unwrap().text.clone()
+    pub fn text(&self) -> String {
+        self.kept().text.clone()
     }
 
     /// Count and sum of a histogram, of all processes together.
-    pub(crate) fn histogram(&self, name: &str) -> (u64, f64) {
-        let kept = self.0.lock().unwrap();
+    pub fn histogram(&self, name: &str) -> (u64, f64) {
+        let kept = self.kept();
         let series = kept.histograms.get(name).into_iter().flat_map(BTreeMap::values);
         series.fold((0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("no export panics while it holds the lock")
     }
 }
 
@@ -66,8 +76,10 @@ impl MetricsService for Collector {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let mut kept = self.0.lock().unwrap();
-        for resource in request.into_inner().resource_metrics {
+        let request = request.into_inner();
+        let mut kept = self.kept();
+        kept.text += &format!("{request:?}\n");
+        for resource in request.resource_metrics {
             let process = format!("{:?}", resource.resource);
             for metric in resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
                 let Some(Data::Histogram(histogram)) = metric.data else { continue };
@@ -89,7 +101,7 @@ impl TraceService for Collector {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let request = request.into_inner();
-        self.0.lock().unwrap().text += &format!("{request:?}\n");
+        self.kept().text += &format!("{request:?}\n");
         for resource in request.resource_spans {
             let attributes = resource.resource.unwrap_or_default().attributes;
             let text = |key: &str| {
@@ -98,7 +110,7 @@ impl TraceService for Collector {
             };
             let (service, instance) = (text("service.name"), text("service.instance.id"));
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                self.0.lock().unwrap().spans.push(Seen {
+                self.kept().spans.push(Seen {
                     service: service.clone(),
                     instance: instance.clone(),
                     name: span.name,
@@ -111,29 +123,36 @@ impl TraceService for Collector {
 }
 
 /// Starts the collector on a free port of the loopback; it ends with the runtime.
-pub(crate) fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String) {
+///
+/// # Panics
+/// When there is no port.
+pub fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String) {
     let collector = Collector::default();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let address = format!("http://{}", listener.local_addr().expect("it is bound"));
     let server = tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(collector.clone()))
         .add_service(MetricsServiceServer::new(collector.clone()));
     runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         server.serve_with_incoming(incoming).await
     });
     (collector, address)
 }
 
-/// Two workers and a scheduler that export there.
-pub(crate) fn exporting_to(address: &str) -> Options {
+/// Environment of a process that exports there, soon and often.
+pub fn environment(address: &str) -> Vec<(String, String)> {
     let env = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", address),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
     ];
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Options { workers: 2, env: env.to_vec(), ..Options::default() }
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Two workers and a scheduler that export there.
+pub fn exporting_to(address: &str) -> Options {
+    Options { workers: 2, env: environment(address), ..Options::default() }
 }

@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod checker;
 pub mod cluster;
+pub mod collector;
 pub mod etcd;
 pub mod history;
 pub mod measure;
