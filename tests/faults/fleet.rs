@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use flyball_core::status::Phase;
-use flyball_proto::transport::Credential;
 use flyball_store::Store;
 use flyball_tests::binary::flyball;
 use flyball_tests::cluster::Process;
@@ -24,14 +23,13 @@ use super::net::Net;
 use super::proxy::{Mode, Proxy, Target};
 use super::recorder::{self, Record, View};
 use super::runner::{Attempt, Owners};
+use super::secrets::{self, Secrets};
 use super::site::Site;
 
 /// Longest wait for a process to be ready, or for a fleet to notice something.
 pub(crate) const NOTICE_MAX: Duration = Duration::from_secs(60);
 /// Bound on the end of all work after the last fault; a loop takes about 5 s on an idle machine.
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// What schedulers and clients show each other.
-pub(crate) const TOKEN: &str = "a-token-for-fault-cases";
 
 /// What to bring up.
 #[derive(Debug, Clone)]
@@ -53,6 +51,8 @@ pub(crate) struct Shape {
     pub(crate) agent_ms: u64,
     /// What the agents do, as [`super::work`] names it.
     pub(crate) agent: &'static str,
+    /// Whether checks have a secret, and everything is searched for what must not be there: it takes seconds.
+    pub(crate) secret: bool,
     /// Whether the repository is reached through a server, which can be killed.
     pub(crate) served: bool,
     /// Further arguments of every etcd member.
@@ -80,6 +80,7 @@ impl Default for Shape {
             items: 6,
             agent_ms: 200,
             agent: "agent",
+            secret: false,
             served: false,
             etcd: Vec::new(),
             worker: Vec::new(),
@@ -129,6 +130,7 @@ pub(crate) struct Fleet {
     pub(crate) dir: PathBuf,
     /// Node directories, removed at the end.
     data: tempfile::TempDir,
+    pub(crate) secrets: Secrets,
     /// Processes that are of this version where there is an earlier one.
     pub(crate) upgraded: BTreeSet<String>,
     /// Faults that have begun and are not over.
@@ -162,6 +164,7 @@ impl Fleet {
         if let Owners::Stay(why) = attempt.owners {
             fleet.record.event(Event::OwnersStay { why: why.to_owned() });
         }
+        fleet.plant_secrets();
         before(&mut fleet);
         fleet.start_members();
         for number in 1..=fleet.shape.schedulers {
@@ -174,6 +177,9 @@ impl Fleet {
         fleet.until("every node has a session", NOTICE_MAX, |view| {
             (view.sessions.len() >= count).then_some(())
         });
+        if fleet.shape.secret {
+            fleet.set_secret_of_checks();
+        }
         for number in 1..=fleet.shape.loops {
             fleet.submit(number);
         }
@@ -192,7 +198,10 @@ impl Fleet {
             .expect("a runtime");
         let hint = runtime.block_on(Proxy::start()).expect("a free port");
         hint.set_both(Mode::Close);
-        write_token(&attempt.dir.join("token"));
+        let data = tempfile::Builder::new().prefix("fbn").tempdir().expect("a directory");
+        // Not below what the agents share with the harness.
+        let own = data.path().join("own");
+        std::fs::create_dir(&own).expect("a directory");
         Self {
             members: Members::prepare(shape.members, &shape.etcd),
             dice: Dice::new(attempt.seed),
@@ -209,7 +218,8 @@ impl Fleet {
             stopped: Vec::new(),
             hint,
             dir: attempt.dir.clone(),
-            data: tempfile::Builder::new().prefix("fbn").tempdir().expect("a directory"),
+            data,
+            secrets: Secrets::new(&own),
             upgraded: BTreeSet::new(),
             faults: Vec::new(),
             bites: 0,
@@ -248,6 +258,7 @@ impl Fleet {
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             // Runs are confined as anywhere; their agents leave word of what they do here.
             .env("FLYBALL_TEST_SHARE", &self.dir)
+            .env(secrets::VARIABLE, self.secrets.environment())
             .envs(self.shape.env.iter().cloned())
             .spawn()
             .expect("the binary can be started");
@@ -269,16 +280,19 @@ impl Fleet {
             let socket = self.members.socket(number);
             self.net.edge(name, &member).lead_to(Target::Unix(socket));
         }
-        let args = [
+        let mut args = vec![
             "scheduler".to_owned(),
             format!("--id={name}"),
             format!("--etcd={}", endpoints.join(",")),
             "--listen=http://127.0.0.1:0".to_owned(),
             format!("--advertise={}", self.hint.url()),
-            format!("--token-file={}", self.dir.join("token").display()),
+            format!("--token-file={}", self.secrets.token_file().display()),
             format!("--election-ttl={}", self.shape.ttl),
             format!("--session-ttl={}", self.shape.ttl),
         ];
+        if self.shape.secret {
+            args.push(format!("--secrets-key={}", self.secrets.sealing_key().display()));
+        }
         let before = self.log(name).len();
         let process = self.spawn(name, &[], &args);
         self.schedulers.insert(name.to_owned(), process);
@@ -316,7 +330,7 @@ impl Fleet {
         let mut args = vec![
             "worker".to_owned(),
             format!("--scheduler={}", addresses.join(",")),
-            format!("--token-file={}", self.dir.join("token").display()),
+            format!("--token-file={}", self.secrets.token_file().display()),
             format!("--node={node}"),
             format!("--data-dir={}", self.node_dir(alias).display()),
             format!("--slots={}", self.shape.slots),
@@ -329,12 +343,6 @@ impl Fleet {
         }
         args.extend(self.shape.worker.iter().cloned());
         self.spawn(alias, &self.shape.wrap, &args)
-    }
-
-    /// Files of workers that no run may see.
-    pub(crate) fn secret_files(&self) -> Vec<PathBuf> {
-        let nodes = self.workers.keys().map(|node| self.node_dir(node).join("incarnation"));
-        nodes.chain([PathBuf::from("/etc/shadow"), PathBuf::from("/proc/1/environ")]).collect()
     }
 
     /// A node's data directory.
@@ -357,7 +365,7 @@ impl Fleet {
             name: name.to_owned(),
             record: self.record.clone(),
             operations: self.operations.clone(),
-            credential: Credential::bearer(TOKEN).expect("a plain token"),
+            credential: self.secrets.credential(),
         }
     }
 
@@ -403,13 +411,6 @@ impl Fleet {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
-}
-
-fn write_token(path: &Path) {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path);
-    file.expect("a token file").write_all(TOKEN.as_bytes()).expect("a token file");
 }
 
 impl Drop for Fleet {

@@ -338,6 +338,7 @@ impl Fleet {
         for push in self.site.pushes() {
             self.record.history.write(push.at_us, push.event);
         }
+        self.seek_secrets();
         self.record.event(Event::End { unfinished });
         history::read(&path).expect("a history that can be read");
         path

@@ -12,7 +12,7 @@ pub(crate) fn judge(path: &Path) {
     let said = verdict.to_string();
     std::fs::write(path.with_extension("verdict"), &said).expect("the verdict can be written");
     assert!(verdict.is_good(), "{said}");
-    for what in ["faults", "bites", "accepted pushes", "signs of life"] {
+    for what in ["faults", "bites", "accepted pushes", "signs of life", "secrets sought"] {
         assert!(verdict.judged.get(what).is_some_and(|count| *count > 0), "no {what}: {said}");
     }
 }

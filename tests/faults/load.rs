@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::dice::Dice;
 use super::fleet::{Fleet, NOTICE_MAX};
+use super::secrets::CHECKS_VARIABLE;
 
 /// Pause between two questions of a reader.
 const ASK_PAUSE: Duration = Duration::from_millis(250);
@@ -30,9 +31,18 @@ impl Fleet {
             "sed -n 's/ done$//p' {list} | sed 's/^/ok /'; sed -n 's/ open$//p' {list} | \
              sed 's/^/open /'; ! grep -q ' open$' {list}"
         );
+        let check = match self.shape.secret {
+            // It says what it has in every way, as a careless check may.
+            true => format!(
+                "test -n \"${CHECKS_VARIABLE}\" || exit 9; echo \"has ${CHECKS_VARIABLE}\"; \
+                 printf %s \"${CHECKS_VARIABLE}\" | base64; printf %s \"${CHECKS_VARIABLE}\" | \
+                 od -An -v -tx1 | tr -d ' \\n'; echo; {check}"
+            ),
+            false => check,
+        };
         let part = if number.is_multiple_of(2) { "part/" } else { "" };
         let common = format!("common-{}/{part}**", number.div_ceil(2));
-        json!({
+        let mut manifest = json!({
             "apiVersion": "flyball.dev/v1",
             "kind": "Loop",
             "metadata": {"name": name},
@@ -51,7 +61,11 @@ impl Fleet {
                 "agent": {"command": agent},
                 "governor": {"backoff": {"initial": "50ms", "max": "1s"}},
             },
-        })
+        });
+        if self.shape.secret {
+            manifest["spec"]["secrets"] = self.secrets_of_loop();
+        }
+        manifest
     }
 
     /// Submits a loop through some scheduler, and again until one has taken it, as clients may.

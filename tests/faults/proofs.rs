@@ -10,7 +10,7 @@ use flyball_tests::binary::flyball;
 use flyball_tests::history::Entry;
 use flyball_tests::poll::until;
 
-use super::fleet::{Fleet, NOTICE_MAX, TOKEN};
+use super::fleet::{Fleet, NOTICE_MAX};
 use super::hands::Victim;
 
 /// How much earlier than reckoned a claim may go: a busy machine sends heartbeats late.
@@ -160,7 +160,7 @@ impl Fleet {
         let asked = Command::new(flyball())
             .args(args)
             .env("FLYBALL_ADDR", &self.addresses[&self.leader()])
-            .env("FLYBALL_TOKEN", TOKEN)
+            .env("FLYBALL_TOKEN", self.secrets.token())
             .env("NO_COLOR", "1")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .output()

@@ -49,6 +49,12 @@ impl Site {
         }
     }
 
+    /// All that is in there, reachable or not: names of refs, and every object.
+    pub(crate) fn contents(&self) -> String {
+        let objects = ["cat-file", "--batch-all-objects", "--batch", "--unordered"];
+        self.repo.git(&["for-each-ref"]) + &self.repo.git(&objects)
+    }
+
     /// All pushes of journals so far, as the hooks saw them.
     pub(crate) fn pushes(&self) -> Vec<Entry> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::fleet::{Fleet, TOKEN};
+use super::fleet::Fleet;
 
 /// Where the keys of leases go: outside of our prefix.
 const SWARM: &str = "/swarm/";
@@ -44,7 +44,8 @@ impl Fleet {
         let mut lives = JoinSet::new();
         for name in &names {
             let (name, addresses) = (name.clone(), addresses.clone());
-            let life = Ghost { name, ttl_seconds, lease: 0, sequence: 0, runs: BTreeMap::new() };
+            let (credential, runs) = (self.secrets.credential(), BTreeMap::new());
+            let life = Ghost { name, credential, ttl_seconds, lease: 0, sequence: 0, runs };
             lives.spawn_on(life.live(addresses), self.runtime.handle());
         }
         Ghosts { names, _lives: lives }
@@ -88,6 +89,7 @@ impl Fleet {
 
 struct Ghost {
     name: String,
+    credential: Credential,
     ttl_seconds: i64,
     lease: i64,
     sequence: u64,
@@ -125,8 +127,7 @@ impl Ghost {
 
     async fn session(&mut self, address: &str) -> Result<(), String> {
         let address: Address = address.parse().map_err(|_| format!("{address} is no address"))?;
-        let credential = Credential::bearer(TOKEN).map_err(|error| error.to_string())?;
-        let connection = transport::connect(&address, credential).await;
+        let connection = transport::connect(&address, self.credential.clone()).await;
         let mut client = SessionsClient::new(connection.map_err(|error| error.to_string())?);
         let (outbox, stream) = mpsc::channel(OUTBOX);
         outbox.send(self.register()).await.map_err(|error| error.to_string())?;

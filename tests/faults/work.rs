@@ -12,6 +12,8 @@ use flyball_tests::history::{Entry, Event};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::leak;
+
 /// Pause between two signs of life.
 const BEAT: Duration = Duration::from_millis(20);
 /// Most beats of a process that is never stopped: 60 s, so that a broken guard leaves nothing.
@@ -37,7 +39,7 @@ fn offset_us() -> i128 {
 }
 
 /// Opens a file to which several processes append whole lines.
-fn append_to(path: &str) -> File {
+pub(crate) fn append_to(path: &str) -> File {
     let file = OpenOptions::new().append(true).create(true).open(path);
     file.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -61,7 +63,7 @@ pub(crate) fn run(args: &[String]) -> Option<ExitCode> {
             agent(beats, file, ms.parse().expect("milliseconds"));
         }
         ["leak", beats, file, ms] => {
-            leak(beats);
+            leak::leak(beats);
             agent(beats, file, ms.parse().expect("milliseconds"));
         }
         ["sleep"] => std::thread::sleep(BEAT * BEATS_MAX),
@@ -156,50 +158,6 @@ fn escape(beats: &str) {
     ] {
         let status = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status();
         status.expect("a shell can be started");
-    }
-}
-
-/// What an agent that leaks is told, in a file beside the signs of life.
-pub(crate) const LEAK_TARGETS: &str = "leak-targets.json";
-/// Where it tells what it could do.
-pub(crate) const LEAK_LOG: &str = "leak.log";
-
-/// Where it tries to get data from, and to.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LeakTargets {
-    /// On the host's loopback.
-    pub(crate) port: u16,
-    /// The same for datagrams.
-    pub(crate) datagrams: u16,
-    /// An abstract Unix socket.
-    pub(crate) name: String,
-    /// Files that are nobody's business.
-    pub(crate) secrets: Vec<PathBuf>,
-}
-
-/// Tries to read what it must not see and to reach what it must not reach.
-fn leak(beats: &str) {
-    use std::os::linux::net::SocketAddrExt;
-    let dir = Path::new(beats).parent().expect("a directory");
-    let Ok(text) = std::fs::read_to_string(dir.join(LEAK_TARGETS)) else { return };
-    let targets: LeakTargets = serde_json::from_str(&text).expect("targets");
-    let mut log = append_to(&dir.join(LEAK_LOG).display().to_string());
-    let mut tell = |what: String, got: bool| {
-        let word = if got { "leaked" } else { "tried" };
-        writeln!(log, "{word} {what}").expect("a log");
-    };
-    let tcp = std::net::TcpStream::connect(("127.0.0.1", targets.port));
-    tell(format!("tcp {tcp:?}"), tcp.is_ok());
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(&targets.name);
-    let unix = address.and_then(|address| std::os::unix::net::UnixStream::connect_addr(&address));
-    tell(format!("abstract socket {unix:?}"), unix.is_ok());
-    let udp = std::net::UdpSocket::bind("127.0.0.1:0");
-    // On its own loopback this goes out; whether it arrives, the case sees.
-    let sent = udp.and_then(|udp| udp.send_to(b"x", ("127.0.0.1", targets.datagrams)));
-    tell(format!("datagram {sent:?}"), false);
-    for file in &targets.secrets {
-        let read = std::fs::read(file);
-        tell(format!("{} {:?}", file.display(), read.as_ref().err()), read.is_ok());
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
+use flyball_tests::collector::{collector, environment};
+
 use crate::fleet::{Fleet, Shape};
+use crate::leak::{LEAK_LOG, LEAK_TARGETS, LeakTargets};
 use crate::runner::{Attempt, Case, Outcome, Owners};
-use crate::work::{LEAK_LOG, LEAK_TARGETS, LeakTargets};
 
 pub(crate) const CASE: Case = Case {
     id: "F34",
@@ -17,7 +19,12 @@ pub(crate) const CASE: Case = Case {
 };
 
 fn run(attempt: &Attempt) -> Outcome {
-    let mut fleet = Fleet::start(attempt, Shape { agent: "leak", ..Shape::default() });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (collector, address) = collector(&runtime);
+    let env = environment(&address);
+    let shape = Shape { agent: "leak", secret: true, env, ..Shape::default() };
+    let mut fleet = Fleet::start(attempt, shape);
+    fleet.secrets.collector = Some(collector);
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     tcp.set_nonblocking(true).expect("a listener");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
