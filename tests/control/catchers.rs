@@ -232,4 +232,5 @@ pub(crate) const CONTROLS: &[(Bug, &[Catcher])] = &[
             behind: None,
         }],
     ),
+    (Bug::EnvironmentInherited, &[fault("F34", "was seen in sandbox/environment")]),
 ];

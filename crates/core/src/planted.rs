@@ -46,11 +46,13 @@ pub enum Bug {
     WorkersEndIgnored,
     /// Heartbeats share the runtime of the worker's other tasks.
     KeepaliveStarved,
+    /// A step is given all of its worker's environment.
+    EnvironmentInherited,
 }
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::DeadlineFromReceipt,
         Self::LateAnswerRevives,
         Self::RenewalFromCache,
@@ -69,6 +71,7 @@ impl Bug {
         Self::ParentDeathOnly,
         Self::WorkersEndIgnored,
         Self::KeepaliveStarved,
+        Self::EnvironmentInherited,
     ];
 
     /// The name in `FLYBALL_PLANT` and in reports.
@@ -92,6 +95,7 @@ impl Bug {
             Self::ParentDeathOnly => "parent-death-only",
             Self::WorkersEndIgnored => "workers-end-ignored",
             Self::KeepaliveStarved => "keepalive-starved",
+            Self::EnvironmentInherited => "environment-inherited",
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Running a command of the loop's under the guard, with its output in a bounded file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flyball_core::model::AgentCut;
+use flyball_core::planted::{self, Bug};
 use flyball_core::score::ExitKind;
 use flyball_sandbox::{Step, StepEnd, Who};
 
@@ -217,6 +219,10 @@ impl Run {
             ("FLYBALL_NODE".to_owned(), config.node.to_string()),
             ("TRACEPARENT".to_owned(), trace.unwrap_or_else(|| self.traceparent.clone())),
         ]);
+        if planted::is(Bug::EnvironmentInherited) {
+            let known: BTreeSet<String> = env.iter().map(|(name, _)| name.clone()).collect();
+            env.extend(std::env::vars().filter(|(name, _)| !known.contains(name)));
+        }
         env
     }
 }
