@@ -108,3 +108,18 @@ pub(super) fn nearest<'a>(
     let best = scored.min_by_key(|(distance, _)| *distance);
     best.filter(|(distance, _)| *distance <= errors_max).map(|(_, candidate)| candidate)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_word_is_meant_with_one_error_for_three_characters() {
+        let meant = |word| nearest(word, ["checks", "owns", "maxOutput"]);
+        assert_eq!(meant("chxxks"), Some("checks"));
+        assert_eq!(meant("chxxxs"), None);
+        assert_eq!(meant("own"), Some("owns"));
+        assert_eq!(meant("on"), None);
+        assert_eq!(meant("max_output"), Some("maxOutput"));
+    }
+}

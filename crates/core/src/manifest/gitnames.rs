@@ -62,7 +62,7 @@ pub fn check_repository_url(url: &str) -> Result<(), String> {
         return Err(format!("must be {forms}"));
     }
     if url.len() > URL_BYTES_MAX || url.contains(|c: char| c.is_control()) {
-        return Err("must be shorter than 2048 bytes and free of control characters".to_owned());
+        return Err("must be at most 2048 bytes, without control characters".to_owned());
     }
     if url.starts_with('/') {
         return Ok(());
@@ -120,7 +120,89 @@ fn check_scheme(scheme: &str, rest: &str, forms: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use super::*;
+
+    #[test]
+    fn references_are_what_git_takes() {
+        let longest = "a".repeat(REF_BYTES_MAX);
+        for good in ["main", "a", "refs/heads/a", "v1.2", "a-b/c_d", "a@b", "@/a", longest.as_str()]
+        {
+            assert_eq!(check_reference(good), Ok(()), "{good}");
+        }
+        let longer = format!("{longest}a");
+        let bad = [
+            ("", "must not be empty"),
+            (&*longer, "is longer than 200 bytes"),
+            ("@", "must not be the single character @"),
+            ("-a", "must not begin with '-'"),
+            ("/a", "must not begin or end with '/' or contain '//'"),
+            ("a/", "must not begin or end with '/' or contain '//'"),
+            ("a//b", "must not begin or end with '/' or contain '//'"),
+            ("a..b", "must not contain '..' or end with '.'"),
+            ("a.", "must not contain '..' or end with '.'"),
+            ("a@{1}", "must not contain '@{'"),
+            (".a", "must not have a part that begins with '.' or ends with '.lock'"),
+            ("a/.b", "must not have a part that begins with '.' or ends with '.lock'"),
+            ("a.lock/b", "must not have a part that begins with '.' or ends with '.lock'"),
+        ];
+        for (name, rule) in bad {
+            assert_eq!(check_reference(name), Err(rule.to_owned()), "{name}");
+        }
+        for odd in [' ', '~', '^', ':', '?', '*', '[', '\\', '\n', '\x7f'] {
+            assert!(check_reference(&format!("a{odd}b")).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_branch_is_a_name_of_its_own() {
+        assert_eq!(check_branch("feature/a"), Ok(()));
+        let why = |name| check_branch(name).unwrap_err();
+        assert_eq!(why("refs/heads/a"), "must be a branch name, without refs/heads/");
+        assert_eq!(why("HEAD"), "must be a branch name, not HEAD");
+        assert_eq!(why("a..b"), "must not contain '..' or end with '.'");
+    }
+
+    #[test]
+    fn addresses_name_a_place_that_other_machines_find() {
+        let longest = format!("/{}", "a".repeat(URL_BYTES_MAX - 1));
+        for good in [
+            "/srv/a.git",
+            "file:///srv/a.git",
+            "https://example.org/a",
+            "https://token@example.org/a",
+            "http://example.org/a",
+            "ssh://git@example.org:22/a",
+            "git://example.org/a",
+            "git@example.org:a/b",
+            "example.org:a",
+            longest.as_str(),
+        ] {
+            assert_eq!(check_repository_url(good), Ok(()), "{good}");
+        }
+        let longer = format!("{longest}a");
+        let bad = [
+            ("", "an absolute path"),
+            (&*longer, "at most 2048 bytes"),
+            ("/srv/a\nb", "without control characters"),
+            ("a/b", "relative paths"),
+            ("./a:b", "relative paths"),
+            (":a", "relative paths"),
+            ("a:", "relative paths"),
+            ("ext::sh -c x", "an absolute path"),
+            ("-oProxyCommand=x:y", "an absolute path"),
+            ("file://srv/a", "file:///absolute/path"),
+            ("ftp://example.org/a", "an absolute path"),
+            ("https://ada:secret@example.org/a", "must not hold a password"),
+            ("https:///a", "a host and a path"),
+            ("https://example.org", "a host and a path"),
+            ("https://example.org/", "a host and a path"),
+            ("ssh://-oProxyCommand=x/a", "a host and a path"),
+        ];
+        for (url, rule) in bad {
+            let why = check_repository_url(url).unwrap_err();
+            assert!(why.contains(rule), "{url}: {why}");
+        }
+    }
 
     #[test]
     fn secrets_of_addresses_are_masked() {
