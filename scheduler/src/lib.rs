@@ -8,6 +8,7 @@ mod config;
 mod diagnose;
 mod findings;
 mod listen;
+mod namesakes;
 mod plain;
 pub mod reactor;
 mod renewals;

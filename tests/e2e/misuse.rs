@@ -4,16 +4,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use flyball_core::status::{Phase, Reason};
-use flyball_tests::cluster::{Cluster, Options};
+use flyball_tests::cluster::{Cluster, Options, items};
 use flyball_tests::poll::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
-use crate::support::{FINISH_ONE, ended, finish_list, healthy, list};
+use crate::support::{FINISH_ONE, ended, finding, finish_list, healthy, list};
 use crate::takeover::guard_of;
 
 /// Longest wait for anything here.
 const BOUND: Duration = Duration::from_secs(40);
+
+/// What a scheduler logs once two live workers want one name.
+const TWO_LIVE: &str = "two live workers want one name";
+
+/// What the doctor says of a name that two want.
+fn name_taken(cluster: &Cluster) -> Option<Value> {
+    finding(cluster, &[], "NameTaken")
+}
 
 /// An agent that finishes one item when the file `go` is there.
 fn when_told(go: &Path) -> String {
@@ -49,6 +58,9 @@ fn a_name_is_waited_for_as_long_as_its_lease_can_last() {
     });
     assert_eq!(copy.ended(), None, "it would ask for a lease of 6 s, and has waited for one of 18");
     assert!(cluster.log("copy").contains("the name is taken"), "{}", cluster.log("copy"));
+    // It waited for a lease that nobody renewed.
+    assert!(!cluster.log("s1").contains(TWO_LIVE), "{}", cluster.log("s1"));
+    assert_eq!(name_taken(&cluster), None);
     healthy(&cluster, "healthy");
 }
 
@@ -67,6 +79,14 @@ fn a_copied_data_directory_does_not_end_the_original() {
     let log = cluster.log("copy");
     assert!(log.contains("was copied") && log.contains("another worker is registered"), "{log}");
     assert!(log.contains("its own --node"), "the operator's next step: {log}");
+    assert!(cluster.log("s1").contains(TWO_LIVE), "{}", cluster.log("s1"));
+    let told = name_taken(&cluster).expect("the doctor names it");
+    assert_eq!((&told["subject"], &told["level"]), (&json!("n1"), &json!("warning")), "{told}");
+    assert!(told["figures"]["refused"].as_i64().is_some_and(|times| times > 1), "{told}");
+    let node = cluster.json(&["get", "node", "n1", "-o", "json"]);
+    let holder = items(&node).next().unwrap()["node"]["incarnation"].as_str().unwrap().to_owned();
+    assert!(told["message"].as_str().unwrap().contains(&holder), "{told}");
+    assert!(told["nextStep"].as_str().unwrap().contains("its own --node"), "{told}");
     // The original has not noticed anything: same life, same run.
     let now = std::fs::read_to_string(cluster.node_dir("n1").join("incarnation")).unwrap();
     assert_eq!(now, original);
@@ -80,5 +100,6 @@ fn a_copied_data_directory_does_not_end_the_original() {
     cluster.until("the copy is registered", BOUND, |cluster| {
         cluster.log("copy").contains("session is up").then_some(())
     });
+    assert_eq!(name_taken(&cluster), None, "the one that was refused has the name");
     healthy(&cluster, "healthy");
 }

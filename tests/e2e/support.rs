@@ -9,6 +9,15 @@ use flyball_tests::provider::Provider;
 use flyball_tests::repo::Repo;
 use serde_json::{Value, json};
 
+/// A finding of the doctor by its code, if it is there; `args` are further arguments.
+pub(crate) fn finding(cluster: &Cluster, args: &[&str], code: &str) -> Option<Value> {
+    let doctor = ["doctor", "--no-measure", "-o", "json"];
+    // What is an error elsewhere makes it fail, and it tells all the same.
+    let told = cluster.cli(&[&doctor[..], args].concat()).stdout;
+    let told: Value = serde_json::from_slice(&told).ok()?;
+    told["findings"].as_array()?.iter().find(|one| one["code"] == code).cloned()
+}
+
 /// A repository with a list of items, of which a check wants each to be `done`.
 pub(crate) fn list(items: &[&str]) -> Repo {
     let text: String = items.iter().map(|item| format!("{item} open\n")).collect();

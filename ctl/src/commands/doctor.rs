@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level};
+use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level, NAME_TAKEN};
 use flyball_pki::LiveIdentity;
 use flyball_proto::v1::{DiagnoseRequest, InfoRequest, InfoResponse};
 
@@ -100,7 +100,9 @@ impl Doctor {
                     matches!(finding.area, Area::Scheduler | Area::Clock | Area::Certificate)
                         || finding.code.starts_with("Renewals")
                 };
-                let rest = diagnosis.findings.into_iter().filter(|one| !told || only_itself(one));
+                // Who leads is asked after a stand-by, which has refused nobody.
+                let wanted = |one: &Finding| !told || only_itself(one) || one.code == NAME_TAKEN;
+                let rest = diagnosis.findings.into_iter().filter(wanted);
                 // A certificate is about its holder.
                 let itself = |one: &Finding| only_itself(one) && one.area != Area::Certificate;
                 findings.extend(rest.map(|one| match itself(&one) {

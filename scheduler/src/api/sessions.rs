@@ -14,11 +14,14 @@ use flyball_proto::v1::{
 };
 use flyball_store::{Adopt, Leadership, OpenSession, Session, SessionRecord, Stored};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{invalid_field, of_store};
 use super::{Api, reports};
+use crate::access::origin;
+use crate::namesakes::Look;
 use crate::reactor::{Attached, Event, LiveRun, SessionId};
 use crate::shell::outbox::{OUTBOX_MAX, Outgoing};
 
@@ -41,10 +44,11 @@ impl Sessions for Api {
         &self,
         request: Request<Streaming<NodeMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let from = origin(request.extensions());
         let inbound = request.into_inner();
         let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
         let api = self.clone();
-        tokio::spawn(async move { api.serve_session(inbound, outbox).await });
+        tokio::spawn(async move { api.serve_session(inbound, outbox, from).await });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -88,13 +92,14 @@ impl Api {
         self,
         mut inbound: Streaming<NodeMessage>,
         outbox: mpsc::Sender<Outgoing>,
+        from: String,
     ) {
         let register = match first(&mut inbound).await {
             Ok(register) => register,
             Err(status) => return answer(&outbox, Err(status)).await,
         };
         let node = register.node.clone();
-        let session = match self.open(&register).await {
+        let session = match self.open(&register, &from).await {
             Ok(session) => session,
             Err(NotOpened::Failed(status)) => return answer(&outbox, Err(status)).await,
             Err(NotOpened::Refused { reason, message }) => {
@@ -145,7 +150,7 @@ impl Api {
     }
 
     /// Grants or adopts the incarnation's lease and session key.
-    async fn open(&self, register: &Register) -> Result<Session, NotOpened> {
+    async fn open(&self, register: &Register, from: &str) -> Result<Session, NotOpened> {
         if let Err(error) = flyball_core::ids::check_name(&register.node) {
             return Err(invalid_field("node", error.to_string()).into());
         }
@@ -164,7 +169,8 @@ impl Api {
         let incarnation = Incarnation(register.incarnation.clone());
         if register.lease_id == 0 {
             let ttl = self.ttl_for(register.ttl_seconds)?;
-            self.open_new(&leadership, &node, &incarnation, &register.replaces, ttl).await
+            let replaces = (register.replaces.as_str(), from);
+            self.open_new(&leadership, &node, &incarnation, replaces, ttl).await
         } else {
             self.adopt(&node, &incarnation, register.lease_id).await
         }
@@ -188,7 +194,7 @@ impl Api {
     /// This scheduler's leadership. While nobody leads whom the worker could use, the registration
     /// waits here for the next leader, so that it is found at once and not by asking around.
     async fn leadership_soon(&self, unusable: &str) -> Option<Leadership> {
-        let deadline = tokio::time::Instant::now() + ELECTION_MAX;
+        let deadline = Instant::now() + ELECTION_MAX;
         let mut leadership = self.leadership.clone();
         loop {
             let moved = self.leader_moved.notified();
@@ -198,7 +204,7 @@ impl Api {
             let leader = self.core.ask(|reactor, _| reactor.leader().map(|l| l.address.clone()));
             let leader = leader.await.ok()?;
             let elsewhere = leader.is_some_and(|address| address != unusable);
-            if elsewhere || tokio::time::Instant::now() >= deadline {
+            if elsewhere || Instant::now() >= deadline {
                 return None;
             }
             tokio::select! {
@@ -216,7 +222,7 @@ impl Api {
         leadership: &Leadership,
         node: &NodeName,
         incarnation: &Incarnation,
-        replaces: &str,
+        (replaces, from): (&str, &str),
         ttl: Duration,
     ) -> Result<Session, NotOpened> {
         // Once more after the replaced incarnation has been ended.
@@ -227,7 +233,10 @@ impl Api {
                 .await
                 .map_err(|error| NotOpened::Failed(of_store(&error)))?;
             let found = match opened {
-                OpenSession::Opened(session) => return Ok(session),
+                OpenSession::Opened(session) => {
+                    self.doctor.namesakes.given(node, incarnation);
+                    return Ok(session);
+                }
                 OpenSession::Fenced => {
                     let message = "this scheduler does not lead any more".to_owned();
                     return Err(NotOpened::Refused { reason: "not-leader", message });
@@ -239,7 +248,7 @@ impl Api {
                 return self.adopt(node, incarnation, found.value.lease).await;
             }
             if found.value.incarnation.as_str() != replaces {
-                return Err(self.taken(&found).await?);
+                return Err(self.taken(&found, from).await?);
             }
             self.end_replaced(&found).await?;
         }
@@ -247,10 +256,17 @@ impl Api {
         Err(NotOpened::Taken { message, left: Duration::ZERO })
     }
 
-    async fn taken(&self, found: &Stored<SessionRecord>) -> Result<NotOpened, NotOpened> {
+    async fn taken(
+        &self,
+        found: &Stored<SessionRecord>,
+        from: &str,
+    ) -> Result<NotOpened, NotOpened> {
         let SessionRecord { node, incarnation, lease } = &found.value;
+        let asked = Instant::now();
         let left = self.store.time_to_live(*lease).await;
         let left = left.map_err(|error| NotOpened::Failed(of_store(&error)))?.unwrap_or_default();
+        let look = Look { asked, answered: Instant::now(), left };
+        self.doctor.namesakes.refused(&found.value, look, from);
         let message = format!(
             "node {node} has a live session of incarnation {incarnation}; it ends with its lease"
         );

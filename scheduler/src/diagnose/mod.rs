@@ -14,7 +14,9 @@ use flyball_core::diagnosis::{Area, Diagnosis, Finding};
 use flyball_store::{Measured, Member, Store, StoreError, StoreStatus};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use crate::namesakes::Namesakes;
 use crate::reactor::NodeStatus;
 use crate::renewals::{Renewals, millis};
 
@@ -26,6 +28,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(4);
 pub(crate) struct Doctor {
     /// How long renewals take.
     pub(crate) renewals: Renewals,
+    /// Workers that were refused here, as their name is another one's.
+    pub(crate) namesakes: Namesakes,
     session_ttl: Duration,
     /// It wins over what workers ask for.
     fixed_ttl: bool,
@@ -59,6 +63,7 @@ impl Doctor {
     pub(crate) fn new(session_ttl: Duration, election_ttl: Duration, now: Timestamp) -> Self {
         Self {
             renewals: Renewals::new(session_ttl),
+            namesakes: Namesakes::default(),
             session_ttl,
             fixed_ttl: false,
             election_ttl,
@@ -98,6 +103,8 @@ impl Doctor {
         findings.extend(self.of_store(&answers));
         findings.extend(self.of_leases());
         findings.extend(nodes::findings(nodes, &itself.version, now));
+        let asked = Instant::now();
+        findings.extend(self.namesakes.list(asked).iter().map(|name| nodes::taken(name, asked)));
         // Stable: within a section the order stays.
         findings.sort_by_key(|finding| finding.area);
         Diagnosis { findings }

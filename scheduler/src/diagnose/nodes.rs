@@ -1,10 +1,12 @@
 //! Findings about worker nodes: away, marked, weaker contained than they could be, of another
-//! version.
+//! version, wanted twice.
 
-use flyball_core::diagnosis::{Area, Finding, weaknesses};
+use flyball_core::diagnosis::{Area, Finding, NAME_TAKEN, weaknesses};
 use flyball_core::node::{Abilities, NodeMark};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use crate::namesakes::TakenName;
 use crate::reactor::NodeStatus;
 
 const AREA: Area = Area::Node;
@@ -104,4 +106,48 @@ fn troubles(node: &NodeStatus, version: &str, now: Timestamp) -> Vec<Finding> {
     };
     found.extend(weaknesses(AREA, abilities).into_iter().map(|f| f.about(&name)));
     found
+}
+
+/// Two live workers want one name; the node itself goes on.
+pub(super) fn taken(name: &TakenName, now: Instant) -> Finding {
+    let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs();
+    let (over, ago) = (seconds(name.first, name.last), seconds(name.last, now));
+    let message = format!(
+        "a second worker of this name was refused {} times in {over} s, last {ago} s ago (from {}), while \
+         incarnation {} has it and renews its lease",
+        name.times, name.from, name.holder
+    );
+    let next = "stop the second one, whose log says that the name is taken, or give it its own --node and, if its \
+                machine or data directory is a copy, an empty --data-dir; if it is the one that shall stay, stop the \
+                first (describe node has its incarnation): the name is free once its lease has ended";
+    Finding::warning(AREA, NAME_TAKEN, message, next)
+        .about(name.node.to_string())
+        .figure("refused", name.times)
+        .figure("refusedOverSeconds", over)
+        .figure("lastRefusedAgoSeconds", ago)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flyball_core::ids::{Incarnation, NodeName};
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_two_want_is_told_with_the_next_step() {
+        let first = Instant::now();
+        let last = first + Duration::from_secs(9);
+        let (node, holder) = (NodeName("n1".to_owned()), Incarnation("i7".to_owned()));
+        let from = "10.0.0.7:4312".to_owned();
+        let name = TakenName { node, holder, from, times: 14, first, last };
+        let told = taken(&name, last + Duration::from_secs(2));
+        assert_eq!((told.code.as_str(), told.subject.as_str()), ("NameTaken", "n1"));
+        let words =
+            "refused 14 times in 9 s, last 2 s ago (from 10.0.0.7:4312), while incarnation i7";
+        assert!(told.message.contains(words), "{}", told.message);
+        assert!(told.next_step.contains("its own --node"), "{}", told.next_step);
+        assert_eq!(told.figures["lastRefusedAgoSeconds"], 2);
+    }
 }

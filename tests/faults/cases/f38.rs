@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fleet::{Fleet, Shape};
+use crate::hands::Victim;
 use crate::runner::{Attempt, Case, Outcome, Owners};
 
 pub(crate) const CASE: Case = Case {
@@ -24,6 +25,7 @@ fn run(attempt: &Attempt) -> Outcome {
     assert_eq!(life.as_deref(), Some(victim.life.as_str()), "the second one got the name");
     let said = fleet.log("double");
     assert!(said.contains("the name is taken"), "it was not told why: {said}");
+    is_named(&fleet, &victim);
     fleet.bite("the second one was refused");
     // The first one dies; the name is free once its lease is over.
     fleet.kill_worker(&victim.node);
@@ -33,4 +35,19 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.over();
     fleet.finish();
     Outcome::Passed
+}
+
+/// The doctor names it, also one that asks a stand-by first, which knows of no refusal itself.
+fn is_named(fleet: &Fleet, victim: &Victim) {
+    let leader = fleet.leader();
+    let others = fleet.addresses.iter().filter(|(name, _)| **name != leader);
+    let doctor = ["doctor", "--no-measure", "-o", "json"];
+    for (_, standby) in others {
+        let others = ["--addr", standby, "--scheduler", &fleet.addresses[&leader]];
+        for args in [&doctor[..], &[&doctor[..], &others].concat()] {
+            let told = fleet.cli(args);
+            assert!(told.contains("\"NameTaken\"") && told.contains("its own --node"), "{told}");
+            assert!(told.contains(&victim.life), "it does not say who has the name: {told}");
+        }
+    }
 }
