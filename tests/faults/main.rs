@@ -6,7 +6,6 @@
 mod cases;
 mod client;
 mod dice;
-mod faketime;
 mod fleet;
 mod hands;
 mod host;

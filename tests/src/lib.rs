@@ -8,6 +8,7 @@ pub mod checker;
 pub mod cluster;
 pub mod collector;
 pub mod etcd;
+pub mod faketime;
 pub mod history;
 pub mod measure;
 pub mod members;

@@ -1,6 +1,7 @@
 //! F26: the wall clocks of workers and schedulers jump a day forwards, then two back.
 
-use crate::faketime::WallClock;
+use flyball_tests::faketime::WallClock;
+
 use crate::fleet::{Fleet, Shape};
 use crate::runner::{Attempt, Case, Outcome, Owners};
 
