@@ -143,6 +143,11 @@ fn the_doctor_and_the_claims_tell_the_same_from_leader_and_standby() {
     for claim in [one, two] {
         let left = claim["leaseTtlSeconds"].as_i64().unwrap();
         assert!((1..=i64::from(TTL)).contains(&left), "{claim}");
+        // Margins of 2 % and 500 ms, and the second that the store cuts off.
+        let left_ms = claim["deadlineLeftMs"].as_i64().unwrap();
+        let ttl_ms = i64::from(TTL) * 1000;
+        let kept_back_ms = ttl_ms / 50 + 500;
+        assert_eq!(left_ms, ((left + 1) * 1000).min(ttl_ms) - kept_back_ms, "{claim}");
     }
     let (one, two) = (cluster.address(1), cluster.address(2));
     let both = ["doctor", "--addr", &one, "--scheduler", &two, "-o", "json"];

@@ -88,11 +88,23 @@ pub fn deadline(
     drift_ppm: u32,
     kill_budget: Duration,
 ) -> BootInstant {
-    let ttl_ms = millis(ttl);
-    let drift_ms = (u128::from(ttl_ms) * u128::from(drift_ppm)).div_ceil(1_000_000);
-    let drift_ms = u64::try_from(drift_ms).unwrap_or(u64::MAX);
-    let usable_ms = ttl_ms.saturating_sub(drift_ms).saturating_sub(millis_up(kill_budget));
-    BootInstant(sent.0.saturating_add(usable_ms))
+    let kept_back_ms = kept_back_ms(ttl, drift_ppm, kill_budget);
+    BootInstant(sent.0.saturating_add(millis(ttl).saturating_sub(kept_back_ms)))
+}
+
+fn kept_back_ms(ttl: Duration, drift_ppm: u32, kill_budget: Duration) -> u64 {
+    let drift_ms = (u128::from(millis(ttl)) * u128::from(drift_ppm)).div_ceil(1_000_000);
+    u64::try_from(drift_ms).unwrap_or(u64::MAX).saturating_add(millis_up(kill_budget))
+}
+
+/// How long an owner may still act at most, for display: what the store says its lease has `left`, in whole seconds
+/// cut off, without the margins of a lease `granted` for so long. Not the deadline itself, which counts from when the
+/// renewal was sent: the store counts from when it arrived, and only the owner knows what it has heard. Zero when
+/// nothing is left. It is a bound as far as the clocks of store and owner run at one speed.
+pub fn deadline_left_max(left: Duration, granted: Duration, margins: Margins) -> Duration {
+    let left_max = (left + Duration::from_secs(1)).min(granted);
+    let kept_back_ms = kept_back_ms(granted, margins.drift_ppm, margins.kill_budget);
+    left_max.saturating_sub(Duration::from_millis(kept_back_ms))
 }
 
 /// Renewals under way that are remembered. At three tries per TTL, each given up before the lease

@@ -247,7 +247,19 @@ impl Store {
     /// # Errors
     /// Those of the transport; repeating is safe.
     pub async fn time_to_live(&self, lease: i64) -> Result<Option<Duration>, StoreError> {
-        Ok(self.etcd.time_to_live(lease).await?.map(|(remaining, _)| remaining))
+        Ok(self.lease_times(lease).await?.map(|(remaining, _)| remaining))
+    }
+
+    /// Remaining time of a lease, cut to whole seconds, and for how long it was granted, for display; `None` if it is
+    /// gone or in its last second.
+    ///
+    /// # Errors
+    /// Those of the transport; repeating is safe.
+    pub async fn lease_times(
+        &self,
+        lease: i64,
+    ) -> Result<Option<(Duration, Duration)>, StoreError> {
+        self.etcd.time_to_live(lease).await
     }
 }
 

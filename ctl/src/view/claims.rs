@@ -16,7 +16,7 @@ pub(crate) fn table(wide: bool, namespace: bool) -> Table {
     if namespace {
         headers.push("NAMESPACE");
     }
-    headers.extend(["LOOP", "NODE", "TOKEN", "SINCE", "LEASE LEFT", "RESOURCES"]);
+    headers.extend(["LOOP", "NODE", "TOKEN", "SINCE", "LEASE LEFT", "DEADLINE", "RESOURCES"]);
     if wide {
         headers.extend(["INCARNATION", "LEASE", "UID"]);
     }
@@ -33,6 +33,9 @@ pub(crate) fn row(claim: &ClaimInfo, wide: bool, namespace: bool, now: Timestamp
         ..0 => "unknown".to_owned(),
         seconds => format!("{seconds}s"),
     };
+    // Of a bound a started tenth counts.
+    let deadline = claim.deadline_left_ms.and_then(|left| u64::try_from(left).ok());
+    let deadline = deadline.map(|left| words::duration(left.div_ceil(100) * 100));
     let chars_max = if wide { usize::MAX } else { RESOURCES_CHARS_MAX };
     cells.extend([
         claim.r#loop.as_str().into(),
@@ -40,6 +43,7 @@ pub(crate) fn row(claim: &ClaimInfo, wide: bool, namespace: bool, now: Timestamp
         claim.token.to_string().into(),
         words::age(Timestamp::from_millisecond(claim.since_unix_ms).ok(), now).into(),
         ttl.into(),
+        deadline.unwrap_or_else(|| "-".to_owned()).into(),
         words::names(&claim.resources, chars_max).into(),
     ]);
     if wide {
@@ -53,7 +57,7 @@ pub(crate) fn row(claim: &ClaimInfo, wide: bool, namespace: bool, now: Timestamp
 /// A claim as a document.
 pub(crate) fn document(claim: &ClaimInfo) -> Value {
     let since = Timestamp::from_millisecond(claim.since_unix_ms).ok();
-    json!({
+    let mut document = json!({
         "apiVersion": flyball_core::spec::API_VERSION,
         "kind": "Claim",
         "metadata": { "namespace": claim.namespace, "name": claim.r#loop },
@@ -67,7 +71,11 @@ pub(crate) fn document(claim: &ClaimInfo) -> Value {
             "leaseId": format!("{:x}", claim.lease_id),
             "leaseTtlSeconds": claim.lease_ttl_seconds,
         },
-    })
+    });
+    if let Some(left) = claim.deadline_left_ms {
+        document["claim"]["deadlineLeftMs"] = left.into();
+    }
+    document
 }
 
 #[cfg(test)]
@@ -79,14 +87,19 @@ mod tests {
     fn the_table_and_document_of_claims() {
         let mut table = table(false, true);
         table.row(row(&fixtures::claim(), false, true, fixtures::now()));
+        let unknown = ClaimInfo { deadline_left_ms: None, ..fixtures::claim() };
+        table.row(row(&unknown, false, true, fixtures::now()));
+        assert_eq!(document(&unknown)["claim"].get("deadlineLeftMs"), None);
         let document = format!("{:#}", document(&fixtures::claim()));
         insta::assert_snapshot!(table.take(false, true) + "\n" + &document, @r#"
-        NAMESPACE   LOOP        NODE     TOKEN   SINCE   LEASE LEFT   RESOURCES
-        default     fix-tests   node-1   57      2m      5s           git:example.org/team/app/src/** +1
+        NAMESPACE   LOOP        NODE     TOKEN   SINCE   LEASE LEFT   DEADLINE   RESOURCES
+        default     fix-tests   node-1   57      2m      5s           5.4s       git:example.org/team/app/src/** +1
+        default     fix-tests   node-1   57      2m      5s           -          git:example.org/team/app/src/** +1
 
         {
           "apiVersion": "flyball.dev/v1",
           "claim": {
+            "deadlineLeftMs": 5380,
             "incarnation": "i-1",
             "leaseId": "2a",
             "leaseTtlSeconds": 5,

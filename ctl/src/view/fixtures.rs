@@ -159,6 +159,7 @@ pub(crate) fn claim() -> ClaimInfo {
         since_unix_ms: now().as_millisecond() - 120_000,
         lease_id: 0x2a,
         lease_ttl_seconds: 5,
+        deadline_left_ms: Some(5380),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flyball_core::identity::Identity;
 use flyball_core::ids::LoopKey;
+use flyball_core::lease::deadline_left_max;
 use flyball_core::status::Phase;
 use flyball_proto::v1::loops_server::Loops;
 use flyball_proto::v1::{
@@ -20,6 +21,7 @@ use super::Api;
 use super::apply::key_of;
 use super::documents::{loop_object, object};
 use super::error::{contended, no_loop, of_store};
+use super::leases::Left;
 use super::watching::{self, Selector};
 use crate::reactor::ClaimView;
 
@@ -151,9 +153,9 @@ impl Loops for Api {
         let namespace = request.into_inner().namespace;
         let views = self.core.ask(move |reactor, _| reactor.claim_views(&namespace)).await?;
         let left = self.leases_left(views.iter().map(|view| view.claim.lease)).await;
-        let ttl = |view: &ClaimView| left.get(&view.claim.lease).copied().unwrap_or(-1);
-        let claims = views.into_iter().map(|view| (ttl(&view), view));
-        let claims = claims.map(|(ttl, view)| claim_info(view, ttl)).collect();
+        let left = |view: &ClaimView| left.get(&view.claim.lease).copied();
+        let claims = views.into_iter().map(|view| (left(&view), view));
+        let claims = claims.map(|(left, view)| claim_info(view, left)).collect();
         Ok(Response::new(ListClaimsResponse { claims }))
     }
 
@@ -209,8 +211,11 @@ impl Api {
     }
 }
 
-fn claim_info(view: ClaimView, lease_ttl_seconds: i64) -> ClaimInfo {
-    let ClaimView { claim, token } = view;
+fn claim_info(view: ClaimView, left: Option<Left>) -> ClaimInfo {
+    let ClaimView { claim, token, margins } = view;
+    let deadline = left.zip(margins).map(|(Left { left, granted }, margins)| {
+        i64::try_from(deadline_left_max(left, granted, margins).as_millis()).unwrap_or(i64::MAX)
+    });
     ClaimInfo {
         namespace: claim.key.namespace,
         r#loop: claim.key.name,
@@ -221,6 +226,7 @@ fn claim_info(view: ClaimView, lease_ttl_seconds: i64) -> ClaimInfo {
         resources: claim.resources,
         since_unix_ms: claim.since.as_millisecond(),
         lease_id: claim.lease,
-        lease_ttl_seconds,
+        lease_ttl_seconds: left.map_or(-1, Left::seconds),
+        deadline_left_ms: deadline,
     }
 }

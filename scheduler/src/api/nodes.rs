@@ -33,7 +33,7 @@ impl Nodes for Api {
     ) -> Result<Response<ListNodesResponse>, Status> {
         let nodes = self.core.ask(|reactor, _| reactor.node_statuses()).await?;
         let left = self.leases_left(nodes.iter().filter_map(|node| node.lease)).await;
-        let ttl = |node: &NodeStatus| left.get(&node.lease?).copied();
+        let ttl = |node: &NodeStatus| left.get(&node.lease?).map(|left| left.seconds());
         let nodes = nodes.iter().map(|node| node_object(node, ttl(node))).collect();
         Ok(Response::new(ListNodesResponse { nodes }))
     }

@@ -2,13 +2,15 @@
 //! a leader's also knows why loops wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flyball_core::ids::{Incarnation, LoopKey, NodeName, Token};
+use flyball_core::lease::Margins;
 use flyball_core::node::{NodeRecord, Resources};
 use flyball_core::placement::{Placement, place};
 use flyball_core::spec::LoopSpec;
 use flyball_core::status::{LoopStatus, Phase};
-use flyball_store::{ClaimRecord, LeaderRecord, LoopRecord, SessionRecord};
+use flyball_store::{ClaimRecord, LeaderRecord, LoopRecord, SessionRecord, Stored};
 
 use super::Reactor;
 use super::event::SessionId;
@@ -32,6 +34,8 @@ pub struct ClaimView {
     pub claim: ClaimRecord,
     /// Its token.
     pub token: Token,
+    /// What its owner keeps back of its lease; `None` if that is not known.
+    pub margins: Option<Margins>,
 }
 
 /// A node with what is known of it now.
@@ -69,18 +73,31 @@ impl Reactor {
         let wanted = |key: &LoopKey| namespace.is_empty() || key.namespace == namespace;
         let entries = self.view.loops.iter().filter(|(key, _)| wanted(key));
         let claims = entries.filter_map(|(_, entry)| entry.claim.stored());
-        claims
-            .map(|claim| ClaimView {
-                claim: claim.value.clone(),
-                token: Token(claim.create_revision),
-            })
-            .collect()
+        claims.map(|claim| self.claim_view_of(claim)).collect()
     }
 
     /// The run that has a loop now.
     pub fn claim_view(&self, key: &LoopKey) -> Option<ClaimView> {
         let claim = self.view.loops.get(key)?.claim.stored()?;
-        Some(ClaimView { claim: claim.value.clone(), token: Token(claim.create_revision) })
+        Some(self.claim_view_of(claim))
+    }
+
+    fn claim_view_of(&self, claim: &Stored<ClaimRecord>) -> ClaimView {
+        let (token, margins) = (Token(claim.create_revision), self.margins_of(&claim.value));
+        ClaimView { claim: claim.value.clone(), token, margins }
+    }
+
+    /// The margins of the very incarnation that has the claim. A version that does not tell them reads as no kill
+    /// budget, which no worker can have.
+    fn margins_of(&self, claim: &ClaimRecord) -> Option<Margins> {
+        let entry = self.view.nodes.get(&claim.node)?;
+        let stream = entry.stream.as_ref().map(|stream| (&stream.incarnation, &stream.facts));
+        let record = entry.record.get().map(|record| (&record.incarnation, &record.facts));
+        let mut known = stream.into_iter().chain(record);
+        let (_, facts) = known.find(|(incarnation, _)| **incarnation == claim.incarnation)?;
+        let abilities = facts.abilities.as_deref().filter(|has| has.kill_budget_ms > 0)?;
+        let kill_budget = Duration::from_millis(abilities.kill_budget_ms);
+        Some(Margins { drift_ppm: abilities.drift_ppm, kill_budget })
     }
 
     /// All nodes in the order of their names.

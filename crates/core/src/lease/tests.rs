@@ -203,3 +203,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_an_owner_has_left_is_never_less_than_its_deadline_says() {
+    let s = Duration::from_secs;
+    let ttl = s(6);
+    for transit_ms in [0, 1, 400] {
+        for now_ms in (transit_ms..6000).step_by(37) {
+            // Sent at 0, renewed in the store after the transit; the store cuts to whole seconds.
+            let left = s((6000 + transit_ms - now_ms) / 1000);
+            let found = deadline_left_max(left, ttl, MARGINS);
+            let own =
+                at(now_ms).until(deadline(at(0), ttl, MARGINS.drift_ppm, MARGINS.kill_budget));
+            assert!(found >= own, "{transit_ms} {now_ms}: {found:?} < {own:?}");
+            assert!(found <= own + s(1) + Duration::from_millis(transit_ms) || own.is_zero());
+        }
+    }
+    // One that was just granted has no more than its lease; one that is nearly over has nothing.
+    assert_eq!(deadline_left_max(s(6), s(6), MARGINS), Duration::from_millis(5380));
+    assert_eq!(deadline_left_max(s(5), s(6), MARGINS), Duration::from_millis(5380));
+    assert_eq!(deadline_left_max(s(1), s(6), MARGINS), Duration::from_millis(1380));
+    assert_eq!(deadline_left_max(s(0), s(30), MARGINS), Duration::ZERO);
+}
