@@ -17,7 +17,7 @@ fn session(lease: i64) -> SessionRecord {
 }
 
 async fn lives(world: &World, lease: i64) -> bool {
-    world.store.granted_ttl(lease).await.expect("ttl").is_some()
+    world.store.time_to_live(lease).await.expect("ttl").is_some()
 }
 
 async fn a_node_that_nobody_hears_is_ended(server: Server) {

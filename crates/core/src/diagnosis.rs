@@ -79,9 +79,6 @@ impl Area {
     }
 }
 
-/// Code of the finding that two live workers want one name; only the scheduler that refused one knows.
-pub const NAME_TAKEN: &str = "NameTaken";
-
 /// One finding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -3,8 +3,6 @@
 //! the lease is ended. Without it a lease is as long as etcd says: there every change of leader arms all leases anew
 //! (issue 9888), so while leaders change faster than a lease lasts, none ends.
 
-use std::time::Duration;
-
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use flyball_core::ids::NodeName;
 
@@ -65,13 +63,5 @@ impl Store {
         }
         self.etcd.revoke(session.lease).await?;
         Ok(true)
-    }
-
-    /// The time that a lease was granted for; `None` if it is gone.
-    ///
-    /// # Errors
-    /// Those of the transport; repeating is safe.
-    pub async fn granted_ttl(&self, lease: i64) -> Result<Option<Duration>, StoreError> {
-        Ok(self.etcd.time_to_live(lease).await?.map(|(_, granted)| granted))
     }
 }

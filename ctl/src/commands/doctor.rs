@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level, NAME_TAKEN};
+use flyball_core::diagnosis::{Area, Diagnosis, Finding, Level};
 use flyball_pki::LiveIdentity;
 use flyball_proto::v1::{DiagnoseRequest, InfoRequest, InfoResponse};
 
@@ -61,7 +61,7 @@ impl Doctor {
         todo.extend(self.scheduler.iter().cloned());
         todo.truncate(SCHEDULERS_MAX);
         let mut asked: Vec<Address> = Vec::new();
-        let mut findings = Vec::new();
+        let mut findings: Vec<Finding> = Vec::new();
         let mut told = false;
         while !todo.is_empty() {
             let address = todo.remove(0);
@@ -71,7 +71,7 @@ impl Doctor {
             asked.push(address.clone());
             let answer = self.ask(context, &address, told).await;
             told |= answer.told;
-            findings.extend(answer.findings);
+            add(&mut findings, answer.findings);
             todo.extend(answer.leader);
         }
         findings.extend(own_certificate(context));
@@ -80,7 +80,8 @@ impl Doctor {
         Ok(Diagnosis { findings })
     }
 
-    /// Asks one scheduler. The first that answers tells everything; the others only of themselves.
+    /// Asks one scheduler. The first that answers tells everything; the others of themselves, and what asks for
+    /// something: who leads hears of nodes of which a stand-by knows nothing.
     async fn ask(&self, context: &Context<'_>, address: &Address, told: bool) -> Answer {
         let asked = async {
             let mut clients = context.clients_at(address).await?;
@@ -100,8 +101,7 @@ impl Doctor {
                     matches!(finding.area, Area::Scheduler | Area::Clock | Area::Certificate)
                         || finding.code.starts_with("Renewals")
                 };
-                // Who leads is asked after a stand-by, which has refused nobody.
-                let wanted = |one: &Finding| !told || only_itself(one) || one.code == NAME_TAKEN;
+                let wanted = |one: &Finding| !told || only_itself(one) || one.level != Level::Ok;
                 let rest = diagnosis.findings.into_iter().filter(wanted);
                 // A certificate is about its holder.
                 let itself = |one: &Finding| only_itself(one) && one.area != Area::Certificate;
@@ -117,6 +117,20 @@ impl Doctor {
             }
         }
     }
+}
+
+/// Adds what another scheduler found, but for what was told already, also where it has other numbers now.
+fn add(findings: &mut Vec<Finding>, more: Vec<Finding>) {
+    let told = |one: &Finding| {
+        let same = |known: &Finding| known.code == one.code && known.subject == one.subject;
+        one.level != Level::Ok && findings.iter().any(same)
+    };
+    let new: Vec<Finding> = more.into_iter().filter(|one| !told(one)).collect();
+    if new.iter().any(|one| one.area == Area::Condition) {
+        // That none holds was one scheduler's word.
+        findings.retain(|one| one.area != Area::Condition || one.level != Level::Ok);
+    }
+    findings.extend(new);
 }
 
 /// The certificate that this client shows.
@@ -220,5 +234,24 @@ fn print(context: &mut Context<'_>, diagnosis: &Diagnosis) -> Result<(), Failure
             let page = view::doctor::page(diagnosis, wide, context.out.has_color());
             Ok(context.out.raw(page.as_bytes())?)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_leader_knows_is_added_to_what_a_standby_tells() {
+        let silent = |message: &str| {
+            Finding::warning(Area::Condition, "NodeSilent", message, "see it").about("n1")
+        };
+        let none = || Finding::ok(Area::Condition, "Conditions", "none holds");
+        let mut findings = vec![Finding::ok(Area::Node, "Node", "online").about("n1"), none()];
+        add(&mut findings, vec![silent("for 7 s")]);
+        // A third one that sees the same tells nothing new.
+        add(&mut findings, vec![silent("for 8 s")]);
+        let told: Vec<_> = findings.iter().map(|one| (&*one.code, &*one.message)).collect();
+        assert_eq!(told, [("Node", "online"), ("NodeSilent", "for 7 s")]);
     }
 }

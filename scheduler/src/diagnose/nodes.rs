@@ -1,7 +1,7 @@
 //! Findings about worker nodes: away, marked, weaker contained than they could be, of another
 //! version, wanted twice.
 
-use flyball_core::diagnosis::{Area, Finding, NAME_TAKEN, weaknesses};
+use flyball_core::diagnosis::{Area, Finding, weaknesses};
 use flyball_core::node::{Abilities, NodeMark};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -120,7 +120,7 @@ pub(super) fn taken(name: &TakenName, now: Instant) -> Finding {
     let next = "stop the second one, whose log says that the name is taken, or give it its own --node and, if its \
                 machine or data directory is a copy, an empty --data-dir; if it is the one that shall stay, stop the \
                 first (describe node has its incarnation): the name is free once its lease has ended";
-    Finding::warning(AREA, NAME_TAKEN, message, next)
+    Finding::warning(AREA, "NameTaken", message, next)
         .about(name.node.to_string())
         .figure("refused", name.times)
         .figure("refusedOverSeconds", over)

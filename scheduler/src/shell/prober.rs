@@ -84,8 +84,8 @@ impl Prober {
     ) -> Result<(), StoreError> {
         match due {
             Due::Measure(session) => {
-                let granted = self.store.granted_ttl(session.lease).await?;
-                suspects.on_granted(&session, granted);
+                let times = self.store.lease_times(session.lease).await?;
+                suspects.on_granted(&session, times.map(|(_, granted)| granted));
             }
             Due::Ask(session, silent) => {
                 let asked = self.store.ask_for_node(leadership, &session).await?;
