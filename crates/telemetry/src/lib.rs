@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod losses;
 mod model_call;
 mod propagation;
 pub mod semconv;

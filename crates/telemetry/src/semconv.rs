@@ -91,5 +91,7 @@ pub const METRIC_ITERATION_COST: &str = "flyball.iteration.cost";
 pub const METRIC_ITERATION_ESCALATION: &str = "flyball.iteration.escalation_ratio";
 /// Difference between an agent's own count of tokens and the gateway's.
 pub const METRIC_TOKENS_OFF: &str = "flyball.agent.usage.difference";
+/// Spans that never reached the collector.
+pub const METRIC_SPANS_LOST: &str = "flyball.telemetry.spans.lost";
 /// What a converged loop has cost.
 pub const METRIC_LOOP_COST: &str = "flyball.loop.cost";

@@ -11,6 +11,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::losses::Losses;
+
 /// What a process says about itself.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,6 +42,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    losses: Losses,
     meters: Option<SdkMeterProvider>,
 }
 
@@ -53,7 +56,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`SetupError`] for an unreadable filter or exporter setting, or a second call.
 pub fn init(options: &Options) -> Result<Telemetry, SetupError> {
-    let provider = exports().then(|| tracer_provider(options)).transpose()?;
+    let losses = Losses::default();
+    let provider = exports().then(|| tracer_provider(options, &losses)).transpose()?;
     let meters = exports_metrics().then(|| meter_provider(options)).transpose()?;
     let export = provider
         .as_ref()
@@ -75,8 +79,9 @@ pub fn init(options: &Options) -> Result<Telemetry, SetupError> {
     }
     if let Some(meters) = &meters {
         opentelemetry::global::set_meter_provider(meters.clone());
+        losses.tell();
     }
-    Ok(Telemetry { provider, meters })
+    Ok(Telemetry { provider, losses, meters })
 }
 
 fn is_terminal() -> bool {
@@ -108,7 +113,7 @@ fn wants_export(signal: &str, variable: impl Fn(&str) -> Option<String>) -> bool
         && !is(&format!("OTEL_{signal}_EXPORTER"), "none")
 }
 
-fn tracer_provider(options: &Options) -> Result<SdkTracerProvider, SetupError> {
+fn tracer_provider(options: &Options, losses: &Losses) -> Result<SdkTracerProvider, SetupError> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .build()
@@ -116,7 +121,7 @@ fn tracer_provider(options: &Options) -> Result<SdkTracerProvider, SetupError> {
     // The batch processor's queue is bounded (OTEL_BSP_MAX_QUEUE_SIZE, 2048 spans): when the
     // collector is slow or dead, spans are dropped and work goes on.
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+        .with_span_processor(losses.processor(exporter))
         .with_resource(resource(options))
         .build())
 }
@@ -156,6 +161,7 @@ impl Telemetry {
         for flush in [spans, sums].into_iter().flatten() {
             let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
         }
+        self.losses.say_last();
     }
 }
 

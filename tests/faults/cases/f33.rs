@@ -31,6 +31,8 @@ fn run(attempt: &Attempt) -> Outcome {
         ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), url),
         // So few that most spans are dropped: work goes on with a queue that is full.
         ("OTEL_BSP_MAX_QUEUE_SIZE".to_owned(), "8".to_owned()),
+        ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "200".to_owned()),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT".to_owned(), "500".to_owned()),
     ];
     let mut fleet = Fleet::start(attempt, Shape { env, ..Shape::default() });
     fleet.fault("swallow all telemetry");
@@ -40,6 +42,10 @@ fn run(attempt: &Attempt) -> Outcome {
     fleet.start_worker(&victim.node);
     flyball_tests::poll::until("somebody wants to send", NOTICE_MAX, || hole.accept().ok());
     fleet.bite("a connection was never answered");
+    // Each says how many are lost.
+    for name in fleet.workers.keys().filter(|name| **name != victim.node) {
+        fleet.logs(name, 0, &["spans were lost", "lost="]);
+    }
     for (name, process) in fleet.workers.iter().chain(&fleet.schedulers) {
         let kib = resident_kib(process.pid());
         assert!(kib < MEMORY_MAX_KIB, "{name} has grown to {kib} KiB");
