@@ -77,7 +77,8 @@ impl Namesakes {
         let mut names = self.lock();
         names.retain(|_, one| look.answered.duration_since(one.told.last) <= KEPT);
         if let Some(known) = names.get_mut(node).filter(|known| known.lease == *lease) {
-            let alive = look.asked + look.left >= known.over_by;
+            // One that is over and not yet revoked is nobody's.
+            let alive = !look.left.is_zero() && look.asked + look.left >= known.over_by;
             known.over_by = known.over_by.min(over_by);
             known.told.times += 1;
             known.told.last = look.answered;
@@ -152,6 +153,7 @@ mod tests {
         assert!(!told(&[(0, 5)]));
         assert!(!told(&[(0, 5), (200, 5), (900, 5), (1000, 4), (3000, 2), (5000, 0), (5900, 0)]));
         assert!(!told(&[(0, 1), (990, 1), (1990, 0)]));
+        assert!(!told(&[(0, 1), (9000, 0)]), "the store is late to end it");
         // Renewed every two seconds of six, and every 0.7 of two, where the store always says one.
         assert!(told(&[(0, 4), (200, 4), (2200, 5)]));
         assert!(told(&[(0, 1), (700, 1), (1400, 1), (2100, 1)]));

@@ -20,6 +20,9 @@ pub(crate) const SEEN: &str = "seen-";
 pub(crate) const SEEN_PARTS: [&str; 5] =
     ["environment", "memory", "descriptors", "processes", "files"];
 
+/// A file beside them, where there was more to see than is kept.
+pub(crate) const CUT: &str = "cut";
+
 /// Most bytes that are kept of each part: above what there is, far below what fills a disk.
 const PART_BYTES_MAX: usize = 32 << 20;
 /// Larger files are programs.
@@ -90,6 +93,9 @@ fn keep_what_is_seen(share: &Path) {
     let environment = fs::read("/proc/self/environ").unwrap_or_default();
     let parts = [environment, memory, descriptors(), processes(), files];
     for (name, bytes) in SEEN_PARTS.iter().zip(parts) {
+        if bytes.len() >= PART_BYTES_MAX {
+            fs::write(own.join(CUT), name).expect("the share can be written");
+        }
         fs::write(own.join(name), bytes).expect("the share can be written");
     }
 }
@@ -186,8 +192,8 @@ fn keep_file(path: &Path, kept: &mut Vec<u8>) {
 }
 
 fn keep(kept: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    if kept.len() + bytes.len() < PART_BYTES_MAX {
-        kept.extend_from_slice(format!("\n--- {name}\n").as_bytes());
-        kept.extend_from_slice(bytes);
-    }
+    // What does not fit fills it, which says that something is missing.
+    let room = PART_BYTES_MAX.saturating_sub(kept.len());
+    let all = [format!("\n--- {name}\n").as_bytes(), bytes].concat();
+    kept.extend_from_slice(&all[..all.len().min(room)]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use flyball_tests::poll::until;
 use flyball_tests::secret::{Secret, Seeker};
 
 use super::fleet::{Fleet, NOTICE_MAX};
-use super::leak::{SEEN, SEEN_PARTS};
+use super::leak::{CUT, SEEN, SEEN_PARTS};
 
 /// Variable of every process of a fleet, as operators' credentials are.
 pub(super) const VARIABLE: &str = "OPERATOR_SECRET";
@@ -112,8 +112,17 @@ impl Search<'_> {
     }
 
     fn look_into_file(&mut self, surface: &str, file: &Path) {
-        // What went meanwhile is nowhere any more.
-        self.look(surface, &file.display().to_string(), &fs::read(file).unwrap_or_default());
+        let bytes = match fs::read(file) {
+            // What went meanwhile is nowhere any more.
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            read => read.unwrap_or_else(|error| panic!("{}: {error}", file.display())),
+        };
+        self.look(surface, &file.display().to_string(), &bytes);
+    }
+
+    /// A surface that has to hold something: one that is empty, or is never met, fails the history.
+    fn expect(&mut self, surface: &str) {
+        self.sought.entry(surface.to_owned()).or_default();
     }
 
     /// Every file below a directory.
@@ -178,6 +187,7 @@ impl Fleet {
         let seeker = Seeker::new(secrets.iter().map(|secret| secret.value()));
         let (sought, seen) = (BTreeMap::new(), BTreeSet::new());
         let mut search = Search { secrets, seeker, sought, seen };
+        ["logs", "store", "repository"].into_iter().for_each(|surface| search.expect(surface));
         self.search_logs(&mut search);
         self.runtime.block_on(self.search_store(&mut search));
         search.look("repository", "objects and names of refs", self.site.contents().as_bytes());
@@ -240,12 +250,13 @@ impl Fleet {
     fn search_sandboxes(&self, search: &mut Search<'_>) {
         let surface = |part: &str| format!("sandbox/{part}");
         for part in SEEN_PARTS {
-            search.sought.insert(surface(part), 0);
+            search.expect(&surface(part));
         }
         for entry in fs::read_dir(self.dir()).expect("the fleet's directory").flatten() {
             if !entry.file_name().to_string_lossy().starts_with(SEEN) {
                 continue;
             }
+            assert!(!entry.path().join(CUT).exists(), "{:?}: there was more to see", entry.path());
             let before = search.seen.len();
             for part in SEEN_PARTS {
                 search.look_into_file(&surface(part), &entry.path().join(part));
@@ -259,6 +270,7 @@ impl Fleet {
 
     /// The bounded output of agents and checks that workers keep, and all else in their directories.
     fn search_nodes(&self, search: &mut Search<'_>) {
+        ["output", "nodes"].into_iter().for_each(|surface| search.expect(surface));
         for node in self.workers.keys() {
             for entry in fs::read_dir(self.node_dir(node)).into_iter().flatten().flatten() {
                 let surface = if entry.file_name() == "logs" { "output" } else { "nodes" };

@@ -6,9 +6,9 @@ use crate::on_both;
 use crate::setup::{Server, World, lead};
 
 on_both!(
-    a_node_that_nobody_hears_is_ended,
+    a_question_stands_until_its_lease_ends,
     an_answer_keeps_the_lease,
-    only_the_leader_asks_and_ends,
+    only_the_leader_asks,
     a_question_ends_with_the_life_that_it_is_about,
 );
 
@@ -20,7 +20,7 @@ async fn lives(world: &World, lease: i64) -> bool {
     world.store.time_to_live(lease).await.expect("ttl").is_some()
 }
 
-async fn a_node_that_nobody_hears_is_ended(server: Server) {
+async fn a_question_stands_until_its_lease_ends(server: Server) {
     let world = World::new(&server).await;
     let asked_for = session(world.session("n1").await.lease);
     let ask = || world.store.ask_for_node(&world.leadership, &asked_for);
@@ -31,11 +31,13 @@ async fn a_node_that_nobody_hears_is_ended(server: Server) {
     let snapshot = world.store.snapshot(asked).await.expect("list");
     assert_eq!(snapshot.probes[0].1.value, asked_for);
     assert_eq!(snapshot.probes[0].1.mod_revision, asked);
-    let end = |asked| world.store.end_unheard(&world.leadership, &asked_for, asked);
-    assert!(!end(first).await.expect("end"), "the first question stands no more");
-    assert!(lives(&world, asked_for.lease).await);
-    assert!(end(asked).await.expect("end"));
-    assert!(!lives(&world, asked_for.lease).await);
+    let stands = |asked| world.store.stands(&world.leadership, &asked_for, asked);
+    assert!(!stands(first).await.expect("ask"), "it was put anew");
+    for _ in 0..2 {
+        assert!(stands(asked).await.expect("ask"), "asking changes nothing");
+    }
+    world.store.revoke(asked_for.lease).await.expect("revoke");
+    assert!(!stands(asked).await.expect("ask"), "it goes with the lease");
     assert_eq!(world.store.session(&"n1".into()).await.expect("get"), None);
 }
 
@@ -56,11 +58,11 @@ async fn an_answer_keeps_the_lease(server: Server) {
         }
     };
     assert_eq!(changes, [Change::Probe("n1".into(), None)]);
-    let ended = world.store.end_unheard(&world.leadership, &asked_for, asked).await.expect("end");
-    assert!(!ended && lives(&world, asked_for.lease).await);
+    let stands = world.store.stands(&world.leadership, &asked_for, asked).await.expect("ask");
+    assert!(!stands && lives(&world, asked_for.lease).await);
 }
 
-async fn only_the_leader_asks_and_ends(server: Server) {
+async fn only_the_leader_asks(server: Server) {
     let old = World::new(&server).await;
     let asked_for = session(old.session("n1").await.lease);
     let asked = old.store.ask_for_node(&old.leadership, &asked_for).await.expect("ask");
@@ -68,12 +70,10 @@ async fn only_the_leader_asks_and_ends(server: Server) {
     old.store.revoke(old.leadership.lease).await.expect("revoke");
     let store = server.store().await;
     let new = World { leadership: lead(&store, "s2").await, store };
-    assert!(!old.store.end_unheard(&old.leadership, &asked_for, asked).await.expect("end"));
+    assert!(!old.store.stands(&old.leadership, &asked_for, asked).await.expect("ask"));
     assert_eq!(old.store.ask_for_node(&old.leadership, &asked_for).await.expect("ask"), None);
     assert!(lives(&new, asked_for.lease).await);
-    // The next leader goes on with the question that it finds.
-    assert!(new.store.end_unheard(&new.leadership, &asked_for, asked).await.expect("end"));
-    assert!(!lives(&new, asked_for.lease).await);
+    assert!(new.store.stands(&new.leadership, &asked_for, asked).await.expect("ask"));
 }
 
 async fn a_question_ends_with_the_life_that_it_is_about(server: Server) {
@@ -85,6 +85,6 @@ async fn a_question_ends_with_the_life_that_it_is_about(server: Server) {
     assert_eq!(world.store.ask_for_node(&world.leadership, &asked_for).await.expect("ask"), None);
     let next = world.session("n1").await;
     assert!(world.store.snapshot(0).await.expect("list").probes.is_empty());
-    assert!(!world.store.end_unheard(&world.leadership, &asked_for, asked).await.expect("end"));
+    assert!(!world.store.stands(&world.leadership, &asked_for, asked).await.expect("ask"));
     assert!(lives(&world, next.lease).await);
 }

@@ -43,25 +43,20 @@ impl Store {
         self.etcd.txn(txn).await.map(drop)
     }
 
-    /// Ends the lease of a node of which nobody heard since the question of this revision; false if somebody did, if that
-    /// life is over, or if another scheduler leads. The transaction and the end of the lease are two steps: a renewal in
-    /// between comes too late, which costs work and is safe, like every early end of a lease.
+    /// Whether nobody has answered the question of this revision, that life goes on, and this leadership too. What hangs
+    /// on the lease, the question with it, is then ended by [`Store::revoke`]. A renewal in between comes too late,
+    /// which costs work and is safe, like every early end of a lease.
     ///
     /// # Errors
-    /// Those of the transport; if the transaction was applied, repeating answers false, and the question is to be put again.
-    pub async fn end_unheard(
+    /// Those of the transport; repeating is safe.
+    pub async fn stands(
         &self,
         leadership: &Leadership,
         session: &SessionRecord,
         asked: i64,
     ) -> Result<bool, StoreError> {
         let key = keys::probe(&session.node);
-        let same = Compare::mod_revision(key.clone(), CompareOp::Equal, asked);
-        let txn = Txn::new().when([leadership.holds(), same]).and_then([TxnOp::delete(key, None)]);
-        if !self.etcd.txn(txn).await?.succeeded {
-            return Ok(false);
-        }
-        self.etcd.revoke(session.lease).await?;
-        Ok(true)
+        let same = Compare::mod_revision(key, CompareOp::Equal, asked);
+        Ok(self.etcd.txn(Txn::new().when([leadership.holds(), same])).await?.succeeded)
     }
 }

@@ -80,8 +80,8 @@ impl Doctor {
         Ok(Diagnosis { findings })
     }
 
-    /// Asks one scheduler. The first that answers tells everything; the others of themselves, and what asks for
-    /// something: who leads hears of nodes of which a stand-by knows nothing.
+    /// Asks one scheduler. The first that answers tells everything; the others of themselves, and of conditions that
+    /// perhaps only they have met: who leads hears of nodes of which a stand-by knows nothing.
     async fn ask(&self, context: &Context<'_>, address: &Address, told: bool) -> Answer {
         let asked = async {
             let mut clients = context.clients_at(address).await?;
@@ -97,14 +97,12 @@ impl Doctor {
             Ok((info, took, (diagnosis, offset_ms))) => {
                 let mut findings = vec![connected(address, &info, took)];
                 findings.push(clock_offset(address, offset_ms));
-                let only_itself = |finding: &Finding| {
-                    matches!(finding.area, Area::Scheduler | Area::Clock | Area::Certificate)
-                        || finding.code.starts_with("Renewals")
-                };
-                let wanted = |one: &Finding| !told || only_itself(one) || one.level != Level::Ok;
+                let wanted = |one: &Finding| !told || only_itself(one) || is_met(one);
                 let rest = diagnosis.findings.into_iter().filter(wanted);
-                // A certificate is about its holder.
-                let itself = |one: &Finding| only_itself(one) && one.area != Area::Certificate;
+                // A certificate is about its holder, if it names one.
+                let itself = |one: &Finding| {
+                    only_itself(one) && (one.area != Area::Certificate || one.subject.is_empty())
+                };
                 findings.extend(rest.map(|one| match itself(&one) {
                     true => one.about(address.to_string()),
                     false => one,
@@ -119,11 +117,22 @@ impl Doctor {
     }
 }
 
-/// Adds what another scheduler found, but for what was told already, also where it has other numbers now.
+/// What a scheduler tells of itself.
+fn only_itself(finding: &Finding) -> bool {
+    matches!(finding.area, Area::Scheduler | Area::Clock | Area::Certificate)
+        || finding.code.starts_with("Renewals")
+}
+
+/// What a scheduler has met with, and others perhaps not.
+fn is_met(finding: &Finding) -> bool {
+    finding.level != Level::Ok && (finding.area == Area::Condition || finding.code == "NameTaken")
+}
+
+/// Adds what another scheduler found, but for conditions that were told already, also where it has other numbers now.
 fn add(findings: &mut Vec<Finding>, more: Vec<Finding>) {
     let told = |one: &Finding| {
         let same = |known: &Finding| known.code == one.code && known.subject == one.subject;
-        one.level != Level::Ok && findings.iter().any(same)
+        is_met(one) && findings.iter().any(|known| is_met(known) && same(known))
     };
     let new: Vec<Finding> = more.into_iter().filter(|one| !told(one)).collect();
     if new.iter().any(|one| one.area == Area::Condition) {
@@ -251,7 +260,14 @@ mod tests {
         add(&mut findings, vec![silent("for 7 s")]);
         // A third one that sees the same tells nothing new.
         add(&mut findings, vec![silent("for 8 s")]);
+        // Two schedulers see two connections of one caller.
+        let (good, over) = ("until next week", "ended at noon");
+        add(&mut findings, vec![Finding::ok(Area::Certificate, "Caller", good).about("n1")]);
+        let ended = Finding::error(Area::Certificate, "Caller", over, "renew it").about("n1");
+        add(&mut findings, vec![ended]);
         let told: Vec<_> = findings.iter().map(|one| (&*one.code, &*one.message)).collect();
-        assert_eq!(told, [("Node", "online"), ("NodeSilent", "for 7 s")]);
+        let certificates = [("Caller", good), ("Caller", over)];
+        assert_eq!(told[..2], [("Node", "online"), ("NodeSilent", "for 7 s")]);
+        assert_eq!(told[2..], certificates);
     }
 }

@@ -104,7 +104,13 @@ impl Doctor {
         findings.extend(self.of_leases());
         findings.extend(nodes::findings(nodes, &itself.version, now));
         let asked = Instant::now();
-        findings.extend(self.namesakes.list(asked).iter().map(|name| nodes::taken(name, asked)));
+        let names = self.namesakes.list(asked);
+        let held = names.iter().filter(|name| {
+            // Another scheduler may have given the name away, or its holder has ended.
+            let is = |node: &&NodeStatus| node.record.name == name.node;
+            nodes.iter().find(is).is_some_and(|node| node.session.as_ref() == Some(&name.holder))
+        });
+        findings.extend(held.map(|name| nodes::taken(name, asked)));
         // Stable: within a section the order stays.
         findings.sort_by_key(|finding| finding.area);
         Diagnosis { findings }

@@ -132,15 +132,16 @@ impl Reactor {
         })
     }
 
-    /// Sessions of nodes that have no stream here though this scheduler leads; none while its view is not current.
-    pub fn silent_sessions(&self) -> Vec<SessionRecord> {
+    /// Sessions of nodes that have no stream here though this scheduler leads; `None` while its view is not current.
+    pub fn silent_sessions(&self) -> Option<Vec<SessionRecord>> {
         if !self.is_acting() {
-            return Vec::new();
+            return None;
         }
         let away = self.view.nodes.values().filter(|entry| entry.stream.is_none());
         let sessions = away.filter_map(|entry| entry.session.stored());
         // One without a lease does not end with one (see the keeper).
-        sessions.filter(|found| found.lease != 0).map(|found| found.value.clone()).collect()
+        let bound = sessions.filter(|found| found.lease != 0);
+        Some(bound.map(|found| found.value.clone()).collect())
     }
 
     /// The stream of a node, if it is attached here.

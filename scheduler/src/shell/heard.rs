@@ -14,7 +14,8 @@ pub(crate) struct Heard(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// The lease that was renewed last, and when; no more than there are sessions.
+    /// The lease that was renewed last, and when. About as many as there are sessions: a renewal that was under way as its
+    /// session ended leaves one until the next listing.
     renewed: BTreeMap<NodeName, (i64, Instant)>,
     /// Questions that stand, with the revisions that they were put at.
     questions: BTreeMap<NodeName, Stored<SessionRecord>>,

