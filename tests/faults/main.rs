@@ -22,6 +22,7 @@ mod rogue;
 mod runner;
 mod secrets;
 mod served;
+mod shape;
 mod site;
 mod swarm;
 mod work;
