@@ -47,7 +47,8 @@ pub(crate) fn stamps<'a>(nodes: impl Iterator<Item = PathBuf> + 'a, stream: &str
     let mut found: Vec<i128> = nodes
         .flat_map(|node| below(&node.join("logs")))
         .flat_map(|of_loop| below(&of_loop))
-        .filter_map(|iteration| moment(&iteration.join(&name)))
+        .flat_map(|of_iteration| below(&of_iteration))
+        .filter_map(|of_run| moment(&of_run.join(&name)))
         .collect();
     found.sort_unstable();
     found
