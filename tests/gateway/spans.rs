@@ -1,27 +1,13 @@
 //! What the telemetry of a call says, to a collector that listens and to one that is dead.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flyball_core::model::Protocol;
+use flyball_tests::collector::{collector, environment};
 use flyball_tests::poll;
 use flyball_tests::provider::{Provider, Reply};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use tonic::{Request, Response, Status};
 
 use crate::client;
 use crate::killed::Child;
@@ -32,61 +18,9 @@ const BOUND: Duration = Duration::from_secs(30);
 /// The words of the request and of the answer, which must be in no telemetry.
 const SECRET: [&str; 2] = ["failing test", "wonderful"];
 
-/// A collector that keeps what it gets.
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-    metrics: Arc<Mutex<BTreeMap<String, String>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let resources = request.into_inner().resource_spans.into_iter();
-        let spans = resources.flat_map(|one| one.scope_spans).flat_map(|scope| scope.spans);
-        self.spans.lock().unwrap().extend(spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl MetricsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let resources = request.into_inner().resource_metrics.into_iter();
-        for metric in resources.flat_map(|one| one.scope_metrics).flat_map(|scope| scope.metrics) {
-            self.metrics.lock().unwrap().insert(metric.name.clone(), format!("{metric:?}"));
-        }
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
-
-fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String) {
-    let collector = Collector::default();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let server = tonic::transport::Server::builder()
-        .add_service(TraceServiceServer::new(collector.clone()))
-        .add_service(MetricsServiceServer::new(collector.clone()));
-    runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        server.serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)).await
-    });
-    (collector, address)
-}
-
-fn exporting(address: &str) -> [(&'static str, String); 3] {
-    [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", address.to_owned()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "200".to_owned()),
-    ]
+/// Environment of a child that exports there.
+fn exporting(address: &str) -> Vec<(&'static str, String)> {
+    environment(address).map(|(name, value)| (name, value.to_owned())).to_vec()
 }
 
 fn attribute(span: &Span, name: &str) -> String {
@@ -117,8 +51,8 @@ fn a_call_is_a_span_of_the_runs_trace_with_everything_but_its_content() {
         client::send(child.address, "POST", "/v1/messages", &headers, &asked).text();
     }
     let spans = poll::until("two spans arrive", BOUND, || {
-        let spans = collector.spans.lock().unwrap().clone();
-        (spans.len() == 2).then_some(spans)
+        let spans = collector.spans();
+        (spans.len() == 2).then(|| spans.into_iter().map(|one| one.whole).collect::<Vec<_>>())
     });
     // The first may end after the second.
     let of = |trace: u8| spans.iter().find(|one| one.trace_id.last() == Some(&trace));
@@ -147,7 +81,7 @@ fn a_call_is_a_span_of_the_runs_trace_with_everything_but_its_content() {
     assert!(!attribute(first, "gen_ai.response.time_to_first_chunk").is_empty());
     assert!(!attribute(first, "flyball.cost").is_empty());
     let metrics = poll::until("metrics arrive", BOUND, || {
-        let metrics = collector.metrics.lock().unwrap().clone();
+        let metrics = collector.metrics();
         metrics.contains_key("flyball.cost").then_some(metrics)
     });
     for name in [
@@ -180,7 +114,7 @@ fn waits_for_quota_and_deployments_that_rest_are_told() {
     // The first takes both requests: it fails, rests and is tried again. The second waits, and in vain.
     assert_eq!((call().status, call().status), (200, 429));
     let metrics = poll::until("the wait is told", BOUND, || {
-        let metrics = collector.metrics.lock().unwrap().clone();
+        let metrics = collector.metrics();
         metrics.contains_key("flyball.gateway.quota.wait").then_some(metrics)
     });
     let told = |name: &str, parts: &[&str]| {

@@ -17,12 +17,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use tonic::{Request, Response, Status};
 
 use crate::cluster::Options;
 
-/// A span as far as the test looks at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A span, and whose it is.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// Which program.
     pub service: String,
@@ -32,6 +33,8 @@ pub struct Seen {
     pub name: String,
     /// The trace that it belongs to.
     pub trace: Vec<u8>,
+    /// All of it.
+    pub whole: Span,
 }
 
 /// An OTLP collector that keeps what it gets.
@@ -43,6 +46,8 @@ struct Kept {
     spans: Vec<Seen>,
     /// All requests, in the words of their fields.
     text: String,
+    /// The newest state of each metric, in the words of its fields.
+    metrics: BTreeMap<String, String>,
     /// The newest state of each histogram, by its name and by process and attributes: count and sum.
     histograms: BTreeMap<String, BTreeMap<String, (u64, f64)>>,
 }
@@ -56,6 +61,11 @@ impl Collector {
     /// Everything that was exported, also what [`Seen`] leaves out.
     pub fn text(&self) -> String {
         self.kept().text.clone()
+    }
+
+    /// The newest state of each metric, by its name, in the words of its fields; of several processes the one that told last.
+    pub fn metrics(&self) -> BTreeMap<String, String> {
+        self.kept().metrics.clone()
     }
 
     /// Count and sum of a histogram, of all processes together.
@@ -82,6 +92,7 @@ impl MetricsService for Collector {
         for resource in request.resource_metrics {
             let process = format!("{:?}", resource.resource);
             for metric in resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                kept.metrics.insert(metric.name.clone(), format!("{metric:?}"));
                 let Some(Data::Histogram(histogram)) = metric.data else { continue };
                 let series = kept.histograms.entry(metric.name).or_default();
                 for point in histogram.data_points {
@@ -113,8 +124,9 @@ impl TraceService for Collector {
                 self.kept().spans.push(Seen {
                     service: service.clone(),
                     instance: instance.clone(),
-                    name: span.name,
-                    trace: span.trace_id,
+                    name: span.name.clone(),
+                    trace: span.trace_id.clone(),
+                    whole: span,
                 });
             }
         }
@@ -143,16 +155,16 @@ pub fn collector(runtime: &tokio::runtime::Runtime) -> (Collector, String) {
 }
 
 /// Environment of a process that exports there, soon and often.
-pub fn environment(address: &str) -> Vec<(String, String)> {
-    let env = [
+pub fn environment(address: &str) -> [(&'static str, &str); 3] {
+    [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", address),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
-    ];
-    env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    ]
 }
 
 /// Two workers and a scheduler that export there.
 pub fn exporting_to(address: &str) -> Options {
-    Options { workers: 2, env: environment(address), ..Options::default() }
+    let env = environment(address).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Options { workers: 2, env: env.to_vec(), ..Options::default() }
 }

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use flyball_tests::collector::{collector, environment};
+use flyball_tests::collector::{collector, exporting_to};
 
 use crate::fleet::{Fleet, Shape};
 use crate::leak::{LEAK_LOG, LEAK_TARGETS, LeakTargets};
@@ -21,7 +21,7 @@ pub(crate) const CASE: Case = Case {
 fn run(attempt: &Attempt) -> Outcome {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (collector, address) = collector(&runtime);
-    let env = environment(&address);
+    let env = exporting_to(&address).env;
     let shape = Shape { agent: "leak", secret: true, env, ..Shape::default() };
     let mut fleet = Fleet::start(attempt, shape);
     fleet.secrets.collector = Some(collector);
